@@ -1,1 +1,29 @@
+//! What both halves of Outpour agree on, and nothing that does I/O.
+//!
+//! ```text
+//! Event ──▶ Envelope ──outbox row──▶ WAL ──▶ Record ──Kafka──▶ row in ClickHouse
+//! event.rs  envelope.rs                      wire.rs
+//!           identity.rs                      position.rs
+//! ```
+//!
+//! A service needs [`Event`] and [`Envelope`]; the relay and the consumer share
+//! the record contract in [`wire`] and, with the `program` feature, one
+//! configuration file ([`config`]) and the manners of a command ([`program`]).
 
+pub mod envelope;
+pub mod event;
+pub mod identity;
+pub mod money;
+pub mod position;
+pub mod wire;
+
+#[cfg(feature = "program")]
+pub mod config;
+#[cfg(feature = "program")]
+pub mod program;
+
+pub use envelope::{Envelope, EnvelopeError};
+pub use event::Event;
+pub use money::Money;
+pub use position::{Lsn, Position};
+pub use wire::Record;

@@ -1,0 +1,159 @@
+use std::collections::BTreeMap;
+
+use bytesize::ByteSize;
+use serde::{Deserialize, Serialize};
+
+use super::{ConfigError, Delivery, Span};
+
+/// `[consumer]`: the group that reads the topics.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Consumer {
+    pub group: String,
+    /// Topic names; one that starts with `^` is a regular expression.
+    pub topics: Vec<String>,
+    pub delivery: Delivery,
+    /// Written to the column `environment` of `event_log`.
+    pub environment: String,
+    /// Shown by Kafka's tools for this member of the group.
+    pub client_id: String,
+    /// A member that is silent for so long loses its partitions.
+    pub session_timeout: Span,
+    /// Bytes of fetched records and open batches that may be held at once.
+    pub memory: ByteSize,
+    /// Partitions and replicas of a dead-letter topic that is created.
+    pub dead_letter_partitions: u32,
+    pub dead_letter_replication_factor: u16,
+}
+
+impl Default for Consumer {
+    fn default() -> Self {
+        Consumer {
+            group: "outpour".to_owned(),
+            topics: vec![r"^outbox\.event\..*".to_owned()],
+            delivery: Delivery::ExactlyOnce,
+            environment: "production".to_owned(),
+            client_id: "outpour-consumer".to_owned(),
+            session_timeout: Span::secs(30),
+            memory: ByteSize::mib(256),
+            dead_letter_partitions: 1,
+            dead_letter_replication_factor: 1,
+        }
+    }
+}
+
+impl Consumer {
+    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+        if self.group.is_empty() {
+            return Err(ConfigError::invalid("consumer.group", "is empty"));
+        }
+        if self.topics.is_empty() {
+            return Err(ConfigError::invalid("consumer.topics", "names no topic"));
+        }
+        for topic in &self.topics {
+            check_topic_pattern("consumer.topics", topic)?;
+        }
+        if self.memory < ByteSize::mib(16) {
+            return Err(ConfigError::invalid(
+                "consumer.memory",
+                "must be at least 16 MiB",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// `[batch]`: what makes an insert. Whichever is reached first closes it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Batch {
+    pub max_rows: usize,
+    /// Encoded, before compression.
+    pub max_bytes: ByteSize,
+    /// From the first record of the batch.
+    pub max_delay: Span,
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Batch {
+            max_rows: 100_000,
+            max_bytes: ByteSize::mib(16),
+            max_delay: Span::secs(1),
+        }
+    }
+}
+
+impl Batch {
+    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+        if self.max_rows == 0 {
+            return Err(ConfigError::invalid("batch.max_rows", "must be at least 1"));
+        }
+        if self.max_bytes.as_u64() == 0 {
+            return Err(ConfigError::invalid(
+                "batch.max_bytes",
+                "must be at least 1",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// What becomes of a payload field that no column takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UnknownFields {
+    #[default]
+    Ignore,
+    /// The record is parked.
+    Reject,
+}
+
+/// `[[routes]]`: which records go to which table. A record goes to every route
+/// that matches it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// A topic name, or a regular expression if it starts with `^`.
+    pub topic: String,
+    /// Only these event types; all if empty.
+    #[serde(default)]
+    pub event_types: Vec<String>,
+    /// `table` or `database.table`.
+    pub table: String,
+    /// Column → where its value comes from: a path into the payload (`a.b`) or
+    /// an envelope value (`$id`, `$headers.x`, …). A column that is not named
+    /// takes the payload's field of the same name.
+    #[serde(default)]
+    pub columns: BTreeMap<String, String>,
+    #[serde(default)]
+    pub unknown_fields: UnknownFields,
+}
+
+impl Route {
+    pub(super) fn validate(&self, index: usize) -> Result<(), ConfigError> {
+        check_topic_pattern(&format!("routes[{index}].topic"), &self.topic)?;
+        if self.table.is_empty() {
+            return Err(ConfigError::invalid(
+                format!("routes[{index}].table"),
+                "is empty",
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn check_topic_pattern(key: &str, topic: &str) -> Result<(), ConfigError> {
+    if topic.starts_with('^') {
+        regex::Regex::new(topic).map(drop).map_err(|error| {
+            let reason = error.to_string();
+            ConfigError::invalid(
+                key,
+                format!("`{topic}`: {}", reason.lines().last().unwrap_or_default()),
+            )
+        })
+    } else {
+        crate::wire::check_topic(topic)
+            .map_err(|error| ConfigError::invalid(key, error.to_string()))
+    }
+}

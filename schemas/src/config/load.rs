@@ -1,0 +1,286 @@
+//! Reading the configuration: file, then `.env`, then environment.
+
+use std::path::{Path, PathBuf};
+
+use figment::{
+    Figment,
+    providers::{Format, Toml},
+};
+
+use super::{Config, environment};
+
+/// The file that is read when none is named.
+const DEFAULT_FILE: &str = "outpour.toml";
+
+/// A configuration that cannot be used. Shown as one line.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read {}: {source}", path.display())]
+    File {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("{}: {reason}", path.display())]
+    DotEnv { path: PathBuf, reason: String },
+    #[error("{0}")]
+    Value(String),
+    #[error("{key}: {reason}")]
+    Invalid { key: String, reason: String },
+}
+
+impl ConfigError {
+    /// A value of the right type that makes no sense.
+    pub fn invalid(key: impl Into<String>, reason: impl Into<String>) -> Self {
+        ConfigError::Invalid {
+            key: key.into(),
+            reason: reason.into(),
+        }
+    }
+}
+
+/// Reads `file`, or `outpour.toml` in the working directory if there is one,
+/// the `.env` beside it, and the environment.
+///
+/// # Errors
+/// Names the key and the file or variable it stands in.
+pub fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
+    let path = file.unwrap_or(Path::new(DEFAULT_FILE));
+    let mut figment = Figment::new();
+    match std::fs::read_to_string(path) {
+        Ok(text) => {
+            // Parsed here first, since only the parser can tell line and column.
+            text.parse::<toml::Table>().map_err(|error| {
+                ConfigError::Value(format!(
+                    "{}: {}",
+                    path.display(),
+                    one_line(&error.to_string())
+                ))
+            })?;
+            figment = figment.merge(Toml::file_exact(path));
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && file.is_none() => {}
+        Err(source) => {
+            return Err(ConfigError::File {
+                path: path.to_owned(),
+                source,
+            });
+        }
+    }
+    let dot_env = path.parent().unwrap_or(Path::new("")).join(".env");
+    let mut pairs = dot_env_pairs(&dot_env)?;
+    pairs.extend(
+        std::env::vars_os()
+            .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))),
+    );
+    for variable in
+        environment::variables(pairs).map_err(|error| ConfigError::Value(error.to_string()))?
+    {
+        figment = figment.merge(variable);
+    }
+    let mut config: Config = figment
+        .extract()
+        .map_err(|error| ConfigError::Value(describe(error)))?;
+    config.postgres.resolve_secrets()?;
+    config.kafka.resolve_secrets()?;
+    config.clickhouse.resolve_secrets()?;
+    config.validate()?;
+    Ok(config)
+}
+
+fn dot_env_pairs(path: &Path) -> Result<Vec<(String, String)>, ConfigError> {
+    if !path.is_file() {
+        return Ok(Vec::new());
+    }
+    let wrong = |error: dotenvy::Error| ConfigError::DotEnv {
+        path: path.to_owned(),
+        reason: one_line(&error.to_string()),
+    };
+    dotenvy::from_path_iter(path)
+        .map_err(wrong)?
+        .map(|pair| pair.map_err(wrong))
+        .collect()
+}
+
+fn describe(error: figment::Error) -> String {
+    // Only the first: the others are usually its consequences.
+    let Some(first) = error.into_iter().next() else {
+        return "invalid configuration".to_owned();
+    };
+    let source = first.metadata.as_ref().map(|metadata| {
+        match metadata
+            .source
+            .as_ref()
+            .and_then(figment::Source::file_path)
+        {
+            Some(path) => path.display().to_string(),
+            None => metadata.name.to_string(),
+        }
+    });
+    let key = first.path.join(".");
+    let mut line = String::new();
+    if let Some(source) = source {
+        line.push_str(&source);
+        line.push_str(": ");
+    }
+    if !key.is_empty() {
+        line.push_str(&key);
+        line.push_str(": ");
+    }
+    line.push_str(&one_line(&first.kind.to_string()));
+    line
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use figment::Jail;
+
+    use super::*;
+    use crate::config::Delivery;
+
+    /// What loading says with this file and this environment.
+    #[expect(clippy::result_large_err, reason = "the error type is figment's")]
+    fn outcome(toml: &str, env: &[(&str, &str)]) -> Result<Config, String> {
+        let mut outcome = Err("did not run".to_owned());
+        Jail::expect_with(|jail| {
+            jail.create_file("outpour.toml", toml)?;
+            for (name, value) in env {
+                jail.set_env(name, value);
+            }
+            outcome = load(None).map_err(|error| error.to_string());
+            Ok(())
+        });
+        outcome
+    }
+
+    #[test]
+    fn the_environment_wins_over_the_file_and_the_file_over_defaults() {
+        let config = outcome(
+            "[relay]\nslot = \"a\"\ndelivery = \"at-least-once\"\n[batch]\nmax_bytes = \"1MiB\"",
+            &[("OUTPOUR_RELAY_SLOT", "b"), ("OUTPOUR_BATCH_MAX_ROWS", "7")],
+        )
+        .unwrap();
+        assert_eq!(config.relay.slot, "b");
+        assert_eq!(config.relay.delivery, Delivery::AtLeastOnce);
+        assert_eq!(config.batch.max_rows, 7);
+        assert_eq!(config.batch.max_bytes.as_u64(), 1 << 20);
+        assert_eq!(config.relay.publication, "outpour");
+    }
+
+    #[test]
+    fn a_dot_env_beside_the_file_is_read_and_loses_to_the_environment() {
+        Jail::expect_with(|jail| {
+            jail.create_file(
+                ".env",
+                "OUTPOUR_RELAY_SLOT=c\nOUTPOUR_CONSUMER_GROUP=\"g h\"\nPATH=x\n",
+            )?;
+            jail.set_env("OUTPOUR_RELAY_SLOT", "d");
+            let config = load(None).unwrap();
+            assert_eq!(config.relay.slot, "d");
+            assert_eq!(config.consumer.group, "g h");
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn a_password_of_digits_stays_text_and_may_come_from_a_file() {
+        Jail::expect_with(|jail| {
+            jail.create_file("pw", "s3cret\n")?;
+            jail.set_env("OUTPOUR_POSTGRES_PASSWORD", "0123");
+            jail.set_env("OUTPOUR_CLICKHOUSE_PASSWORD_FILE", "pw");
+            let config = load(None).unwrap();
+            assert_eq!(config.postgres.password.expose(), "0123");
+            assert_eq!(config.clickhouse.password.expose(), "s3cret");
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn every_mistake_is_one_line_with_its_place() {
+        let cases: &[(&str, &[(&str, &str)], &[&str])] = &[
+            (
+                "[relay]\nsolt = \"a\"",
+                &[],
+                &["outpour.toml", "relay", "solt"],
+            ),
+            ("[rellay]\nslot = \"a\"", &[], &["outpour.toml", "rellay"]),
+            (
+                "[relay]\ntopic_partitions = \"many\"",
+                &[],
+                &["relay.topic_partitions", "many"],
+            ),
+            ("[relay]\nslot = ", &[], &["outpour.toml", "line 2"]),
+            (
+                "[batch]\nmax_delay = \"5\"",
+                &[],
+                &["batch.max_delay", "250ms"],
+            ),
+            (
+                "[relay]\nslot = \"My-Slot\"",
+                &[],
+                &["relay.slot", "My-Slot"],
+            ),
+            (
+                "[relay]\nroute_topic_regex = \"(\"",
+                &[],
+                &["relay.route_topic_regex", "unclosed"],
+            ),
+            (
+                "[postgres]\nurl = \"mysql://x\"",
+                &[],
+                &["postgres.url", "mysql"],
+            ),
+            (
+                "[kafka]\nbrokers = \"localhost\"",
+                &[],
+                &["kafka.brokers", "host:port"],
+            ),
+            (
+                "[kafka.properties]\nacks = \"1\"",
+                &[],
+                &["kafka.properties.acks", "remove"],
+            ),
+            (
+                "[clickhouse]\nurl = \"127.0.0.1:8123\"",
+                &[],
+                &["clickhouse.url"],
+            ),
+            ("[[routes]]\ntopic = \"t\"", &[], &["routes", "table"]),
+            ("", &[("OUTPOUR_RELAY_SOLT", "x")], &["OUTPOUR_RELAY_SOLT"]),
+            (
+                "",
+                &[("OUTPOUR_BATCH_MAX_ROWS", "ten")],
+                &["OUTPOUR_BATCH_MAX_ROWS", "whole number"],
+            ),
+            (
+                "",
+                &[("OUTPOUR_BATCH_MAX_DELAY", "5")],
+                &["OUTPOUR_BATCH_MAX_DELAY", "250ms"],
+            ),
+            (
+                "",
+                &[("OUTPOUR_POSTGRES_PASSWORD_FILE", "nope")],
+                &["postgres.password_file", "nope"],
+            ),
+        ];
+        for (toml, env, expected) in cases {
+            let error = outcome(toml, env).expect_err(toml);
+            assert_eq!(error.lines().count(), 1, "{error}");
+            for part in *expected {
+                assert!(error.contains(part), "`{error}` should name `{part}`");
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_named_must_be_there() {
+        let error = load(Some(Path::new("/nowhere/outpour.toml"))).unwrap_err();
+        assert!(
+            error.to_string().contains("/nowhere/outpour.toml"),
+            "{error}"
+        );
+    }
+}

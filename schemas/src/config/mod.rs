@@ -1,0 +1,62 @@
+//! One configuration file, `outpour.toml`, for both programs.
+//!
+//! Every key is also an environment variable, `OUTPOUR_<SECTION>_<KEY>`, which
+//! wins over the file; a `.env` beside the file counts as environment that does
+//! not win over the real one. Each program reads the whole file, so that a
+//! mistyped key is found by whichever starts first.
+
+mod clickhouse;
+mod consumer;
+mod environment;
+mod kafka;
+mod load;
+mod outbox;
+mod postgres;
+mod relay;
+mod secret;
+mod units;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::{
+    clickhouse::ClickHouse,
+    consumer::{Batch, Consumer, Route, UnknownFields},
+    kafka::Kafka,
+    load::{ConfigError, load},
+    outbox::Outbox,
+    postgres::Postgres,
+    relay::{Delivery, Relay},
+    secret::{Secret, redact_url},
+    units::Span,
+};
+
+/// Everything that can be configured, with its defaults.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    pub postgres: Postgres,
+    pub kafka: Kafka,
+    pub clickhouse: ClickHouse,
+    pub outbox: Outbox,
+    pub relay: Relay,
+    pub consumer: Consumer,
+    pub batch: Batch,
+    /// Empty: everything goes to `event_log`.
+    pub routes: Vec<Route>,
+}
+
+impl Config {
+    fn validate(&self) -> Result<(), ConfigError> {
+        self.postgres.validate()?;
+        self.kafka.validate()?;
+        self.clickhouse.validate()?;
+        self.outbox.validate()?;
+        self.relay.validate()?;
+        self.consumer.validate()?;
+        self.batch.validate()?;
+        for (index, route) in self.routes.iter().enumerate() {
+            route.validate(index)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,119 @@
+use bytesize::ByteSize;
+use serde::{Deserialize, Serialize};
+
+use super::{ConfigError, Span};
+
+/// How sure a published record is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Delivery {
+    /// Records and progress go out in one transaction.
+    #[default]
+    ExactlyOnce,
+    /// No transaction: lower latency, and duplicates after a crash.
+    AtLeastOnce,
+}
+
+/// `[relay]`: from the write-ahead log to Kafka.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Relay {
+    /// Replication slot. It names the relay: two relays that should both
+    /// publish need two slots.
+    pub slot: String,
+    pub publication: String,
+    pub delivery: Delivery,
+    /// Matched against the whole of the aggregate type.
+    pub route_topic_regex: String,
+    /// The topic; `${name}` and `$1` stand for groups of the regex.
+    pub route_topic_replacement: String,
+    /// A null or blank payload becomes a record without a value.
+    pub tombstone_on_empty_payload: bool,
+    /// Partitions of a topic that the relay creates.
+    pub topic_partitions: u32,
+    pub topic_replication_factor: u16,
+    /// The largest record that the brokers take, their `max.message.bytes`.
+    pub max_record_size: ByteSize,
+    /// A transaction in Kafka is closed once it holds so many records …
+    pub max_transaction_rows: usize,
+    /// … or so many bytes …
+    pub max_transaction_size: ByteSize,
+    /// … or has been open for so long.
+    pub max_transaction_delay: Span,
+    /// Kafka aborts a transaction of a relay that has been silent for so long.
+    pub transaction_timeout: Span,
+}
+
+impl Default for Relay {
+    fn default() -> Self {
+        Relay {
+            slot: "outpour".to_owned(),
+            publication: "outpour".to_owned(),
+            delivery: Delivery::ExactlyOnce,
+            route_topic_regex: "(?<routedByValue>.*)".to_owned(),
+            route_topic_replacement: format!("{}${{routedByValue}}", crate::wire::TOPIC_PREFIX),
+            tombstone_on_empty_payload: false,
+            topic_partitions: 6,
+            topic_replication_factor: 1,
+            max_record_size: ByteSize(1_048_588),
+            max_transaction_rows: 10_000,
+            max_transaction_size: ByteSize::mib(8),
+            max_transaction_delay: Span::millis(10),
+            transaction_timeout: Span::secs(60),
+        }
+    }
+}
+
+impl Relay {
+    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+        let valid = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        // The rule of PostgreSQL for slots; it keeps the name safe to send unquoted.
+        if self.slot.is_empty() || self.slot.len() > 63 || !self.slot.chars().all(valid) {
+            return Err(ConfigError::invalid(
+                "relay.slot",
+                format!("`{}`: a slot name is 1 to 63 of a-z, 0-9 and _", self.slot),
+            ));
+        }
+        if self.publication.is_empty() || self.publication.len() > 63 {
+            return Err(ConfigError::invalid(
+                "relay.publication",
+                "is 1 to 63 bytes long",
+            ));
+        }
+        regex::Regex::new(&self.route_topic_regex).map_err(|error| {
+            // The library draws the place over several lines; the last one says why.
+            let reason = error.to_string();
+            let reason = reason.lines().last().unwrap_or_default();
+            ConfigError::invalid(
+                "relay.route_topic_regex",
+                format!(
+                    "`{}`: {}",
+                    self.route_topic_regex,
+                    reason.trim_start_matches("error: ")
+                ),
+            )
+        })?;
+        let positive = [
+            ("relay.topic_partitions", u64::from(self.topic_partitions)),
+            (
+                "relay.topic_replication_factor",
+                u64::from(self.topic_replication_factor),
+            ),
+            ("relay.max_record_size", self.max_record_size.as_u64()),
+            (
+                "relay.max_transaction_rows",
+                self.max_transaction_rows as u64,
+            ),
+            (
+                "relay.max_transaction_size",
+                self.max_transaction_size.as_u64(),
+            ),
+        ];
+        for (key, value) in positive {
+            if value == 0 {
+                return Err(ConfigError::invalid(key, "must be at least 1"));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,23 @@
+//! The manners that both programs share: how they end, and how they log.
+
+mod exit;
+mod logging;
+
+use std::path::PathBuf;
+
+pub use self::{
+    exit::{Exit, finish},
+    logging::{LogFormat, start_logging},
+};
+
+/// The options that every command of both programs takes.
+#[derive(Clone, Debug, clap::Args)]
+pub struct CommonArgs {
+    /// Configuration file; outpour.toml in the working directory if it exists
+    #[arg(long, global = true, env = "OUTPOUR_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// How log lines look
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}

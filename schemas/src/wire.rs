@@ -1,0 +1,149 @@
+//! The Kafka record: topic, key, value, timestamp and headers.
+//!
+//! The defaults are those of Debezium's outbox router where it has one.
+
+/// Prefix of the topics that the relay publishes to by default.
+pub const TOPIC_PREFIX: &str = "outbox.event.";
+
+/// Compacted topic in which the relay keeps how far it has published.
+pub const CHECKPOINT_TOPIC: &str = "outpour.relay.checkpoints";
+
+/// Where the relay parks a record that Kafka will never take.
+pub const RELAY_DEAD_LETTER_TOPIC: &str = "outbox.dead-letter";
+
+/// Prefix of the topics in which the consumer parks what fits no table.
+pub const DEAD_LETTER_PREFIX: &str = "outpour.dead-letter.";
+
+/// Names of the headers of a published event, in the order they are written.
+pub mod header {
+    /// The event's id, as text.
+    pub const ID: &str = "id";
+    /// The outbox column `type`.
+    pub const EVENT_TYPE: &str = "eventType";
+    pub const SCHEMA_VERSION: &str = "schemaVersion";
+    /// RFC 3339 in UTC, microseconds.
+    pub const OCCURRED_AT: &str = "occurredAt";
+    pub const TRACEPARENT: &str = "traceparent";
+    /// The event's [`crate::Position`].
+    pub const LSN: &str = "outpour-lsn";
+}
+
+/// Names of the headers that a dead letter has besides its own.
+pub mod dead_letter {
+    pub const SOURCE_TOPIC: &str = "outpour-source-topic";
+    pub const SOURCE_PARTITION: &str = "outpour-source-partition";
+    pub const SOURCE_OFFSET: &str = "outpour-source-offset";
+    /// Milliseconds since the Unix epoch.
+    pub const SOURCE_TIMESTAMP: &str = "outpour-source-timestamp";
+    pub const TABLE: &str = "outpour-table";
+    pub const COLUMN: &str = "outpour-column";
+    pub const EXPECTED_TYPE: &str = "outpour-expected-type";
+    /// The value that did not fit, cut to 256 bytes.
+    pub const VALUE: &str = "outpour-value";
+    /// A stable snake_case name for the kind of failure.
+    pub const REASON: &str = "outpour-reason";
+    /// One sentence for people.
+    pub const ERROR: &str = "outpour-error";
+    /// When it was parked, RFC 3339.
+    pub const PARKED_AT: &str = "outpour-parked-at";
+    /// Size in bytes of a value that was too large to be kept whole.
+    pub const ORIGINAL_SIZE: &str = "outpour-original-size";
+}
+
+/// A header; Kafka tells a null value from an empty one.
+pub type Header = (String, Option<Vec<u8>>);
+
+/// A record on its way to Kafka. The partition follows from the key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    pub topic: String,
+    pub key: Option<Vec<u8>>,
+    /// `None` is a tombstone.
+    pub value: Option<Vec<u8>>,
+    /// Milliseconds since the Unix epoch.
+    pub timestamp_ms: i64,
+    pub headers: Vec<Header>,
+}
+
+impl Record {
+    /// Bytes it takes in Kafka's record format before compression, rounded up:
+    /// what a broker compares with `max.message.bytes` less the fixed cost of
+    /// a record and of the batch it stands in.
+    #[must_use]
+    pub fn wire_size(&self) -> usize {
+        const RECORD_AND_BATCH_OVERHEAD: usize = 128;
+        const LENGTHS_PER_HEADER: usize = 10;
+        let headers: usize = self
+            .headers
+            .iter()
+            .map(|(name, value)| {
+                name.len() + value.as_ref().map_or(0, Vec::len) + LENGTHS_PER_HEADER
+            })
+            .sum();
+        self.key.as_ref().map_or(0, Vec::len)
+            + self.value.as_ref().map_or(0, Vec::len)
+            + headers
+            + RECORD_AND_BATCH_OVERHEAD
+    }
+}
+
+/// Why a name cannot be a Kafka topic.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TopicError {
+    #[error("an empty topic name")]
+    Empty,
+    #[error("topic `{0}` has more than 249 characters")]
+    TooLong(String),
+    #[error("topic `{0}` holds {1:?}; Kafka allows letters, digits, `.`, `_` and `-`")]
+    Character(String, char),
+    #[error("`{0}` is reserved by Kafka")]
+    Reserved(String),
+}
+
+/// Checks a topic name against Kafka's rules, which a broker would answer with
+/// nothing more than `INVALID_TOPIC_EXCEPTION`.
+///
+/// # Errors
+/// Says which rule is broken.
+pub fn check_topic(name: &str) -> Result<(), TopicError> {
+    const MAX_LENGTH: usize = 249;
+    if name.is_empty() {
+        return Err(TopicError::Empty);
+    }
+    if name == "." || name == ".." {
+        return Err(TopicError::Reserved(name.to_owned()));
+    }
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if let Some(wrong) = name.chars().find(|&c| !allowed(c)) {
+        return Err(TopicError::Character(name.to_owned(), wrong));
+    }
+    if name.len() > MAX_LENGTH {
+        return Err(TopicError::TooLong(name.to_owned()));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topic_names_follow_kafkas_rules() {
+        check_topic("outbox.event.order_line-2").unwrap();
+        check_topic(&"x".repeat(249)).unwrap();
+        assert_eq!(check_topic(""), Err(TopicError::Empty));
+        assert!(matches!(check_topic(".."), Err(TopicError::Reserved(_))));
+        assert!(matches!(
+            check_topic("a b"),
+            Err(TopicError::Character(_, ' '))
+        ));
+        assert!(matches!(
+            check_topic("größe"),
+            Err(TopicError::Character(_, 'ö'))
+        ));
+        assert!(matches!(
+            check_topic(&"x".repeat(250)),
+            Err(TopicError::TooLong(_))
+        ));
+    }
+}
