@@ -1,1 +1,7 @@
+//! The real PostgreSQL, Kafka and ClickHouse behind Outpour's integration
+//! tests, `make run`, the benchmarks and the fault campaigns.
 
+mod eventually;
+pub mod stack;
+
+pub use eventually::eventually;

@@ -1,0 +1,121 @@
+//! What a stack's directory says about it: `stack.json`.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    net::{Ipv4Addr, TcpListener},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    lock::Lock,
+    native::NativeService,
+    ports::Ports,
+    provider::Provider,
+    service::Kind,
+    settings::{DATABASE, PASSWORD, USER},
+    shared_dir,
+};
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Layout {
+    pub(super) provider: Provider,
+    pub(super) ports: Ports,
+}
+
+impl Layout {
+    pub(super) fn load(dir: &Path) -> Result<Option<Self>> {
+        let path = file(dir);
+        match fs::read(&path) {
+            Ok(json) => {
+                let layout = serde_json::from_slice(&json);
+                layout
+                    .map(Some)
+                    .with_context(|| format!("{} is damaged; remove it", path.display()))
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+        }
+    }
+
+    /// The one that is there, or a new one with free ports.
+    pub(super) fn for_launch(dir: &Path, asked: Option<Provider>) -> Result<Self> {
+        let existing = Self::load(dir)?;
+        if let Some(layout) = existing {
+            let runs = layout.is_running(dir);
+            ensure!(
+                !runs || asked.is_none_or(|asked| asked == layout.provider),
+                "the stack in {} runs with the {:?} provider; bring it down first",
+                dir.display(),
+                layout.provider
+            );
+            if runs || layout.ports_are_free() {
+                return Ok(layout);
+            }
+        }
+        let provider = asked.unwrap_or(Provider::Native);
+        // No two stacks of a checkout may choose at the same time.
+        let stacks = shared_dir()?;
+        let _lock = Lock::acquire(&stacks.join("ports.lock"))?;
+        let layout = Self {
+            provider,
+            ports: Ports::choose(&taken(&stacks)?)?,
+        };
+        fs::write(file(dir), serde_json::to_vec_pretty(&layout)?)?;
+        Ok(layout)
+    }
+
+    fn is_running(&self, dir: &Path) -> bool {
+        Kind::ALL.into_iter().any(|kind| {
+            NativeService::new(kind, dir, &self.ports, true)
+                .process()
+                .is_some()
+        })
+    }
+
+    fn ports_are_free(&self) -> bool {
+        self.ports
+            .all()
+            .into_iter()
+            .all(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok())
+    }
+
+    pub(super) fn url(&self, kind: Kind) -> String {
+        match kind {
+            Kind::Postgres => postgres_url(self.ports.postgres, DATABASE),
+            Kind::Kafka => format!("127.0.0.1:{}", self.ports.kafka),
+            Kind::ClickHouse => format!("http://127.0.0.1:{}", self.ports.clickhouse),
+        }
+    }
+}
+
+pub(super) fn postgres_url(port: u16, database: &str) -> String {
+    format!("postgres://{USER}:{PASSWORD}@127.0.0.1:{port}/{database}")
+}
+
+fn file(dir: &Path) -> PathBuf {
+    dir.join("stack.json")
+}
+
+/// The ports of every stack of this checkout, running or not.
+fn taken(stacks: &Path) -> Result<BTreeSet<u16>> {
+    let private = fs::read_dir(stacks.join("private"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let dirs = private
+        .map(|entry| entry.path())
+        .chain([stacks.to_path_buf()]);
+    let mut taken = BTreeSet::new();
+    for dir in dirs {
+        taken.extend(
+            Layout::load(&dir)?
+                .iter()
+                .flat_map(|layout| layout.ports.all()),
+        );
+    }
+    Ok(taken)
+}

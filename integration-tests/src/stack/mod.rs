@@ -1,0 +1,256 @@
+//! A real PostgreSQL, Kafka and ClickHouse for whoever needs them.
+//!
+//! ```text
+//! Stack::shared()      one per checkout, left running: tests keep apart by names
+//! Stack::private(name) its own, to be killed and paused, gone with its owner
+//! Stack::launch(..)    anywhere, for as long as wanted: `stack up`, benches
+//!      │
+//!      ├─ provider   native (processes) or docker (containers)
+//!      ├─ layout     ports and provider, chosen once per directory: stack.json
+//!      └─ service    start, stop, kill, pause, resume, restart; a ready probe
+//! ```
+//!
+//! What is known about a stack lies in its directory, so that every process
+//! that names the directory speaks of the same services.
+
+mod layout;
+mod lock;
+mod names;
+mod native;
+mod ports;
+mod private;
+mod progress;
+mod provider;
+mod ready;
+mod service;
+mod settings;
+pub mod versions;
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
+
+use anyhow::{Context, Result, ensure};
+use tokio::{sync::OnceCell, task::spawn_blocking, try_join};
+
+use self::{
+    layout::Layout, lock::Lock, native::NativeService, private::Tenancy, progress::Progress,
+};
+pub use self::{
+    provider::Provider,
+    service::{Kind, Service},
+};
+
+/// Where and how a stack is to run.
+#[derive(Debug, Clone)]
+pub struct StackOptions {
+    /// Holds everything of it: data, logs, what is running.
+    pub dir: PathBuf,
+    /// Remove the data that an earlier stack left in `dir`.
+    pub fresh: bool,
+    /// Else `OUTPOUR_STACK`, else whichever can be had.
+    pub provider: Option<Provider>,
+    /// Whether PostgreSQL outlives a loss of power. A `kill -9` it survives
+    /// either way; without, commits cost no disk.
+    pub fsync: bool,
+}
+
+impl StackOptions {
+    pub fn at(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            fresh: false,
+            provider: None,
+            fsync: true,
+        }
+    }
+}
+
+/// Three services that run. They go on running when this is dropped, unless
+/// the stack is private.
+pub struct Stack {
+    pub postgres: Service,
+    pub kafka: Service,
+    pub clickhouse: Service,
+    dir: PathBuf,
+    /// Ends the services of a private stack when it is dropped.
+    _tenancy: Option<Tenancy>,
+}
+
+impl Stack {
+    /// Brings the services up, or finds them running; returns when each answers.
+    pub async fn launch(options: StackOptions) -> Result<Self> {
+        let dir = std::path::absolute(&options.dir)?;
+        let lock = dir.join("lock");
+        let _lock = spawn_blocking(move || {
+            Lock::acquire_noting(&lock, || {
+                eprintln!("stack: waiting for another process that brings it up")
+            })
+        })
+        .await??;
+        let layout = Layout::for_launch(&dir, provider::asked(options.provider)?)?;
+        let stack = Self::of(&layout, &dir, options.fsync)?;
+        if options.fresh {
+            stack.each(NativeService::kill).await?;
+            stack.each(NativeService::wipe).await?;
+        } else if stack.is_ready().await {
+            return Ok(stack);
+        }
+        stack.start().await?;
+        Ok(stack)
+    }
+
+    /// The stack of this checkout, brought up if it is not: what ordinary
+    /// tests use. It is left running for the next ones, as `stack up` does.
+    pub async fn shared() -> Result<&'static Self> {
+        static SHARED: OnceCell<Stack> = OnceCell::const_new();
+        SHARED
+            .get_or_try_init(async || Self::launch(Self::shared_options()?).await)
+            .await
+    }
+
+    /// What [`Stack::shared`] and `stack up` launch.
+    ///
+    /// # Errors
+    /// If the checkout that this was built from is gone.
+    pub fn shared_options() -> Result<StackOptions> {
+        Ok(StackOptions {
+            fsync: false,
+            ..StackOptions::at(shared_dir()?)
+        })
+    }
+
+    /// Services of one's own, for tests that kill and pause. They and their
+    /// data go when this is dropped, or else when the next private stack finds
+    /// their owner dead.
+    pub async fn private(name: &str) -> Result<Self> {
+        let tenancy = Tenancy::begin(&shared_dir()?.join("private"), name)?;
+        let mut stack = Self::launch(StackOptions::at(tenancy.dir())).await?;
+        stack._tenancy = Some(tenancy);
+        Ok(stack)
+    }
+
+    /// The stack under `dir`, running or not; none if there never was one.
+    pub fn existing(dir: &Path) -> Result<Option<Self>> {
+        let dir = std::path::absolute(dir)?;
+        let layout = Layout::load(&dir)?;
+        layout
+            .map(|layout| Self::of(&layout, &dir, true))
+            .transpose()
+    }
+
+    fn of(layout: &Layout, dir: &Path, fsync: bool) -> Result<Self> {
+        let service = |kind| {
+            Service::new(
+                kind,
+                layout.url(kind),
+                NativeService::new(kind, dir, &layout.ports, fsync),
+            )
+        };
+        Ok(Self {
+            postgres: service(Kind::Postgres),
+            kafka: service(Kind::Kafka),
+            clickhouse: service(Kind::ClickHouse),
+            dir: dir.to_path_buf(),
+            _tenancy: None,
+        })
+    }
+
+    pub fn services(&self) -> [&Service; 3] {
+        [&self.postgres, &self.kafka, &self.clickhouse]
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// `KEY=VALUE` for each service's address.
+    pub fn env(&self) -> [(&'static str, &str); 3] {
+        self.services()
+            .map(|service| (service.kind().env_name(), service.url()))
+    }
+
+    /// Whether all three answer now.
+    pub async fn is_ready(&self) -> bool {
+        let (postgres, kafka, clickhouse) = tokio::join!(
+            self.postgres.is_ready(),
+            self.kafka.is_ready(),
+            self.clickhouse.is_ready()
+        );
+        postgres && kafka && clickhouse
+    }
+
+    async fn start(&self) -> Result<()> {
+        let began = Instant::now();
+        let progress = Progress::on_stderr();
+        let start = |service: &'static str| Arc::new(progress.step(service));
+        let [postgres, kafka, clickhouse] = Kind::ALL.map(|kind| start(kind.name()));
+        try_join!(
+            self.postgres.start_showing(postgres),
+            self.kafka.start_showing(kafka),
+            self.clickhouse.start_showing(clickhouse),
+        )?;
+        self.forget_earlier_tests()
+            .await
+            .context("cannot remove what earlier tests left")?;
+        self.write_env()?;
+        eprintln!(
+            "{:<10} up in {:.1} s, in {}",
+            "stack",
+            began.elapsed().as_secs_f32(),
+            self.dir.display()
+        );
+        Ok(())
+    }
+
+    fn write_env(&self) -> Result<()> {
+        let lines = self.env().map(|(name, url)| format!("{name}={url}\n"));
+        let path = self.dir.join("env");
+        fs::write(&path, lines.concat()).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Stops all three the way their makers mean it; the data stays.
+    pub async fn down(&self) -> Result<()> {
+        let lock = self.dir.join("lock");
+        let _lock = spawn_blocking(move || Lock::acquire(&lock)).await??;
+        try_join!(
+            self.postgres.stop(),
+            self.kafka.stop(),
+            self.clickhouse.stop()
+        )?;
+        match fs::remove_file(self.dir.join("env")) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    async fn each(&self, act: fn(&NativeService) -> Result<()>) -> Result<()> {
+        for service in self.services() {
+            let control = service.control().clone();
+            spawn_blocking(move || act(&control)).await??;
+        }
+        Ok(())
+    }
+}
+
+/// Where the stack of this checkout is.
+///
+/// # Errors
+/// If the checkout that this was built from is gone.
+pub fn shared_dir() -> Result<PathBuf> {
+    Ok(target_dir()?.join("stack"))
+}
+
+fn target_dir() -> Result<PathBuf> {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let workspace = workspace
+        .canonicalize()
+        .with_context(|| format!("the checkout {} is gone", workspace.display()))?;
+    let configured = env::var_os("CARGO_TARGET_DIR").filter(|dir| !dir.is_empty());
+    let target = workspace.join(configured.map_or_else(|| PathBuf::from("target"), PathBuf::from));
+    ensure!(target.is_absolute(), "{} is not absolute", target.display());
+    Ok(target)
+}

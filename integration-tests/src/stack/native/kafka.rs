@@ -1,0 +1,188 @@
+//! Apache Kafka, one node that is broker and controller, from Maven's jars.
+
+use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
+use sha2::{Digest, Sha256};
+
+use super::{Daemon, Shutdown, install};
+use crate::stack::{
+    progress::Step,
+    settings,
+    versions::{KAFKA, KAFKA_JARS, MAVEN_DEPENDENCY_PLUGIN},
+};
+
+const POM: &str = include_str!("kafka-pom.xml");
+const LOGGING: &str = include_str!("kafka-log4j2.properties");
+/// Any would do: the node is alone.
+const CLUSTER_ID: &str = "b3V0cG91ci1vdXRwb3VyLg";
+
+pub(super) struct Kafka {
+    home: PathBuf,
+    port: u16,
+    controller_port: u16,
+}
+
+impl Kafka {
+    pub(super) fn new(dir: &Path, port: u16, controller_port: u16) -> Self {
+        let home = dir.join("kafka");
+        Self {
+            home,
+            port,
+            controller_port,
+        }
+    }
+
+    fn properties(&self) -> String {
+        let Self {
+            home,
+            port,
+            controller_port,
+        } = self;
+        let mut text = format!(
+            "listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}\n\
+             advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
+             controller.quorum.voters=1@127.0.0.1:{controller_port}\n\
+             log.dirs={}\n",
+            home.join("data").display()
+        );
+        for (name, value) in settings::KAFKA {
+            writeln!(text, "{name}={value}").expect("writing to a string cannot fail");
+        }
+        text
+    }
+
+    /// A JVM with one of Kafka's programs, given the properties file.
+    fn java(&self, main: &str) -> Result<Command> {
+        let mut java = Command::new("java");
+        java.current_dir(&self.home)
+            .args(["-Xmx512m", "-XX:+UseSerialGC", "-Xshare:auto"])
+            .arg(format!(
+                "-Dlog4j2.configurationFile={}",
+                self.home.join("log4j2.properties").display()
+            ))
+            .arg("-cp")
+            .arg(jars()?.join("*"))
+            .arg(main);
+        Ok(java)
+    }
+}
+
+impl Daemon for Kafka {
+    fn install(&self, step: &Step) -> Result<()> {
+        if install::on_path("java").is_none() {
+            install::debian_packages(&["openjdk-17-jre-headless"], step)?;
+        }
+        install::cached(&cache_name(), step, |staging| fetch(staging, step)).map(drop)
+    }
+
+    fn prepare(&self, step: &Step) -> Result<()> {
+        fs::create_dir_all(&self.home)?;
+        let properties = self.home.join("server.properties");
+        fs::write(&properties, self.properties())?;
+        fs::write(self.home.join("log4j2.properties"), LOGGING)?;
+        // Only then is the format known to be complete.
+        let formatted = self.home.join("formatted");
+        if !formatted.exists() {
+            step.doing("formatting the storage");
+            let mut format = self.java("kafka.tools.StorageTool")?;
+            format
+                .args(["format", "--ignore-formatted", "-t", CLUSTER_ID, "-c"])
+                .arg(properties);
+            install::run(&mut format, |_| {})?;
+            fs::write(formatted, "")?;
+        }
+        Ok(())
+    }
+
+    fn command(&self) -> Result<Command> {
+        let mut java = self.java("kafka.Kafka")?;
+        java.arg(self.home.join("server.properties"));
+        Ok(java)
+    }
+
+    fn shutdown(&self) -> Shutdown {
+        Shutdown {
+            signal: Signal::TERM,
+            patience: Duration::from_secs(20),
+        }
+    }
+
+    fn data_dirs(&self) -> Vec<PathBuf> {
+        vec![self.home.clone()]
+    }
+}
+
+fn cache_name() -> String {
+    format!("kafka-{KAFKA}")
+}
+
+fn jars() -> Result<PathBuf> {
+    install::cached_dir(&cache_name()).map(|dir| dir.join("libs"))
+}
+
+fn fetch(staging: &Path, step: &Step) -> Result<()> {
+    if install::on_path("mvn").is_none() {
+        install::debian_packages(&["maven"], step)?;
+    }
+    step.doing(format!("fetching Apache Kafka {KAFKA} with mvn"));
+    let wanted = KAFKA_JARS.lines().count() as u64;
+    let mut fetched = 0;
+    fs::write(staging.join("pom.xml"), POM)?;
+    let mut mvn = Command::new("mvn");
+    mvn.current_dir(staging)
+        .arg("--batch-mode")
+        .arg(format!(
+            "org.apache.maven.plugins:maven-dependency-plugin:{MAVEN_DEPENDENCY_PLUGIN}:copy-dependencies"
+        ))
+        .arg(format!("-Dkafka.version={KAFKA}"))
+        .args(["-DincludeScope=runtime", "-DoutputDirectory=libs"]);
+    install::run(&mut mvn, |line| {
+        if line.contains("Downloaded from") && is_a_jar_of_kafka(line) {
+            fetched += 1;
+            step.at(fetched, wanted);
+        }
+    })?;
+    verify(&staging.join("libs"))
+}
+
+fn locked_jars() -> impl Iterator<Item = (&'static str, &'static str)> {
+    KAFKA_JARS.lines().filter_map(|line| line.split_once("  "))
+}
+
+fn is_a_jar_of_kafka(line: &str) -> bool {
+    locked_jars().any(|(_, name)| line.contains(&format!("/{name} ")))
+}
+
+/// Exactly the jars of the lock file, with exactly its contents.
+fn verify(libs: &Path) -> Result<()> {
+    for (sha256, name) in locked_jars() {
+        let jar = fs::read(libs.join(name)).with_context(|| format!("mvn did not fetch {name}"))?;
+        let found = hex(&Sha256::digest(&jar));
+        ensure!(
+            found == sha256,
+            "the SHA-256 of {name} is {found}, not {sha256} as pinned"
+        );
+    }
+    let pinned: BTreeSet<_> = locked_jars().map(|(_, name)| name.to_owned()).collect();
+    for entry in fs::read_dir(libs)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        ensure!(
+            pinned.contains(&name),
+            "mvn fetched {name}, which is not among the pinned jars"
+        );
+    }
+    Ok(())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
