@@ -1,0 +1,152 @@
+//! One value on its way into a column, borrowed from its record.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use uuid::Uuid;
+
+use super::datetime;
+use super::error::{Reason, cut};
+
+/// One value on its way into a column.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Cell<'a> {
+    /// Nothing: NULL, which only a `Nullable` column takes.
+    Null,
+    /// Let ClickHouse compute the column's DEFAULT for this row. Only a column
+    /// made with [`Column::with_default`](super::Column::with_default) takes it.
+    Default,
+    /// The raw JSON text of one value: valid, without surrounding whitespace.
+    Json(&'a str),
+    /// Text, treated as a JSON string of this content.
+    Text(&'a str),
+    /// Bytes: as they are for `String` and `FixedString`, as text elsewhere.
+    Bytes(&'a [u8]),
+    /// A truth value.
+    Bool(bool),
+    /// A signed integer.
+    Int(i64),
+    /// An unsigned integer.
+    UInt(u64),
+    /// A UUID.
+    Uuid(Uuid),
+    /// A moment in microseconds since the Unix epoch.
+    Timestamp(i64),
+}
+
+impl<'a> Cell<'a> {
+    /// Whether this is NULL, in either of its spellings.
+    #[inline]
+    pub(super) fn is_null(self) -> bool {
+        matches!(self, Self::Null | Self::Json("null"))
+    }
+
+    /// The text of a cell that is text: what a JSON string says, not how it is
+    /// written. `None` for every other kind of cell.
+    #[inline]
+    pub(super) fn text(self) -> Result<Option<Cow<'a, str>>, Reason> {
+        match self {
+            Self::Json(raw) if raw.starts_with('"') => unquote(raw).map(Some),
+            Self::Text(text) => Ok(Some(Cow::Borrowed(text))),
+            Self::Bytes(bytes) => match str::from_utf8(bytes) {
+                Ok(text) => Ok(Some(Cow::Borrowed(text))),
+                Err(_) => Err(Reason::InvalidUtf8),
+            },
+            _ => Ok(None),
+        }
+    }
+
+    /// The raw JSON, when it is a number.
+    #[inline]
+    pub(super) fn json_number(self) -> Option<&'a str> {
+        match self {
+            Self::Json(raw) if raw.starts_with(|c: char| c == '-' || c.is_ascii_digit()) => {
+                Some(raw)
+            }
+            _ => None,
+        }
+    }
+
+    /// How an error shows the cell.
+    pub(super) fn excerpt(self) -> String {
+        match self {
+            Self::Null => "null".to_owned(),
+            Self::Default => "DEFAULT".to_owned(),
+            Self::Json(text) | Self::Text(text) => cut(text).to_owned(),
+            // A cut may split a character, which then reads as a replacement.
+            Self::Bytes(bytes) => {
+                let text = String::from_utf8_lossy(&bytes[..bytes.len().min(256)]);
+                cut(&text).to_owned()
+            }
+            Self::Bool(value) => value.to_string(),
+            Self::Int(value) => value.to_string(),
+            Self::UInt(value) => value.to_string(),
+            Self::Uuid(value) => value.to_string(),
+            Self::Timestamp(micros) => {
+                let mut text = String::new();
+                datetime::write_rfc3339(micros, &mut text);
+                text
+            }
+        }
+    }
+
+    /// The text a `String` column keeps for a cell that is not text itself.
+    pub(super) fn write_plain(self, out: &mut String) {
+        // Writing to a `String` cannot fail.
+        let _infallible = match self {
+            Self::Bool(value) => write!(out, "{value}"),
+            Self::Int(value) => write!(out, "{value}"),
+            Self::UInt(value) => write!(out, "{value}"),
+            Self::Uuid(value) => write!(out, "{value}"),
+            Self::Timestamp(micros) => {
+                datetime::write_rfc3339(micros, out);
+                Ok(())
+            }
+            Self::Null | Self::Default | Self::Json(_) | Self::Text(_) | Self::Bytes(_) => Ok(()),
+        };
+    }
+}
+
+/// What a JSON string says. Borrowed unless it holds an escape.
+#[inline]
+pub(super) fn unquote(raw: &str) -> Result<Cow<'_, str>, Reason> {
+    let inner = raw
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'))
+        .ok_or(Reason::Malformed)?;
+    if inner.as_bytes().contains(&b'\\') {
+        // The record was parsed before, so what is left to go wrong is an
+        // escape that names half of a surrogate pair.
+        serde_json::from_str::<String>(raw)
+            .map(Cow::Owned)
+            .map_err(|_| Reason::InvalidUtf8)
+    } else {
+        Ok(Cow::Borrowed(inner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strings_are_unescaped_exactly() {
+        assert!(matches!(
+            unquote(r#""plain é""#),
+            Ok(Cow::Borrowed("plain é"))
+        ));
+        assert_eq!(
+            unquote(r#""a\n\"\\\u00e9\ud83d\ude00""#).unwrap(),
+            "a\n\"\\é😀"
+        );
+        assert_eq!(unquote(r#""\ud83d""#), Err(Reason::InvalidUtf8));
+        assert_eq!(unquote("\""), Err(Reason::Malformed));
+    }
+
+    #[test]
+    fn excerpts_are_bounded() {
+        assert_eq!(Cell::Json(&"9".repeat(1000)).excerpt().len(), 256);
+        assert!(Cell::Bytes(&[0xff; 1000]).excerpt().len() <= 256);
+        assert_eq!(Cell::Timestamp(1).excerpt(), "1970-01-01T00:00:00.000001Z");
+    }
+}

@@ -1,0 +1,304 @@
+//! A column: its name and type, and the buffer that its values gather in.
+
+use super::cell::Cell;
+use super::error::Refusal;
+use super::low_cardinality::LowCardinality;
+use super::nested::{ArrayBuffer, MapBuffer, TupleBuffer};
+use super::types::{ColumnType, ScalarType};
+
+/// A column to be filled: its name and type.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Column {
+    name: String,
+    kind: ColumnType,
+    default: bool,
+}
+
+impl Column {
+    /// A column that needs a value in every row.
+    #[must_use]
+    pub fn new(name: impl Into<String>, kind: ColumnType) -> Self {
+        Self {
+            name: name.into(),
+            kind,
+            default: false,
+        }
+    }
+
+    /// The same column, able to take [`Cell::Default`]: the server then computes
+    /// the column's DEFAULT for that row.
+    ///
+    /// The block names the type as `Nullable` for it, and a NULL asks for the
+    /// DEFAULT. That needs `input_format_null_as_default = 1` with the INSERT, and
+    /// a type that can stand in `Nullable` and does not already: other columns
+    /// stay as they are.
+    #[must_use]
+    pub fn with_default(mut self) -> Self {
+        self.default = matches!(
+            self.kind,
+            ColumnType::Scalar(_)
+                | ColumnType::LowCardinality {
+                    nullable: false,
+                    ..
+                }
+        );
+        self
+    }
+
+    /// The column's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The column's type in the table.
+    #[must_use]
+    pub fn column_type(&self) -> &ColumnType {
+        &self.kind
+    }
+
+    /// Whether it takes [`Cell::Default`].
+    #[must_use]
+    pub fn takes_default(&self) -> bool {
+        self.default
+    }
+
+    /// The type in the block's header.
+    pub(super) fn wire_type(&self) -> ColumnType {
+        let kind = self.kind.on_the_wire();
+        match kind {
+            ColumnType::Scalar(of) if self.default => ColumnType::Nullable(of),
+            ColumnType::LowCardinality { of, .. } if self.default => {
+                ColumnType::LowCardinality { of, nullable: true }
+            }
+            kind => kind,
+        }
+    }
+
+    pub(super) fn buffer(&self) -> Buffer {
+        match &self.kind {
+            ColumnType::Scalar(kind) if self.default => {
+                Buffer::Nullable(NullableBuffer::new(kind.clone(), Absent::Default))
+            }
+            ColumnType::LowCardinality { of, .. } if self.default => {
+                Buffer::LowCardinality(LowCardinality::new(of.clone(), Absent::Default))
+            }
+            kind => Buffer::new(kind),
+        }
+    }
+}
+
+/// Which cell a column takes as the absence of a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Absent {
+    Never,
+    Null,
+    Default,
+}
+
+impl Absent {
+    #[inline]
+    pub(super) fn is(self, cell: Cell<'_>) -> bool {
+        match self {
+            Self::Never => false,
+            Self::Null => cell.is_null(),
+            Self::Default => matches!(cell, Cell::Default),
+        }
+    }
+}
+
+/// The values of one column or of one part of it, in their wire form.
+///
+/// A row that is refused half-way is taken back: [`mark`](Self::mark) notes where
+/// the row begins and [`rollback`](Self::rollback) returns there.
+#[derive(Debug)]
+pub(super) enum Buffer {
+    Scalar(ScalarBuffer),
+    Nullable(NullableBuffer),
+    LowCardinality(LowCardinality),
+    Array(ArrayBuffer),
+    Map(MapBuffer),
+    Tuple(TupleBuffer),
+}
+
+/// Does the same to whichever buffer it is.
+macro_rules! each {
+    ($buffer:expr, $inner:ident => $action:expr) => {
+        match $buffer {
+            Self::Scalar($inner) => $action,
+            Self::Nullable($inner) => $action,
+            Self::LowCardinality($inner) => $action,
+            Self::Array($inner) => $action,
+            Self::Map($inner) => $action,
+            Self::Tuple($inner) => $action,
+        }
+    };
+}
+
+impl Buffer {
+    pub(super) fn new(kind: &ColumnType) -> Self {
+        match kind {
+            ColumnType::Scalar(kind) => Self::Scalar(ScalarBuffer::new(kind.clone())),
+            ColumnType::Nullable(kind) => {
+                Self::Nullable(NullableBuffer::new(kind.clone(), Absent::Null))
+            }
+            ColumnType::LowCardinality { of, nullable } => {
+                let absent = if *nullable {
+                    Absent::Null
+                } else {
+                    Absent::Never
+                };
+                Self::LowCardinality(LowCardinality::new(of.clone(), absent))
+            }
+            ColumnType::Array(item) => Self::Array(ArrayBuffer::new(item)),
+            ColumnType::Map(key, value) => Self::Map(MapBuffer::new(key, value)),
+            ColumnType::Tuple(elements) => Self::Tuple(TupleBuffer::new(elements)),
+        }
+    }
+
+    /// Appends one value. On error, some of it may be left for
+    /// [`rollback`](Self::rollback) to remove.
+    #[inline]
+    pub(super) fn push(&mut self, cell: Cell<'_>) -> Result<(), Refusal> {
+        each!(self, buffer => buffer.push(cell))
+    }
+
+    /// Notes the end as the place to return to.
+    #[inline]
+    pub(super) fn mark(&mut self) {
+        each!(self, buffer => buffer.mark());
+    }
+
+    /// Removes what came after the mark.
+    pub(super) fn rollback(&mut self) {
+        each!(self, buffer => buffer.rollback());
+    }
+
+    pub(super) fn clear(&mut self) {
+        each!(self, buffer => buffer.clear());
+    }
+
+    #[inline]
+    pub(super) fn byte_size(&self) -> usize {
+        each!(self, buffer => buffer.byte_size())
+    }
+
+    /// Appends the state that precedes all data of a column, parts included.
+    pub(super) fn write_prefix(&self, out: &mut Vec<u8>) {
+        each!(self, buffer => buffer.write_prefix(out));
+    }
+
+    /// Appends the data.
+    pub(super) fn write_values(&self, out: &mut Vec<u8>) {
+        each!(self, buffer => buffer.write_values(out));
+    }
+}
+
+/// Values one after the other.
+#[derive(Debug)]
+pub(super) struct ScalarBuffer {
+    kind: ScalarType,
+    bytes: Vec<u8>,
+    mark: usize,
+}
+
+impl ScalarBuffer {
+    fn new(kind: ScalarType) -> Self {
+        Self {
+            kind,
+            bytes: Vec::new(),
+            mark: 0,
+        }
+    }
+
+    #[inline]
+    fn push(&mut self, cell: Cell<'_>) -> Result<(), Refusal> {
+        Ok(self.kind.write(cell, &mut self.bytes)?)
+    }
+
+    #[inline]
+    fn mark(&mut self) {
+        self.mark = self.bytes.len();
+    }
+
+    fn rollback(&mut self) {
+        self.bytes.truncate(self.mark);
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.mark = 0;
+    }
+
+    #[inline]
+    fn byte_size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn write_prefix(&self, _out: &mut Vec<u8>) {}
+
+    fn write_values(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.bytes);
+    }
+}
+
+/// A byte for each value, 1 where there is none, then the values.
+#[derive(Debug)]
+pub(super) struct NullableBuffer {
+    absent: Absent,
+    nulls: Vec<u8>,
+    values: ScalarBuffer,
+    mark: usize,
+}
+
+impl NullableBuffer {
+    fn new(kind: ScalarType, absent: Absent) -> Self {
+        Self {
+            absent,
+            nulls: Vec::new(),
+            values: ScalarBuffer::new(kind),
+            mark: 0,
+        }
+    }
+
+    #[inline]
+    fn push(&mut self, cell: Cell<'_>) -> Result<(), Refusal> {
+        if self.absent.is(cell) {
+            self.values.kind.put_filler(&mut self.values.bytes);
+            self.nulls.push(1);
+        } else {
+            self.values.push(cell)?;
+            self.nulls.push(0);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn mark(&mut self) {
+        self.mark = self.nulls.len();
+        self.values.mark();
+    }
+
+    fn rollback(&mut self) {
+        self.nulls.truncate(self.mark);
+        self.values.rollback();
+    }
+
+    fn clear(&mut self) {
+        self.nulls.clear();
+        self.mark = 0;
+        self.values.clear();
+    }
+
+    #[inline]
+    fn byte_size(&self) -> usize {
+        self.nulls.len() + self.values.byte_size()
+    }
+
+    fn write_prefix(&self, _out: &mut Vec<u8>) {}
+
+    fn write_values(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.nulls);
+        self.values.write_values(out);
+    }
+}

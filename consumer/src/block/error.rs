@@ -1,0 +1,127 @@
+//! Why a value was refused, in words that headers and metrics can carry.
+
+use std::fmt;
+
+/// The longest piece of an offending value that an error keeps, in bytes.
+const VALUE_LIMIT: usize = 256;
+
+/// Why a value does not fit its column.
+///
+/// The names are stable: dead-letter headers and metric labels use them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// The right kind of value, beyond what the type can hold.
+    OutOfRange,
+    /// Another kind of value than the type takes, such as text for a number.
+    WrongType,
+    /// Finer than the type: storing it would drop digits that are not zeros.
+    TooManyDigits,
+    /// Text that is not Unicode, such as half of a surrogate pair.
+    InvalidUtf8,
+    /// Not a date or time, or not one that exists once in its time zone.
+    InvalidDate,
+    /// Neither a name nor a value of the enumeration.
+    UnknownEnumValue,
+    /// Nothing, for a column (or a part of it) that needs something.
+    NullNotAllowed,
+    /// Too many bytes for a `FixedString`, or too many or few parts for a tuple.
+    WrongLength,
+    /// Text that does not follow the grammar of the type.
+    Malformed,
+}
+
+impl Reason {
+    /// Every reason, for a metric that must exist before it first counts.
+    pub const ALL: [Self; 9] = [
+        Self::OutOfRange,
+        Self::WrongType,
+        Self::TooManyDigits,
+        Self::InvalidUtf8,
+        Self::InvalidDate,
+        Self::UnknownEnumValue,
+        Self::NullNotAllowed,
+        Self::WrongLength,
+        Self::Malformed,
+    ];
+
+    /// The stable name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::OutOfRange => "out_of_range",
+            Self::WrongType => "wrong_type",
+            Self::TooManyDigits => "too_many_digits",
+            Self::InvalidUtf8 => "invalid_utf8",
+            Self::InvalidDate => "invalid_date",
+            Self::UnknownEnumValue => "unknown_enum_value",
+            Self::NullNotAllowed => "null_not_allowed",
+            Self::WrongLength => "wrong_length",
+            Self::Malformed => "malformed",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One value that did not fit its column. Nothing of its row was kept.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("column `{column}` of type {expected} refuses {value}: {reason}")]
+pub struct CellError {
+    /// The column's name.
+    pub column: String,
+    /// The column's ClickHouse type.
+    pub expected: String,
+    /// Why the value does not fit.
+    pub reason: Reason,
+    /// The offending value, or the offending part of it, cut to 256 bytes.
+    pub value: String,
+}
+
+/// A [`CellError`] before it knows its column.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) reason: Reason,
+    /// The part that was refused, where that is less than the whole cell.
+    pub(super) part: Option<String>,
+}
+
+impl From<Reason> for Refusal {
+    fn from(reason: Reason) -> Self {
+        Self { reason, part: None }
+    }
+}
+
+impl Refusal {
+    /// Names the part at fault, unless a part within it has been named already.
+    pub(super) fn at(mut self, part: &str) -> Self {
+        self.part.get_or_insert_with(|| cut(part).to_owned());
+        self
+    }
+}
+
+/// The beginning of a text, as much of it as an error keeps.
+pub(super) fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(VALUE_LIMIT)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_value_is_cut_between_characters() {
+        let text = format!("{}é", "x".repeat(VALUE_LIMIT - 1));
+        assert_eq!(cut(&text).len(), VALUE_LIMIT - 1);
+        assert_eq!(cut("short"), "short");
+    }
+
+    #[test]
+    fn names_are_distinct() {
+        let names: std::collections::HashSet<_> = Reason::ALL.map(Reason::as_str).into();
+        assert_eq!(names.len(), Reason::ALL.len());
+    }
+}

@@ -1,0 +1,153 @@
+//! One value into the bytes of its type.
+
+use super::cell::Cell;
+use super::error::Reason;
+use super::types::ScalarType;
+use super::{datetime, decimal, integer, text};
+
+impl ScalarType {
+    /// Appends the cell in this type's wire form. A refused cell leaves `out`
+    /// as it was.
+    #[inline]
+    pub(super) fn write(&self, cell: Cell<'_>, out: &mut Vec<u8>) -> Result<(), Reason> {
+        if cell.is_null() || matches!(cell, Cell::Default) {
+            return Err(Reason::NullNotAllowed);
+        }
+        match self {
+            Self::Integer(kind) => integer::write(*kind, cell, out),
+            Self::String => text::write_string(cell, out),
+            Self::Decimal(kind) => decimal::write(*kind, cell, out),
+            Self::Float64 => write_float64(cell, out),
+            Self::Float32 => write_float32(cell, out),
+            Self::Bool => write_bool(cell, out),
+            Self::FixedString(length) => text::write_fixed_string(*length, cell, out),
+            Self::Uuid => text::write_uuid(cell, out),
+            Self::Date => datetime::write_date(cell, out),
+            Self::Date32 => datetime::write_date32(cell, out),
+            Self::DateTime(zone) => datetime::write_date_time(zone, cell, out),
+            Self::DateTime64 { precision, zone } => {
+                datetime::write_date_time64(*precision, zone, cell, out)
+            }
+            Self::Enum(names) => names.write(cell, out),
+            Self::Ipv4 => text::write_ipv4(cell, out),
+            Self::Ipv6 => text::write_ipv6(cell, out),
+            Self::Json(_) => text::write_json(cell, out),
+        }
+    }
+}
+
+fn write_bool(cell: Cell<'_>, out: &mut Vec<u8>) -> Result<(), Reason> {
+    let value = match cell {
+        Cell::Bool(value) => value,
+        Cell::Json("true") => true,
+        Cell::Json("false") => false,
+        _ => return Err(Reason::WrongType),
+    };
+    out.push(u8::from(value));
+    Ok(())
+}
+
+fn write_float64(cell: Cell<'_>, out: &mut Vec<u8>) -> Result<(), Reason> {
+    let value = match cell {
+        // To the nearest float: rounding is how floats work.
+        Cell::Int(value) => value as f64,
+        Cell::UInt(value) => value as f64,
+        _ => {
+            let raw = cell.json_number().ok_or(Reason::WrongType)?;
+            raw.parse().map_err(|_| Reason::Malformed)?
+        }
+    };
+    if !value.is_finite() {
+        return Err(Reason::OutOfRange);
+    }
+    out.extend_from_slice(&value.to_le_bytes());
+    Ok(())
+}
+
+fn write_float32(cell: Cell<'_>, out: &mut Vec<u8>) -> Result<(), Reason> {
+    let value = match cell {
+        Cell::Int(value) => value as f32,
+        Cell::UInt(value) => value as f32,
+        _ => {
+            // From the text, not by way of 64 bits: that would round twice.
+            let raw = cell.json_number().ok_or(Reason::WrongType)?;
+            raw.parse().map_err(|_| Reason::Malformed)?
+        }
+    };
+    if !value.is_finite() {
+        return Err(Reason::OutOfRange);
+    }
+    out.extend_from_slice(&value.to_le_bytes());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encoded(kind: &ScalarType, cell: Cell<'_>) -> Result<Vec<u8>, Reason> {
+        let mut out = Vec::new();
+        kind.write(cell, &mut out).map(|()| out)
+    }
+
+    #[test]
+    fn floats_are_finite_numbers() {
+        let json = |kind, text| encoded(kind, Cell::Json(text));
+        assert_eq!(
+            json(&ScalarType::Float64, "1e308"),
+            Ok(1e308f64.to_le_bytes().to_vec())
+        );
+        assert_eq!(json(&ScalarType::Float64, "1e309"), Err(Reason::OutOfRange));
+        assert_eq!(
+            json(&ScalarType::Float32, "3.4028235e38"),
+            Ok(f32::MAX.to_le_bytes().to_vec())
+        );
+        assert_eq!(
+            json(&ScalarType::Float32, "3.5e38"),
+            Err(Reason::OutOfRange)
+        );
+        assert_eq!(
+            json(&ScalarType::Float64, "9007199254740993"),
+            Ok(9_007_199_254_740_992f64.to_le_bytes().to_vec())
+        );
+        assert_eq!(
+            json(&ScalarType::Float64, "\"1.5\""),
+            Err(Reason::WrongType)
+        );
+        assert_eq!(
+            json(&ScalarType::Float64, "\"NaN\""),
+            Err(Reason::WrongType)
+        );
+        assert_eq!(
+            encoded(&ScalarType::Float32, Cell::Int(-2)),
+            Ok((-2f32).to_le_bytes().to_vec())
+        );
+    }
+
+    #[test]
+    fn truth_is_not_a_number() {
+        assert_eq!(encoded(&ScalarType::Bool, Cell::Json("true")), Ok(vec![1]));
+        assert_eq!(encoded(&ScalarType::Bool, Cell::Bool(false)), Ok(vec![0]));
+        assert_eq!(
+            encoded(&ScalarType::Bool, Cell::Json("1")),
+            Err(Reason::WrongType)
+        );
+        assert_eq!(
+            encoded(&ScalarType::Bool, Cell::Json("\"true\"")),
+            Err(Reason::WrongType)
+        );
+    }
+
+    #[test]
+    fn null_is_for_nullable_columns() {
+        for kind in [
+            ScalarType::String,
+            ScalarType::Bool,
+            ScalarType::Json(String::new()),
+        ] {
+            for cell in [Cell::Null, Cell::Json("null"), Cell::Default] {
+                assert_eq!(encoded(&kind, cell), Err(Reason::NullNotAllowed));
+            }
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! The two primitives of ClickHouse's wire format that every column shares.
+
+/// Appends an unsigned integer, seven bits a byte, the lowest first (LEB128).
+#[inline]
+pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// Appends a string: its length in bytes, then the bytes.
+#[inline]
+pub(super) fn put_string(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+/// Appends a column of 64-bit integers.
+pub(super) fn put_u64s(out: &mut Vec<u8>, values: &[u64]) {
+    out.reserve(values.len() * 8);
+    for value in values {
+        out.extend_from_slice(&value.to_le_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn varints() {
+        let encoded = |value| {
+            let mut out = Vec::new();
+            put_varint(&mut out, value);
+            out
+        };
+        assert_eq!(encoded(0), [0]);
+        assert_eq!(encoded(127), [0x7f]);
+        assert_eq!(encoded(128), [0x80, 1]);
+        assert_eq!(encoded(300), [0xac, 2]);
+        assert_eq!(encoded(u64::MAX).len(), 10);
+    }
+}
