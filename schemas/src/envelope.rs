@@ -98,11 +98,7 @@ impl Envelope {
         if self.payload_text().is_some_and(holds_escaped_nul) {
             return Err(EnvelopeError::NulCharacter("payload"));
         }
-        if self
-            .traceparent
-            .as_deref()
-            .is_some_and(|text| text.contains('\0'))
-        {
+        if self.traceparent.as_deref().is_some_and(|text| text.contains('\0')) {
             return Err(EnvelopeError::NulCharacter("traceparent"));
         }
         Ok(())
@@ -134,10 +130,7 @@ mod tests {
     #[test]
     fn the_payload_keeps_its_text_to_the_byte() {
         let line = r#"{"aggregatetype":"order","aggregateid":"1","type":"t","payload":{"b": 0.10, "a":1e2}}"#;
-        assert_eq!(
-            parse(line).unwrap().payload_text(),
-            Some(r#"{"b": 0.10, "a":1e2}"#)
-        );
+        assert_eq!(parse(line).unwrap().payload_text(), Some(r#"{"b": 0.10, "a":1e2}"#));
     }
 
     #[test]
@@ -156,10 +149,7 @@ mod tests {
     fn what_postgres_cannot_store_is_refused_by_name() {
         let line = r#"{"aggregatetype":"o","aggregateid":"1","type":"t","payload":{"a":"\u0000"}}"#;
         let error = parse(line).unwrap().validate().unwrap_err();
-        assert!(
-            error.to_string().contains("`payload` holds a NUL"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("`payload` holds a NUL"), "{error}");
         let escaped =
             r#"{"aggregatetype":"o","aggregateid":"1","type":"t","payload":{"a":"\\u0000"}}"#;
         parse(escaped).unwrap().validate().unwrap();

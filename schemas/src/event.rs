@@ -79,10 +79,7 @@ mod tests {
 
     #[test]
     fn the_event_type_is_the_types_name_in_snake_case() {
-        assert_eq!(
-            HTTPRequestServed::<Vec<String>>::event_type(),
-            "http_request_served"
-        );
+        assert_eq!(HTTPRequestServed::<Vec<String>>::event_type(), "http_request_served");
     }
 
     #[test]

@@ -12,8 +12,10 @@
 
 pub mod envelope;
 pub mod event;
+pub mod example;
 pub mod identity;
 pub mod money;
+pub mod outbox;
 pub mod position;
 pub mod wire;
 
@@ -25,5 +27,6 @@ pub mod program;
 pub use envelope::{Envelope, EnvelopeError};
 pub use event::Event;
 pub use money::Money;
+pub use outbox::OutboxTable;
 pub use position::{Lsn, Position};
 pub use wire::Record;

@@ -55,8 +55,7 @@ impl<'de> Deserialize<'de> for Money {
                 f.write_str("an amount as a string, such as \"19.99\", or a whole number")
             }
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Money, E> {
-                text.parse()
-                    .map_err(|error| E::custom(format_args!("`{text}`: {error}")))
+                text.parse().map_err(|error| E::custom(format_args!("`{text}`: {error}")))
             }
             fn visit_i64<E: de::Error>(self, whole: i64) -> Result<Money, E> {
                 Ok(Money(whole.into()))
@@ -97,14 +96,9 @@ mod tests {
 
     #[test]
     fn a_json_float_is_refused_and_a_whole_number_taken() {
-        let error = serde_json::from_str::<Money>("19.99")
-            .unwrap_err()
-            .to_string();
+        let error = serde_json::from_str::<Money>("19.99").unwrap_err().to_string();
         assert!(error.contains("an amount as a string"), "{error}");
-        assert_eq!(
-            serde_json::from_str::<Money>("20").unwrap().to_string(),
-            "20"
-        );
+        assert_eq!(serde_json::from_str::<Money>("20").unwrap().to_string(), "20");
     }
 
     #[test]

@@ -35,8 +35,7 @@ impl Default for ClickHouse {
 
 impl ClickHouse {
     pub(super) fn resolve_secrets(&mut self) -> Result<(), ConfigError> {
-        self.password
-            .resolve("clickhouse.password", self.password_file.as_ref())
+        self.password.resolve("clickhouse.password", self.password_file.as_ref())
     }
 
     pub(super) fn validate(&self) -> Result<(), ConfigError> {

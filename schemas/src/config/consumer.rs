@@ -54,10 +54,7 @@ impl Consumer {
             check_topic_pattern("consumer.topics", topic)?;
         }
         if self.memory < ByteSize::mib(16) {
-            return Err(ConfigError::invalid(
-                "consumer.memory",
-                "must be at least 16 MiB",
-            ));
+            return Err(ConfigError::invalid("consumer.memory", "must be at least 16 MiB"));
         }
         Ok(())
     }
@@ -76,11 +73,7 @@ pub struct Batch {
 
 impl Default for Batch {
     fn default() -> Self {
-        Batch {
-            max_rows: 100_000,
-            max_bytes: ByteSize::mib(16),
-            max_delay: Span::secs(1),
-        }
+        Batch { max_rows: 100_000, max_bytes: ByteSize::mib(16), max_delay: Span::secs(1) }
     }
 }
 
@@ -90,10 +83,7 @@ impl Batch {
             return Err(ConfigError::invalid("batch.max_rows", "must be at least 1"));
         }
         if self.max_bytes.as_u64() == 0 {
-            return Err(ConfigError::invalid(
-                "batch.max_bytes",
-                "must be at least 1",
-            ));
+            return Err(ConfigError::invalid("batch.max_bytes", "must be at least 1"));
         }
         Ok(())
     }
@@ -134,10 +124,7 @@ impl Route {
     pub(super) fn validate(&self, index: usize) -> Result<(), ConfigError> {
         check_topic_pattern(&format!("routes[{index}].topic"), &self.topic)?;
         if self.table.is_empty() {
-            return Err(ConfigError::invalid(
-                format!("routes[{index}].table"),
-                "is empty",
-            ));
+            return Err(ConfigError::invalid(format!("routes[{index}].table"), "is empty"));
         }
         Ok(())
     }

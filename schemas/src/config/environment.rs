@@ -28,11 +28,7 @@ pub(super) enum VariableError {
     #[error("{0} names no configuration key")]
     Unknown(String),
     #[error("{name}={text}: expected {expected}")]
-    Type {
-        name: String,
-        text: String,
-        expected: &'static str,
-    },
+    Type { name: String, text: String, expected: &'static str },
 }
 
 /// Reads the variables that configure. The type of a key's default decides how
@@ -41,11 +37,7 @@ pub(super) fn variables(
     pairs: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Vec<Variable>, VariableError> {
     let defaults = Value::serialize(Config::default()).ok();
-    let defaults = defaults
-        .as_ref()
-        .and_then(Value::as_dict)
-        .cloned()
-        .unwrap_or_default();
+    let defaults = defaults.as_ref().and_then(Value::as_dict).cloned().unwrap_or_default();
     // Sorted, so that the same environment gives the same error.
     let pairs: BTreeMap<_, _> = pairs.into_iter().collect();
     pairs
@@ -60,18 +52,11 @@ fn read(defaults: &Dict, name: String, text: String) -> Result<Variable, Variabl
     let Some((section, key)) = path.split_once('_') else {
         return Err(VariableError::Unknown(name));
     };
-    let default = defaults
-        .get(section)
-        .and_then(Value::as_dict)
-        .and_then(|dict| dict.get(key));
+    let default = defaults.get(section).and_then(Value::as_dict).and_then(|dict| dict.get(key));
     let Some(default) = default else {
         return Err(VariableError::Unknown(name));
     };
-    let wrong = |expected| VariableError::Type {
-        name: name.clone(),
-        text: text.clone(),
-        expected,
-    };
+    let wrong = |expected| VariableError::Type { name: name.clone(), text: text.clone(), expected };
     let value = match default {
         Value::Num(_, Num::F32(_) | Num::F64(_)) => {
             Value::from(text.parse::<f64>().map_err(|_| wrong("a number"))?)
@@ -79,21 +64,14 @@ fn read(defaults: &Dict, name: String, text: String) -> Result<Variable, Variabl
         Value::Num(..) => Value::from(text.parse::<u64>().map_err(|_| wrong("a whole number"))?),
         Value::Bool(..) => Value::from(text.parse::<bool>().map_err(|_| wrong("true or false"))?),
         Value::Array(..) => {
-            let items: Vec<Value> = text
-                .split(',')
-                .map(|item| Value::from(item.trim().to_owned()))
-                .collect();
+            let items: Vec<Value> =
+                text.split(',').map(|item| Value::from(item.trim().to_owned())).collect();
             Value::from(items)
         }
         Value::Dict(..) => return Err(VariableError::Unknown(name)),
         _ => Value::from(text),
     };
-    Ok(Variable {
-        section: section.to_owned(),
-        key: key.to_owned(),
-        value,
-        name,
-    })
+    Ok(Variable { section: section.to_owned(), key: key.to_owned(), value, name })
 }
 
 impl Provider for Variable {

@@ -51,16 +51,13 @@ const RESERVED: &[&str] = &[
 
 impl Kafka {
     pub(super) fn resolve_secrets(&mut self) -> Result<(), ConfigError> {
-        self.password
-            .resolve("kafka.password", self.password_file.as_ref())
+        self.password.resolve("kafka.password", self.password_file.as_ref())
     }
 
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
         for broker in self.brokers.split(',') {
             let broker = broker.trim();
-            let port = broker
-                .rsplit_once(':')
-                .map(|(host, port)| (host, port.parse::<u16>()));
+            let port = broker.rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>()));
             if !matches!(port, Some((host, Ok(_))) if !host.is_empty()) {
                 return Err(ConfigError::invalid(
                     "kafka.brokers",
@@ -84,11 +81,7 @@ impl Kafka {
         let password =
             (!self.password.is_empty()).then(|| ("sasl.password", self.password.expose()));
         std::iter::once(("bootstrap.servers", self.brokers.as_str()))
-            .chain(
-                self.properties
-                    .iter()
-                    .map(|(key, value)| (key.as_str(), value.as_str())),
-            )
+            .chain(self.properties.iter().map(|(key, value)| (key.as_str(), value.as_str())))
             .chain(password)
     }
 }

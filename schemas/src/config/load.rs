@@ -16,10 +16,7 @@ const DEFAULT_FILE: &str = "outpour.toml";
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     #[error("cannot read {}: {source}", path.display())]
-    File {
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    File { path: PathBuf, source: std::io::Error },
     #[error("{}: {reason}", path.display())]
     DotEnv { path: PathBuf, reason: String },
     #[error("{0}")]
@@ -31,10 +28,7 @@ pub enum ConfigError {
 impl ConfigError {
     /// A value of the right type that makes no sense.
     pub fn invalid(key: impl Into<String>, reason: impl Into<String>) -> Self {
-        ConfigError::Invalid {
-            key: key.into(),
-            reason: reason.into(),
-        }
+        ConfigError::Invalid { key: key.into(), reason: reason.into() }
     }
 }
 
@@ -50,20 +44,13 @@ pub fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
         Ok(text) => {
             // Parsed here first, since only the parser can tell line and column.
             text.parse::<toml::Table>().map_err(|error| {
-                ConfigError::Value(format!(
-                    "{}: {}",
-                    path.display(),
-                    one_line(&error.to_string())
-                ))
+                ConfigError::Value(format!("{}: {}", path.display(), one_line(&error.to_string())))
             })?;
             figment = figment.merge(Toml::file_exact(path));
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && file.is_none() => {}
         Err(source) => {
-            return Err(ConfigError::File {
-                path: path.to_owned(),
-                source,
-            });
+            return Err(ConfigError::File { path: path.to_owned(), source });
         }
     }
     let dot_env = path.parent().unwrap_or(Path::new("")).join(".env");
@@ -77,9 +64,8 @@ pub fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
     {
         figment = figment.merge(variable);
     }
-    let mut config: Config = figment
-        .extract()
-        .map_err(|error| ConfigError::Value(describe(error)))?;
+    let mut config: Config =
+        figment.extract().map_err(|error| ConfigError::Value(describe(error)))?;
     config.postgres.resolve_secrets()?;
     config.kafka.resolve_secrets()?;
     config.clickhouse.resolve_secrets()?;
@@ -95,10 +81,7 @@ fn dot_env_pairs(path: &Path) -> Result<Vec<(String, String)>, ConfigError> {
         path: path.to_owned(),
         reason: one_line(&error.to_string()),
     };
-    dotenvy::from_path_iter(path)
-        .map_err(wrong)?
-        .map(|pair| pair.map_err(wrong))
-        .collect()
+    dotenvy::from_path_iter(path).map_err(wrong)?.map(|pair| pair.map_err(wrong)).collect()
 }
 
 fn describe(error: figment::Error) -> String {
@@ -107,11 +90,7 @@ fn describe(error: figment::Error) -> String {
         return "invalid configuration".to_owned();
     };
     let source = first.metadata.as_ref().map(|metadata| {
-        match metadata
-            .source
-            .as_ref()
-            .and_then(figment::Source::file_path)
-        {
+        match metadata.source.as_ref().and_then(figment::Source::file_path) {
             Some(path) => path.display().to_string(),
             None => metadata.name.to_string(),
         }
@@ -201,65 +180,21 @@ mod tests {
     #[test]
     fn every_mistake_is_one_line_with_its_place() {
         let cases: &[(&str, &[(&str, &str)], &[&str])] = &[
-            (
-                "[relay]\nsolt = \"a\"",
-                &[],
-                &["outpour.toml", "relay", "solt"],
-            ),
+            ("[relay]\nsolt = \"a\"", &[], &["outpour.toml", "relay", "solt"]),
             ("[rellay]\nslot = \"a\"", &[], &["outpour.toml", "rellay"]),
-            (
-                "[relay]\ntopic_partitions = \"many\"",
-                &[],
-                &["relay.topic_partitions", "many"],
-            ),
+            ("[relay]\ntopic_partitions = \"many\"", &[], &["relay.topic_partitions", "many"]),
             ("[relay]\nslot = ", &[], &["outpour.toml", "line 2"]),
-            (
-                "[batch]\nmax_delay = \"5\"",
-                &[],
-                &["batch.max_delay", "250ms"],
-            ),
-            (
-                "[relay]\nslot = \"My-Slot\"",
-                &[],
-                &["relay.slot", "My-Slot"],
-            ),
-            (
-                "[relay]\nroute_topic_regex = \"(\"",
-                &[],
-                &["relay.route_topic_regex", "unclosed"],
-            ),
-            (
-                "[postgres]\nurl = \"mysql://x\"",
-                &[],
-                &["postgres.url", "mysql"],
-            ),
-            (
-                "[kafka]\nbrokers = \"localhost\"",
-                &[],
-                &["kafka.brokers", "host:port"],
-            ),
-            (
-                "[kafka.properties]\nacks = \"1\"",
-                &[],
-                &["kafka.properties.acks", "remove"],
-            ),
-            (
-                "[clickhouse]\nurl = \"127.0.0.1:8123\"",
-                &[],
-                &["clickhouse.url"],
-            ),
+            ("[batch]\nmax_delay = \"5\"", &[], &["batch.max_delay", "250ms"]),
+            ("[relay]\nslot = \"My-Slot\"", &[], &["relay.slot", "My-Slot"]),
+            ("[relay]\nroute_topic_regex = \"(\"", &[], &["relay.route_topic_regex", "unclosed"]),
+            ("[postgres]\nurl = \"mysql://x\"", &[], &["postgres.url", "mysql"]),
+            ("[kafka]\nbrokers = \"localhost\"", &[], &["kafka.brokers", "host:port"]),
+            ("[kafka.properties]\nacks = \"1\"", &[], &["kafka.properties.acks", "remove"]),
+            ("[clickhouse]\nurl = \"127.0.0.1:8123\"", &[], &["clickhouse.url"]),
             ("[[routes]]\ntopic = \"t\"", &[], &["routes", "table"]),
             ("", &[("OUTPOUR_RELAY_SOLT", "x")], &["OUTPOUR_RELAY_SOLT"]),
-            (
-                "",
-                &[("OUTPOUR_BATCH_MAX_ROWS", "ten")],
-                &["OUTPOUR_BATCH_MAX_ROWS", "whole number"],
-            ),
-            (
-                "",
-                &[("OUTPOUR_BATCH_MAX_DELAY", "5")],
-                &["OUTPOUR_BATCH_MAX_DELAY", "250ms"],
-            ),
+            ("", &[("OUTPOUR_BATCH_MAX_ROWS", "ten")], &["OUTPOUR_BATCH_MAX_ROWS", "whole number"]),
+            ("", &[("OUTPOUR_BATCH_MAX_DELAY", "5")], &["OUTPOUR_BATCH_MAX_DELAY", "250ms"]),
             (
                 "",
                 &[("OUTPOUR_POSTGRES_PASSWORD_FILE", "nope")],
@@ -278,9 +213,6 @@ mod tests {
     #[test]
     fn a_file_that_was_named_must_be_there() {
         let error = load(Some(Path::new("/nowhere/outpour.toml"))).unwrap_err();
-        assert!(
-            error.to_string().contains("/nowhere/outpour.toml"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("/nowhere/outpour.toml"), "{error}");
     }
 }

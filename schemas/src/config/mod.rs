@@ -10,7 +10,6 @@ mod consumer;
 mod environment;
 mod kafka;
 mod load;
-mod outbox;
 mod postgres;
 mod relay;
 mod secret;
@@ -18,12 +17,13 @@ mod units;
 
 use serde::{Deserialize, Serialize};
 
+use crate::outbox::OutboxTable;
+
 pub use self::{
     clickhouse::ClickHouse,
     consumer::{Batch, Consumer, Route, UnknownFields},
     kafka::Kafka,
     load::{ConfigError, load},
-    outbox::Outbox,
     postgres::Postgres,
     relay::{Delivery, Relay},
     secret::{Secret, redact_url},
@@ -37,7 +37,7 @@ pub struct Config {
     pub postgres: Postgres,
     pub kafka: Kafka,
     pub clickhouse: ClickHouse,
-    pub outbox: Outbox,
+    pub outbox: OutboxTable,
     pub relay: Relay,
     pub consumer: Consumer,
     pub batch: Batch,
@@ -50,7 +50,7 @@ impl Config {
         self.postgres.validate()?;
         self.kafka.validate()?;
         self.clickhouse.validate()?;
-        self.outbox.validate()?;
+        self.outbox.validate().map_err(|error| ConfigError::Value(error.to_string()))?;
         self.relay.validate()?;
         self.consumer.validate()?;
         self.batch.validate()?;

@@ -30,8 +30,7 @@ impl Default for Postgres {
 
 impl Postgres {
     pub(super) fn resolve_secrets(&mut self) -> Result<(), ConfigError> {
-        self.password
-            .resolve("postgres.password", self.password_file.as_ref())
+        self.password.resolve("postgres.password", self.password_file.as_ref())
     }
 
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
@@ -41,10 +40,7 @@ impl Postgres {
         if !matches!(url.scheme(), "postgres" | "postgresql") {
             return Err(ConfigError::invalid(
                 key,
-                format!(
-                    "scheme `{}`: expected postgres://user@host:5432/database",
-                    url.scheme()
-                ),
+                format!("scheme `{}`: expected postgres://user@host:5432/database", url.scheme()),
             ));
         }
         Ok(())

@@ -74,10 +74,14 @@ impl Relay {
                 format!("`{}`: a slot name is 1 to 63 of a-z, 0-9 and _", self.slot),
             ));
         }
-        if self.publication.is_empty() || self.publication.len() > 63 {
+        // The stream takes publications as a list in one string.
+        if self.publication.is_empty()
+            || self.publication.len() > 63
+            || !self.publication.chars().all(valid)
+        {
             return Err(ConfigError::invalid(
                 "relay.publication",
-                "is 1 to 63 bytes long",
+                format!("`{}`: expected 1 to 63 of a-z, 0-9 and _", self.publication),
             ));
         }
         regex::Regex::new(&self.route_topic_regex).map_err(|error| {
@@ -86,28 +90,15 @@ impl Relay {
             let reason = reason.lines().last().unwrap_or_default();
             ConfigError::invalid(
                 "relay.route_topic_regex",
-                format!(
-                    "`{}`: {}",
-                    self.route_topic_regex,
-                    reason.trim_start_matches("error: ")
-                ),
+                format!("`{}`: {}", self.route_topic_regex, reason.trim_start_matches("error: ")),
             )
         })?;
         let positive = [
             ("relay.topic_partitions", u64::from(self.topic_partitions)),
-            (
-                "relay.topic_replication_factor",
-                u64::from(self.topic_replication_factor),
-            ),
+            ("relay.topic_replication_factor", u64::from(self.topic_replication_factor)),
             ("relay.max_record_size", self.max_record_size.as_u64()),
-            (
-                "relay.max_transaction_rows",
-                self.max_transaction_rows as u64,
-            ),
-            (
-                "relay.max_transaction_size",
-                self.max_transaction_size.as_u64(),
-            ),
+            ("relay.max_transaction_rows", self.max_transaction_rows as u64),
+            ("relay.max_transaction_size", self.max_transaction_size.as_u64()),
         ];
         for (key, value) in positive {
             if value == 0 {

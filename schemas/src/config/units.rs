@@ -59,10 +59,7 @@ mod tests {
         assert_eq!(parse("250ms").unwrap().0, Duration::from_millis(250));
         assert_eq!(parse("1m 30s").unwrap().0, Duration::from_secs(90));
         for wrong in ["250", "", "-1s", "soon"] {
-            assert!(
-                parse(wrong).unwrap_err().to_string().contains("250ms"),
-                "{wrong}"
-            );
+            assert!(parse(wrong).unwrap_err().to_string().contains("250ms"), "{wrong}");
         }
     }
 }

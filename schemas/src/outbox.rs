@@ -1,12 +1,12 @@
+//! The outbox table, by name: what services write to and the relay reads.
+
 use serde::{Deserialize, Serialize};
 
-use super::ConfigError;
-
-/// `[outbox]`: the table that services write to. The defaults are the table
-/// that `outpour-relay init` creates.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// `[outbox]`: the table and its columns. The defaults are the table that
+/// `outpour-relay init` creates.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Outbox {
+pub struct OutboxTable {
     /// `schema.table`.
     pub table: String,
     pub column_id: String,
@@ -19,10 +19,18 @@ pub struct Outbox {
     pub column_traceparent: String,
 }
 
-impl Default for Outbox {
+/// A name that PostgreSQL does not take.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: `{name}` is not a PostgreSQL name of 1 to 63 bytes")]
+pub struct NameError {
+    pub key: &'static str,
+    pub name: String,
+}
+
+impl Default for OutboxTable {
     fn default() -> Self {
         let name = str::to_owned;
-        Outbox {
+        OutboxTable {
             table: name("public.outbox"),
             column_id: name("id"),
             column_aggregate_type: name("aggregatetype"),
@@ -36,20 +44,20 @@ impl Default for Outbox {
     }
 }
 
-impl Outbox {
+impl OutboxTable {
     /// Schema and table name.
     #[must_use]
     pub fn qualified(&self) -> (&str, &str) {
-        self.table
-            .split_once('.')
-            .unwrap_or(("public", &self.table))
+        self.table.split_once('.').unwrap_or(("public", &self.table))
     }
 
-    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+    /// # Errors
+    /// Names the first key whose value is no PostgreSQL name.
+    pub fn validate(&self) -> Result<(), NameError> {
         let (schema, table) = self.qualified();
-        check_identifier("outbox.table", schema)?;
-        check_identifier("outbox.table", table)?;
-        let columns = [
+        let names = [
+            ("outbox.table", schema),
+            ("outbox.table", table),
             ("outbox.column_id", &self.column_id),
             ("outbox.column_aggregate_type", &self.column_aggregate_type),
             ("outbox.column_aggregate_id", &self.column_aggregate_id),
@@ -59,21 +67,12 @@ impl Outbox {
             ("outbox.column_schema_version", &self.column_schema_version),
             ("outbox.column_traceparent", &self.column_traceparent),
         ];
-        for (key, name) in columns {
-            check_identifier(key, name)?;
+        for (key, name) in names {
+            // Everything else can be quoted.
+            if name.is_empty() || name.len() > 63 || name.contains('\0') {
+                return Err(NameError { key, name: name.to_owned() });
+            }
         }
         Ok(())
     }
-}
-
-/// PostgreSQL's rule: 1 to 63 bytes, no NUL. Anything else is quoted.
-fn check_identifier(key: &'static str, name: &str) -> Result<(), ConfigError> {
-    const MAX_BYTES: usize = 63;
-    if name.is_empty() || name.len() > MAX_BYTES || name.contains('\0') {
-        return Err(ConfigError::invalid(
-            key,
-            format!("`{name}` is not a PostgreSQL name of 1 to {MAX_BYTES} bytes"),
-        ));
-    }
-    Ok(())
 }

@@ -1,0 +1,104 @@
+//! The commands of `outpour-relay`.
+
+use std::{io::Write, num::NonZeroUsize, path::PathBuf};
+
+use clap::{Parser, Subcommand};
+use outpour_schemas::{
+    config::{self, Config},
+    program::CommonArgs,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    emit,
+    error::RelayError,
+    init,
+    relay::{self, StartOptions},
+    shutdown, status,
+};
+
+/// Carries committed outbox events from PostgreSQL's log to Kafka.
+#[derive(Debug, Parser)]
+#[command(name = "outpour-relay", version, propagate_version = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub common: CommonArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Create the outbox table, the publication and the replication slot
+    Init {
+        /// Print the SQL instead of running it
+        #[arg(long)]
+        print_sql: bool,
+    },
+    /// Publish events until told to stop
+    Run {
+        /// Start although events are lost, from where the slot stands
+        #[arg(long)]
+        accept_gap: bool,
+    },
+    /// Show how far the relay is
+    Status {
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write JSON lines to the outbox
+    Emit {
+        /// Standard input if absent
+        file: Option<PathBuf>,
+        /// Rows that are committed together
+        #[arg(long, value_name = "N", default_value = "100")]
+        per_transaction: NonZeroUsize,
+    },
+}
+
+impl Cli {
+    /// # Errors
+    /// Whatever the command did not manage.
+    pub async fn run(self) -> Result<(), RelayError> {
+        let config = config::load(self.common.config.as_deref())?;
+        match self.command {
+            Command::Init { print_sql: true } => print(&init::print_sql(&config)),
+            Command::Init { print_sql: false } => {
+                let report = init::init(&config).await?;
+                print(&format!("{}\n", report.join("\n")))
+            }
+            Command::Run { accept_gap } => run(&config, StartOptions { accept_gap }).await,
+            Command::Status { json } => {
+                let status = status::status(&config).await?;
+                if json {
+                    let text = serde_json::to_string(&status).map_err(std::io::Error::from);
+                    print(&format!("{}\n", text.map_err(RelayError::Output)?))
+                } else {
+                    print(&format!("{}\n", status.table()))
+                }
+            }
+            Command::Emit { file, per_transaction } => {
+                let done = emit::emit(&config, file.as_deref(), per_transaction.get()).await?;
+                print(&format!("{} events in {} transactions\n", done.events, done.transactions))
+            }
+        }
+    }
+}
+
+async fn run(config: &Config, options: StartOptions) -> Result<(), RelayError> {
+    let stop = CancellationToken::new();
+    let signals = tokio::spawn(shutdown::on_signal(stop.clone()));
+    let result = relay::run(config, options, stop).await;
+    signals.abort();
+    result
+}
+
+/// Writes to standard output; a reader that has gone away is no error.
+fn print(text: &str) -> Result<(), RelayError> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(RelayError::Output(error))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,107 @@
+//! What can go wrong in the relay, and what it means to the caller.
+
+use outpour_schemas::{config::ConfigError, program::Exit};
+use rdkafka::{error::KafkaError, types::RDKafkaErrorCode};
+
+use crate::{
+    outbox::OutboxError,
+    postgres::PostgresError,
+    wal::{slot::SlotError, transaction::AssemblyError},
+};
+
+#[derive(Debug, thiserror::Error)]
+pub enum RelayError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("relay.route_topic_regex")]
+    Pattern(#[from] regex::Error),
+    #[error(transparent)]
+    Postgres(#[from] PostgresError),
+    #[error(transparent)]
+    Slot(#[from] SlotError),
+    #[error(transparent)]
+    Assembly(#[from] AssemblyError),
+    #[error("the server ended the replication stream")]
+    StreamEnded,
+    #[error("{doing} failed on Kafka at {brokers}")]
+    Kafka { doing: &'static str, brokers: String, source: KafkaError },
+    #[error("cannot create topic `{topic}` on Kafka at {brokers}: {code}")]
+    Topic { topic: String, brokers: String, code: RDKafkaErrorCode },
+    #[error("checkpoint in topic `{topic}` cannot be read")]
+    Checkpoint { topic: &'static str, source: serde_json::Error },
+    #[error(
+        "another relay with slot `{slot}` has taken over; run one relay a slot, or let this one wait for the slot"
+    )]
+    Fenced { slot: String },
+    #[error(
+        "events may be lost on slot `{slot}`: {what}. To go on from the slot's position, run with --accept-gap"
+    )]
+    Gap { slot: String, what: String },
+    #[error(transparent)]
+    Emit(#[from] EmitError),
+    #[error("cannot write the result")]
+    Output(#[source] std::io::Error),
+    #[error("a worker thread ended unexpectedly")]
+    Worker(#[source] tokio::task::JoinError),
+}
+
+/// Why `emit` did not take its input.
+#[derive(Debug, thiserror::Error)]
+pub enum EmitError {
+    #[error("cannot read {input}")]
+    Read { input: String, source: std::io::Error },
+    #[error("{input} is empty: expected one JSON object a line")]
+    Empty { input: String },
+    #[error("{input}, line {line}: {reason}{written}")]
+    Line { input: String, line: u64, reason: String, written: String },
+    #[error("{input}, lines up to {line}: {source}{written}")]
+    Write { input: String, line: u64, source: OutboxError, written: String },
+}
+
+impl RelayError {
+    /// Whether another session may work without anybody's doing.
+    pub(crate) fn is_transient(&self) -> bool {
+        match self {
+            RelayError::Slot(error) => error.is_transient(),
+            RelayError::Postgres(_)
+            | RelayError::StreamEnded
+            | RelayError::Kafka { .. }
+            | RelayError::Topic { .. }
+            | RelayError::Worker(_) => true,
+            RelayError::Config(_)
+            | RelayError::Pattern(_)
+            | RelayError::Assembly(_)
+            | RelayError::Checkpoint { .. }
+            | RelayError::Fenced { .. }
+            | RelayError::Gap { .. }
+            | RelayError::Emit(_)
+            | RelayError::Output(_) => false,
+        }
+    }
+
+    pub(crate) fn is_held_slot(&self) -> bool {
+        matches!(self, RelayError::Slot(SlotError::Held { .. }))
+    }
+
+    /// How the command ends.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            RelayError::Config(_) | RelayError::Pattern(_) => Exit::Usage,
+            RelayError::Gap { .. } => Exit::Finding,
+            _ => Exit::Failed,
+        }
+    }
+}
+
+/// An error with its causes, for a log field.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

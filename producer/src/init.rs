@@ -1,0 +1,133 @@
+//! What the database has to have, and creating it.
+//!
+//! The publication always comes before the slot: a slot that is older than its
+//! publication meets log records from before it, and replication stops there.
+
+use outpour_schemas::config::Config;
+
+use crate::{error::RelayError, postgres::Target, sql::quoted};
+
+/// One object of the set-up.
+struct Step {
+    what: String,
+    /// Whether it is there: a query for one boolean.
+    exists: String,
+    create: String,
+}
+
+/// The SQL for an operator who creates the objects by hand.
+#[must_use]
+pub(crate) fn print_sql(config: &Config) -> String {
+    let mut sql = String::new();
+    for step in steps(config) {
+        sql.push_str(&format!("-- {}\n{};\n", step.what, step.create));
+    }
+    sql
+}
+
+/// Creates what is missing and leaves alone what is there. Returns what it did,
+/// a line each.
+///
+/// # Errors
+/// When the database refuses; what was created before stays.
+pub(crate) async fn init(config: &Config) -> Result<Vec<String>, RelayError> {
+    let target = Target::of(&config.postgres)?;
+    let client = target.connect().await?;
+    let mut report = Vec::new();
+    for step in steps(config) {
+        let row = client
+            .query_one(step.exists.as_str(), &[])
+            .await
+            .map_err(target.failed("looking for the outbox's objects"))?;
+        if row.get::<_, bool>(0) {
+            report.push(format!("{} is there", step.what));
+        } else {
+            client
+                .batch_execute(&step.create)
+                .await
+                .map_err(target.failed("creating the outbox's objects"))?;
+            report.push(format!("{} created", step.what));
+        }
+    }
+    crate::wal::slot::inspect(&client, &target, config).await?;
+    Ok(report)
+}
+
+fn steps(config: &Config) -> Vec<Step> {
+    let outbox = &config.outbox;
+    let (schema, name) = outbox.qualified();
+    let table = format!("{}.{}", quoted(schema), quoted(name));
+    let publication = quoted(&config.relay.publication);
+    let columns = [
+        (&outbox.column_id, "uuid PRIMARY KEY"),
+        (&outbox.column_aggregate_type, "text NOT NULL"),
+        (&outbox.column_aggregate_id, "text NOT NULL"),
+        (&outbox.column_type, "text NOT NULL"),
+        (&outbox.column_payload, "jsonb"),
+        (&outbox.column_occurred_at, "timestamptz NOT NULL DEFAULT clock_timestamp()"),
+        (&outbox.column_schema_version, "integer NOT NULL DEFAULT 1"),
+        (&outbox.column_traceparent, "text"),
+    ]
+    .map(|(column, definition)| format!("    {} {definition}", quoted(column)))
+    .join(",\n");
+    vec![
+        Step {
+            what: format!("table {}", outbox.table),
+            exists: format!(
+                "SELECT EXISTS (SELECT FROM pg_tables WHERE schemaname = {} AND tablename = {})",
+                literal(schema),
+                literal(name)
+            ),
+            create: format!("CREATE TABLE {table} (\n{columns}\n)"),
+        },
+        Step {
+            what: format!("publication {}", config.relay.publication),
+            exists: format!(
+                "SELECT EXISTS (SELECT FROM pg_publication WHERE pubname = {})",
+                literal(&config.relay.publication)
+            ),
+            // Inserts only: deleting a row after it was written is housekeeping.
+            create: format!(
+                "CREATE PUBLICATION {publication} FOR TABLE {table} WITH (publish = 'insert')"
+            ),
+        },
+        Step {
+            what: format!("replication slot {}", config.relay.slot),
+            exists: format!(
+                "SELECT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = {})",
+                literal(&config.relay.slot)
+            ),
+            create: format!(
+                "SELECT pg_create_logical_replication_slot({}, 'pgoutput')",
+                literal(&config.relay.slot)
+            ),
+        },
+    ]
+}
+
+/// A string constant, whatever it contains.
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_publication_comes_before_the_slot_and_publishes_inserts_only() {
+        let sql = print_sql(&Config::default());
+        let publication = sql.find("CREATE PUBLICATION").unwrap();
+        let slot = sql.find("pg_create_logical_replication_slot").unwrap();
+        assert!(publication < slot);
+        assert!(sql.contains("publish = 'insert'"));
+    }
+
+    #[test]
+    fn names_are_quoted_whatever_they_hold() {
+        let mut config = Config::default();
+        config.outbox.table = "app.out\"box'; --".to_owned();
+        let sql = print_sql(&config);
+        assert!(sql.contains("CREATE TABLE \"app\".\"out\"\"box'; --\""), "{sql}");
+    }
+}

@@ -1,0 +1,75 @@
+//! Reading back how far a slot has been published.
+
+use std::time::{Duration, Instant};
+
+use outpour_schemas::{config::Config, wire};
+use rdkafka::{
+    Message, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+    error::{KafkaError, RDKafkaErrorCode},
+};
+
+use super::{REQUEST_TIMEOUT, client_config};
+use crate::{error::RelayError, relay::Checkpoint};
+
+const PARTITION: i32 = 0;
+
+/// The newest committed checkpoint of the configured slot, if there is one.
+///
+/// # Errors
+/// When the topic cannot be read to its end, or holds something else.
+pub(crate) async fn read(config: &Config) -> Result<Option<Checkpoint>, RelayError> {
+    let config = config.clone();
+    tokio::task::spawn_blocking(move || read_blocking(&config)).await.map_err(RelayError::Worker)?
+}
+
+fn read_blocking(config: &Config) -> Result<Option<Checkpoint>, RelayError> {
+    let failed = |source| RelayError::Kafka {
+        doing: "reading the checkpoint",
+        brokers: config.kafka.brokers.clone(),
+        source,
+    };
+    let consumer: BaseConsumer = client_config(&config.kafka)
+        .set("client.id", "outpour-relay")
+        // Needed to create a consumer; no group is ever joined.
+        .set("group.id", format!("outpour-relay-{}", config.relay.slot))
+        .set("enable.auto.commit", "false")
+        .set("isolation.level", "read_committed")
+        .set("enable.partition.eof", "true")
+        .create()
+        .map_err(failed)?;
+    let mut partitions = TopicPartitionList::new();
+    partitions
+        .add_partition_offset(wire::CHECKPOINT_TOPIC, PARTITION, Offset::Beginning)
+        .map_err(failed)?;
+    consumer.assign(&partitions).map_err(failed)?;
+    let mut newest = None;
+    let mut quiet_since = Instant::now();
+    loop {
+        match consumer.poll(Duration::from_millis(100)) {
+            Some(Ok(message)) => {
+                quiet_since = Instant::now();
+                if message.key() == Some(config.relay.slot.as_bytes()) {
+                    newest = message.payload().map(<[u8]>::to_vec);
+                }
+            }
+            Some(Err(KafkaError::PartitionEOF(_))) => break,
+            // The topic has just been made and is not known everywhere yet.
+            Some(Err(KafkaError::MessageConsumption(
+                RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic,
+            )))
+            | None
+                if quiet_since.elapsed() < REQUEST_TIMEOUT => {}
+            Some(Err(source)) => return Err(failed(source)),
+            None => {
+                return Err(failed(KafkaError::MessageConsumption(
+                    RDKafkaErrorCode::OperationTimedOut,
+                )));
+            }
+        }
+    }
+    newest
+        .map(|value| serde_json::from_slice(&value))
+        .transpose()
+        .map_err(|source| RelayError::Checkpoint { topic: wire::CHECKPOINT_TOPIC, source })
+}

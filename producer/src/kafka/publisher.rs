@@ -1,0 +1,210 @@
+//! Records into Kafka, all of a transaction or none.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use outpour_schemas::{
+    Record,
+    config::{Config, Delivery, Kafka, Relay},
+    wire,
+};
+use rdkafka::{
+    error::{KafkaError, RDKafkaErrorCode},
+    message::{Header, OwnedHeaders},
+    producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer},
+};
+
+use super::{REQUEST_TIMEOUT, client_config, topics::Topics};
+use crate::{error::RelayError, relay::Checkpoint};
+
+type Client = ThreadedProducer<DefaultProducerContext>;
+
+/// Connected, but not yet disturbing any other relay of the same slot.
+pub(crate) struct Unfenced(Publisher);
+
+/// The one producer that may write for its slot.
+pub(crate) struct Publisher {
+    client: Arc<Client>,
+    topics: Topics,
+    known_topics: HashSet<String>,
+    kafka: Kafka,
+    relay: Relay,
+    /// Whether a Kafka transaction has been begun and not ended.
+    in_transaction: bool,
+}
+
+impl Publisher {
+    pub(crate) async fn connect(config: &Config) -> Result<Unfenced, RelayError> {
+        let (kafka, relay) = (config.kafka.clone(), config.relay.clone());
+        let failed = |source| RelayError::Kafka {
+            doing: "connecting",
+            brokers: config.kafka.brokers.clone(),
+            source,
+        };
+        let mut settings = client_config(&kafka);
+        // The batch that holds the largest record has a few bytes of its own.
+        let largest = relay.max_record_size.as_u64().saturating_add(4096).min(1_000_000_000);
+        settings
+            .set("client.id", "outpour-relay")
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            // As Kafka's Java clients choose; librdkafka's own default differs.
+            .set("partitioner", "murmur2_random")
+            .set("message.max.bytes", largest.to_string())
+            .set("allow.auto.create.topics", "false");
+        // Defaults that an operator may have set otherwise.
+        for (key, value) in [
+            ("linger.ms", "5"),
+            ("compression.type", "lz4"),
+            ("queue.buffering.max.kbytes", "32768"),
+            ("queue.buffering.max.messages", "100000"),
+        ] {
+            if !kafka.properties.contains_key(key) {
+                settings.set(key, value);
+            }
+        }
+        if relay.delivery == Delivery::ExactlyOnce {
+            settings
+                .set("transactional.id", format!("outpour-relay-{}", relay.slot))
+                .set("transaction.timeout.ms", relay.transaction_timeout.0.as_millis().to_string());
+        }
+        let client: Arc<Client> = Arc::new(settings.create().map_err(failed)?);
+        let topics = Topics::connect(&kafka)?;
+        let mut publisher = Publisher {
+            client,
+            topics,
+            known_topics: HashSet::new(),
+            kafka,
+            relay,
+            in_transaction: false,
+        };
+        publisher.topics.reach().await?;
+        publisher.topics.ensure_checkpoints(publisher.relay.topic_replication_factor).await?;
+        publisher.known_topics.insert(wire::CHECKPOINT_TOPIC.to_owned());
+        Ok(Unfenced(publisher))
+    }
+
+    /// Hands a record to the client. It is durable only after [`Self::commit`].
+    pub(crate) async fn send(&mut self, record: Record) -> Result<(), RelayError> {
+        if !self.known_topics.contains(&record.topic) {
+            self.topics
+                .ensure(
+                    &record.topic,
+                    self.relay.topic_partitions,
+                    self.relay.topic_replication_factor,
+                )
+                .await?;
+            self.known_topics.insert(record.topic.clone());
+        }
+        self.begin()?;
+        let headers = record.headers.iter().fold(
+            OwnedHeaders::new_with_capacity(record.headers.len()),
+            |headers, (key, value)| headers.insert(Header { key, value: value.as_ref() }),
+        );
+        let mut message: BaseRecord<'_, [u8], [u8]> =
+            BaseRecord::to(&record.topic).timestamp(record.timestamp_ms).headers(headers);
+        message.key = record.key.as_deref();
+        message.payload = record.value.as_deref();
+        loop {
+            match self.client.send(message) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
+                    message = back;
+                    self.wait_for_room().await?;
+                }
+                Err((source, _)) => return Err(self.failed("publishing", source)),
+            }
+        }
+    }
+
+    /// Makes everything sent durable and visible, together with `checkpoint`.
+    pub(crate) async fn commit(&mut self, checkpoint: &Checkpoint) -> Result<(), RelayError> {
+        self.begin()?;
+        let value = serde_json::to_vec(checkpoint)
+            .map_err(|source| RelayError::Checkpoint { topic: wire::CHECKPOINT_TOPIC, source })?;
+        let message = BaseRecord::to(wire::CHECKPOINT_TOPIC)
+            .key(self.relay.slot.as_bytes())
+            .payload(value.as_slice());
+        if let Err((source, _)) = self.client.send(message) {
+            return Err(self.failed("writing the checkpoint", source));
+        }
+        let timeout = self.relay.transaction_timeout.0;
+        match self.relay.delivery {
+            Delivery::ExactlyOnce => {
+                self.blocking("committing a transaction", move |client| {
+                    client.commit_transaction(timeout)
+                })
+                .await?;
+                self.in_transaction = false;
+            }
+            Delivery::AtLeastOnce => {
+                self.blocking("publishing", move |client| client.flush(timeout)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self) -> Result<(), RelayError> {
+        if self.in_transaction || self.relay.delivery == Delivery::AtLeastOnce {
+            return Ok(());
+        }
+        self.client
+            .begin_transaction()
+            .map_err(|source| self.failed("beginning a transaction", source))?;
+        self.in_transaction = true;
+        Ok(())
+    }
+
+    /// The client's buffer is full: waits until a part of it has been sent.
+    async fn wait_for_room(&self) -> Result<(), RelayError> {
+        const SLICE: Duration = Duration::from_millis(20);
+        let client = Arc::clone(&self.client);
+        // A flush that runs out of time has still made room; one that made
+        // none is followed by another, until sending itself fails.
+        tokio::task::spawn_blocking(move || drop(client.flush(SLICE)))
+            .await
+            .map_err(RelayError::Worker)
+    }
+
+    /// Runs one of the client's calls that block until the broker has answered.
+    async fn blocking(
+        &self,
+        doing: &'static str,
+        call: impl FnOnce(&Client) -> Result<(), KafkaError> + Send + 'static,
+    ) -> Result<(), RelayError> {
+        let client = Arc::clone(&self.client);
+        tokio::task::spawn_blocking(move || call(&client))
+            .await
+            .map_err(RelayError::Worker)?
+            .map_err(|source| self.failed(doing, source))
+    }
+
+    fn failed(&self, doing: &'static str, source: KafkaError) -> RelayError {
+        const FENCED: [RDKafkaErrorCode; 3] = [
+            RDKafkaErrorCode::ProducerFenced,
+            RDKafkaErrorCode::InvalidProducerEpoch,
+            RDKafkaErrorCode::Fenced,
+        ];
+        let fenced = source.rdkafka_error_code().is_some_and(|code| FENCED.contains(&code))
+            || matches!(self.client.client().fatal_error(), Some((code, _)) if FENCED.contains(&code));
+        if fenced {
+            return RelayError::Fenced { slot: self.relay.slot.clone() };
+        }
+        RelayError::Kafka { doing, brokers: self.kafka.brokers.clone(), source }
+    }
+}
+
+impl Unfenced {
+    /// From here on no older producer of this slot can write, and what such a
+    /// one left open is aborted.
+    pub(crate) async fn fence(self) -> Result<Publisher, RelayError> {
+        let publisher = self.0;
+        if publisher.relay.delivery == Delivery::ExactlyOnce {
+            publisher
+                .blocking("taking over the transactional id", |client| {
+                    client.init_transactions(REQUEST_TIMEOUT * 3)
+                })
+                .await?;
+        }
+        Ok(publisher)
+    }
+}

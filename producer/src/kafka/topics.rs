@@ -1,0 +1,91 @@
+//! Topics are made here, with the partitions and replicas that were asked for,
+//! not by the broker's auto-creation.
+
+use std::sync::Arc;
+
+use outpour_schemas::{config::Kafka, wire};
+use rdkafka::{
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    client::DefaultClientContext,
+    error::KafkaError,
+    types::RDKafkaErrorCode,
+};
+
+use super::{REQUEST_TIMEOUT, client_config};
+use crate::error::RelayError;
+
+pub(super) struct Topics {
+    admin: Arc<AdminClient<DefaultClientContext>>,
+    brokers: String,
+}
+
+impl Topics {
+    pub(super) fn connect(kafka: &Kafka) -> Result<Self, RelayError> {
+        let brokers = kafka.brokers.clone();
+        match client_config(kafka).create() {
+            Ok(admin) => Ok(Topics { admin: Arc::new(admin), brokers }),
+            Err(source) => Err(RelayError::Kafka { doing: "connecting", brokers, source }),
+        }
+    }
+
+    /// Waits for an answer from any broker.
+    pub(super) async fn reach(&self) -> Result<(), RelayError> {
+        let admin = Arc::clone(&self.admin);
+        tokio::task::spawn_blocking(move || {
+            // One topic, not all: metadata of all may be large.
+            admin.inner().fetch_metadata(Some(wire::CHECKPOINT_TOPIC), REQUEST_TIMEOUT).map(drop)
+        })
+        .await
+        .map_err(RelayError::Worker)?
+        .map_err(|source| self.failed("connecting", source))
+    }
+
+    pub(super) async fn ensure_checkpoints(&self, replicas: u16) -> Result<(), RelayError> {
+        let topic =
+            NewTopic::new(wire::CHECKPOINT_TOPIC, 1, TopicReplication::Fixed(i32::from(replicas)))
+                .set("cleanup.policy", "compact");
+        self.create(topic).await
+    }
+
+    pub(super) async fn ensure(
+        &self,
+        name: &str,
+        partitions: u32,
+        replicas: u16,
+    ) -> Result<(), RelayError> {
+        let partitions = i32::try_from(partitions).unwrap_or(i32::MAX);
+        self.create(NewTopic::new(name, partitions, TopicReplication::Fixed(i32::from(replicas))))
+            .await
+    }
+
+    async fn create(&self, topic: NewTopic<'_>) -> Result<(), RelayError> {
+        let options = AdminOptions::new()
+            .operation_timeout(Some(REQUEST_TIMEOUT))
+            .request_timeout(Some(REQUEST_TIMEOUT));
+        let results = self
+            .admin
+            .create_topics([&topic], &options)
+            .await
+            .map_err(|source| self.failed("creating a topic", source))?;
+        for result in results {
+            match result {
+                Ok(name) => {
+                    tracing::info!(
+                        topic = name,
+                        partitions = topic.num_partitions,
+                        "topic created"
+                    );
+                }
+                Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((topic, code)) => {
+                    return Err(RelayError::Topic { topic, brokers: self.brokers.clone(), code });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn failed(&self, doing: &'static str, source: KafkaError) -> RelayError {
+        RelayError::Kafka { doing, brokers: self.brokers.clone(), source }
+    }
+}

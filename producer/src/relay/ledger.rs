@@ -1,0 +1,277 @@
+//! How far the relay has come: what is published, what is on its way, and when
+//! the Kafka transaction is to be closed. Pure; time is passed in.
+//!
+//! Invariant I7: [`Ledger::committed`] is the only source of positions that may
+//! be confirmed to PostgreSQL, and it moves only when Kafka has committed.
+
+use std::time::{Duration, Instant};
+
+use outpour_schemas::{Lsn, Position, config::Relay};
+use serde::{Deserialize, Serialize};
+
+/// How far a slot has been published. It travels in the same Kafka transaction
+/// as the records that it stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// Which database cluster; a restored or another one has its own.
+    pub system_identifier: String,
+    pub timeline: u32,
+    /// Every transaction whose commit record starts before it is published.
+    pub end_lsn: Lsn,
+    /// Set inside a transaction too large for one Kafka transaction: the last
+    /// of its rows that is published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<PublishedWithin>,
+    /// Counts the checkpoints of this slot.
+    pub sequence: u64,
+}
+
+/// The part of a transaction that is published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishedWithin {
+    pub commit_lsn: Lsn,
+    pub ordinal: u32,
+}
+
+impl Checkpoint {
+    /// Whether the row at `position` has been published.
+    #[must_use]
+    pub fn covers(&self, position: Position) -> bool {
+        // A commit record starts before the position where it ends, so the
+        // last published transaction is covered, and the next one is not.
+        position.commit_lsn < self.end_lsn
+            || self.within.is_some_and(|within| {
+                position.commit_lsn == within.commit_lsn && position.ordinal <= within.ordinal
+            })
+    }
+}
+
+/// When a Kafka transaction has to be closed.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    pub rows: usize,
+    pub bytes: usize,
+    pub delay: Duration,
+}
+
+impl From<&Relay> for Limits {
+    fn from(config: &Relay) -> Self {
+        Limits {
+            rows: config.max_transaction_rows,
+            bytes: usize::try_from(config.max_transaction_size.as_u64()).unwrap_or(usize::MAX),
+            delay: config.max_transaction_delay.0,
+        }
+    }
+}
+
+/// An idle slot's progress is written down when it has moved by a segment of
+/// log or stood for this long, not with every keepalive.
+const IDLE_BYTES: u64 = 16 << 20;
+const IDLE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The books of one replication session.
+#[derive(Debug)]
+pub struct Ledger {
+    limits: Limits,
+    committed: Checkpoint,
+    committed_at: Instant,
+    rows: usize,
+    bytes: usize,
+    opened_at: Option<Instant>,
+    /// End of the last transaction whose rows are all with Kafka.
+    complete: Option<Lsn>,
+    /// Last row of a transaction that is not complete.
+    within: Option<PublishedWithin>,
+}
+
+impl Ledger {
+    #[must_use]
+    pub fn new(committed: Checkpoint, limits: Limits, now: Instant) -> Self {
+        Ledger {
+            limits,
+            committed,
+            committed_at: now,
+            rows: 0,
+            bytes: 0,
+            opened_at: None,
+            complete: None,
+            within: None,
+        }
+    }
+
+    /// What Kafka has committed; its `end_lsn` may be confirmed.
+    #[must_use]
+    pub fn committed(&self) -> &Checkpoint {
+        &self.committed
+    }
+
+    /// A record of `bytes` bytes was handed to Kafka.
+    pub fn sent(&mut self, position: Position, bytes: usize, now: Instant) {
+        debug_assert!(!self.committed.covers(position), "I2: {position} was published before");
+        self.rows += 1;
+        self.bytes += bytes;
+        self.opened_at.get_or_insert(now);
+        self.within =
+            Some(PublishedWithin { commit_lsn: position.commit_lsn, ordinal: position.ordinal });
+    }
+
+    /// A database transaction ended.
+    pub fn transaction_ended(&mut self, end_lsn: Lsn) {
+        self.within = None;
+        // A transaction is replayed after a restart until it is confirmed.
+        if end_lsn > self.committed.end_lsn {
+            self.complete = Some(end_lsn);
+        }
+    }
+
+    /// PostgreSQL has nothing on its way that committed before `wal_end`.
+    /// Whether that is worth a checkpoint of its own.
+    pub fn caught_up(&mut self, wal_end: Lsn, now: Instant) -> bool {
+        let ahead = wal_end.bytes_since(self.committed.end_lsn);
+        if self.rows > 0 || ahead == 0 {
+            return false;
+        }
+        self.complete = self.complete.max(Some(wal_end));
+        ahead >= IDLE_BYTES || now.duration_since(self.committed_at) >= IDLE_INTERVAL
+    }
+
+    /// Whether records wait for their commit.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.rows > 0
+    }
+
+    /// Whether the Kafka transaction has to be closed even though more rows
+    /// are there. Inside a database transaction only its size can ask for it.
+    #[must_use]
+    pub fn is_full(&self, now: Instant) -> bool {
+        let over = self.rows >= self.limits.rows || self.bytes >= self.limits.bytes;
+        over || (self.within.is_none() && self.deadline().is_some_and(|deadline| deadline <= now))
+    }
+
+    /// Whether every row with Kafka belongs to a complete transaction.
+    #[must_use]
+    pub fn at_boundary(&self) -> bool {
+        self.within.is_none()
+    }
+
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.opened_at.map(|at| at + self.limits.delay)
+    }
+
+    /// The checkpoint that belongs into the Kafka transaction about to close.
+    #[must_use]
+    pub fn next_checkpoint(&self) -> Checkpoint {
+        Checkpoint {
+            end_lsn: self.complete.unwrap_or(self.committed.end_lsn).max(self.committed.end_lsn),
+            within: self.within,
+            sequence: self.committed.sequence + 1,
+            ..self.committed.clone()
+        }
+    }
+
+    /// Kafka committed `checkpoint` with everything sent before it.
+    pub fn commit(&mut self, checkpoint: Checkpoint, now: Instant) {
+        debug_assert!(checkpoint.end_lsn >= self.committed.end_lsn, "I7: progress went back");
+        self.committed = checkpoint;
+        self.committed_at = now;
+        self.rows = 0;
+        self.bytes = 0;
+        self.opened_at = None;
+        self.complete = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start() -> Checkpoint {
+        Checkpoint {
+            system_identifier: "1".into(),
+            timeline: 1,
+            end_lsn: Lsn(100),
+            within: None,
+            sequence: 4,
+        }
+    }
+
+    fn ledger(now: Instant) -> Ledger {
+        let limits = Limits { rows: 3, bytes: 1000, delay: Duration::from_millis(10) };
+        Ledger::new(start(), limits, now)
+    }
+
+    fn at(commit_lsn: u64, ordinal: u32) -> Position {
+        Position { commit_lsn: Lsn(commit_lsn), ordinal }
+    }
+
+    #[test]
+    fn a_checkpoint_covers_whole_transactions_and_the_published_part_of_one() {
+        let mut checkpoint = start();
+        assert!(checkpoint.covers(at(99, 0)));
+        assert!(!checkpoint.covers(at(100, 0)), "it begins where the last one ended");
+        checkpoint.within = Some(PublishedWithin { commit_lsn: Lsn(140), ordinal: 5 });
+        assert!(checkpoint.covers(at(140, 5)));
+        assert!(!checkpoint.covers(at(140, 6)));
+        assert!(!checkpoint.covers(at(120, 0)));
+    }
+
+    #[test]
+    fn nothing_is_confirmed_before_kafka_has_committed() {
+        let now = Instant::now();
+        let mut ledger = ledger(now);
+        ledger.sent(at(110, 0), 10, now);
+        ledger.transaction_ended(Lsn(120));
+        assert_eq!(ledger.committed().end_lsn, Lsn(100));
+        let checkpoint = ledger.next_checkpoint();
+        assert_eq!((checkpoint.end_lsn, checkpoint.sequence), (Lsn(120), 5));
+        ledger.commit(checkpoint, now);
+        assert_eq!(ledger.committed().end_lsn, Lsn(120));
+        assert!(!ledger.is_open());
+    }
+
+    #[test]
+    fn a_large_transaction_is_split_by_size_and_resumed_by_ordinal() {
+        let now = Instant::now();
+        let mut ledger = ledger(now);
+        for ordinal in 0..3 {
+            assert!(!ledger.is_full(now));
+            ledger.sent(at(110, ordinal), 10, now);
+        }
+        assert!(ledger.is_full(now));
+        let checkpoint = ledger.next_checkpoint();
+        assert_eq!(checkpoint.end_lsn, Lsn(100));
+        assert!(checkpoint.covers(at(110, 2)));
+        assert!(!checkpoint.covers(at(110, 3)));
+        ledger.commit(checkpoint, now);
+        ledger.sent(at(110, 3), 10, now);
+        ledger.transaction_ended(Lsn(120));
+        assert_eq!(ledger.next_checkpoint().within, None);
+    }
+
+    #[test]
+    fn time_closes_a_kafka_transaction_only_between_database_transactions() {
+        let now = Instant::now();
+        let later = now + Duration::from_millis(10);
+        let mut ledger = ledger(now);
+        ledger.sent(at(110, 0), 10, now);
+        assert!(!ledger.is_full(later), "inside a database transaction");
+        ledger.transaction_ended(Lsn(120));
+        assert!(!ledger.is_full(now));
+        assert!(ledger.is_full(later));
+    }
+
+    #[test]
+    fn an_idle_slot_moves_on_but_not_with_every_keepalive() {
+        let now = Instant::now();
+        let mut ledger = ledger(now);
+        assert!(!ledger.caught_up(Lsn(100), now), "nothing new");
+        assert!(!ledger.caught_up(Lsn(200), now), "too little");
+        assert!(ledger.caught_up(Lsn(200), now + IDLE_INTERVAL));
+        assert!(ledger.caught_up(Lsn(100 + IDLE_BYTES), now));
+        assert_eq!(ledger.next_checkpoint().end_lsn, Lsn(100 + IDLE_BYTES));
+        ledger.sent(at(1 << 40, 0), 10, now);
+        assert!(!ledger.caught_up(Lsn(1 << 41), now), "rows are on their way");
+    }
+}

@@ -1,0 +1,112 @@
+//! The relay: write-ahead log → Kafka, every record exactly once.
+//!
+//! ```text
+//!  WalStream ──WalEvent──▶ Assembler ──OutboxRow──▶ Router ──Record──▶ Publisher
+//!      ▲                                                                   │
+//!      └───────── confirm(end_lsn) ◀──── Ledger ◀──── Kafka committed ─────┘
+//! ```
+//!
+//! Records and the checkpoint that stands for them go out in one Kafka
+//! transaction; only then is the position confirmed to PostgreSQL (I7). A crash
+//! at any point leaves either both or neither, and the replication slot still
+//! has whatever Kafka does not.
+
+mod ledger;
+mod route;
+mod session;
+
+use std::time::{Duration, Instant};
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use outpour_schemas::config::Config;
+use tokio_util::sync::CancellationToken;
+
+use self::session::Session;
+pub use self::{
+    ledger::{Checkpoint, Ledger, Limits, PublishedWithin},
+    route::{Routed, Router, Unroutable},
+};
+use crate::{error::RelayError, postgres::Target};
+
+/// What an operator allows a start to do.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct StartOptions {
+    /// Go on although the slot and the checkpoint show that events are lost.
+    pub accept_gap: bool,
+}
+
+/// Runs until `stop` is cancelled. A session that breaks for a reason that can
+/// pass is followed by another.
+///
+/// # Errors
+/// At the first start, for whatever keeps it from working; later only for what
+/// does not pass by itself.
+pub async fn run(
+    config: &Config,
+    options: StartOptions,
+    stop: CancellationToken,
+) -> Result<(), RelayError> {
+    /// A session that has lasted this long was a working one.
+    const STEADY: Duration = Duration::from_secs(30);
+    let target = Target::of(&config.postgres)?;
+    let backoff = ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(100))
+        .with_max_delay(Duration::from_secs(5))
+        .with_jitter()
+        .without_max_times();
+    let mut delays = backoff.build();
+    let mut has_started = false;
+    let mut waits_for_slot = false;
+    loop {
+        let attempt_at = Instant::now();
+        let outcome = attempt(config, options, &target, &stop, &mut has_started).await;
+        let error = match outcome {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        if attempt_at.elapsed() >= STEADY {
+            delays = backoff.build();
+        }
+        let delay = if error.is_held_slot() {
+            if !waits_for_slot {
+                tracing::info!(
+                    slot = config.relay.slot,
+                    "another relay holds the slot; waiting to take over"
+                );
+            }
+            waits_for_slot = true;
+            Duration::from_millis(500)
+        } else {
+            // A first start that fails is the operator's to see at once.
+            if !error.is_transient() || !(has_started || waits_for_slot) {
+                return Err(error);
+            }
+            let delay = delays.next().unwrap_or(Duration::from_secs(5));
+            tracing::warn!(
+                error = crate::error::chain(&error),
+                retry_in_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
+                "replication interrupted"
+            );
+            delay
+        };
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(delay) => {}
+        }
+    }
+}
+
+async fn attempt(
+    config: &Config,
+    options: StartOptions,
+    target: &Target,
+    stop: &CancellationToken,
+    has_started: &mut bool,
+) -> Result<(), RelayError> {
+    let session = tokio::select! {
+        () = stop.cancelled() => return Ok(()),
+        session = Session::open(config, options, target) => session?,
+    };
+    *has_started = true;
+    session.run(stop).await
+}

@@ -1,0 +1,195 @@
+//! One replication session: from taking the slot to losing or leaving it.
+
+use std::time::Instant;
+
+use futures_util::FutureExt;
+use outpour_schemas::config::Config;
+use tokio_util::sync::CancellationToken;
+
+use super::{Checkpoint, Ledger, Limits, Routed, Router, StartOptions};
+use crate::{
+    error::RelayError,
+    kafka::{checkpoint, publisher::Publisher},
+    postgres::Target,
+    wal::{
+        slot::{self, SlotState},
+        stream::WalStream,
+        transaction::{Assembler, Progress},
+    },
+};
+
+/// What happens to a session, one thing at a time.
+enum Happening {
+    Wal(Option<crate::wal::WalEvent>),
+    /// The open Kafka transaction has been open for long enough.
+    Due,
+    Stop,
+}
+
+pub(super) struct Session {
+    wal: WalStream,
+    assembler: Assembler,
+    router: Router,
+    publisher: Publisher,
+    ledger: Ledger,
+}
+
+impl Session {
+    /// Takes the slot first and fences other relays second, so that a relay
+    /// that merely waits disturbs nobody.
+    pub(super) async fn open(
+        config: &Config,
+        options: StartOptions,
+        target: &Target,
+    ) -> Result<Self, RelayError> {
+        let client = target.connect().await?;
+        slot::inspect(&client, target, config).await?;
+        // Asked before the slot is taken: it may take the broker's time to answer.
+        let publisher = Publisher::connect(config).await?;
+        let wal = WalStream::start(target, &config.relay.slot, &config.relay.publication).await?;
+        let publisher = publisher.fence().await?;
+        let found = checkpoint::read(config).await?;
+        // Held by us now, so that nobody moves it any more.
+        let state = slot::inspect(&client, target, config).await?;
+        let checkpoint = agree(found, &state, &wal, config, options)?;
+        tracing::info!(
+            slot = config.relay.slot,
+            from = %checkpoint.end_lsn,
+            behind_bytes = state.current.bytes_since(checkpoint.end_lsn),
+            delivery = ?config.relay.delivery,
+            "relay started"
+        );
+        Ok(Session {
+            wal,
+            assembler: Assembler::new(config.outbox.clone()),
+            router: Router::new(&config.relay)?,
+            publisher,
+            ledger: Ledger::new(checkpoint, Limits::from(&config.relay), Instant::now()),
+        })
+    }
+
+    /// Publishes until told to stop or until something breaks.
+    pub(super) async fn run(mut self, stop: &CancellationToken) -> Result<(), RelayError> {
+        loop {
+            match self.happening(stop).await? {
+                Happening::Wal(Some(event)) => match self.assembler.next(event)? {
+                    Progress::Row(row) => self.publish(row).await?,
+                    Progress::Committed { end_lsn } => self.ledger.transaction_ended(end_lsn),
+                    Progress::CaughtUp { wal_end } => {
+                        if self.ledger.caught_up(wal_end, Instant::now()) {
+                            self.commit().await?;
+                        }
+                    }
+                    Progress::Nothing => {}
+                },
+                Happening::Wal(None) => return Err(RelayError::StreamEnded),
+                Happening::Due => self.commit().await?,
+                Happening::Stop => {
+                    // What is whole is published; what is not comes again.
+                    if self.ledger.is_open() && self.ledger.at_boundary() {
+                        self.commit().await?;
+                    }
+                    self.wal.close().await;
+                    tracing::info!(at = %self.ledger.committed().end_lsn, "relay stopped");
+                    return Ok(());
+                }
+            }
+            if self.ledger.is_full(Instant::now()) {
+                self.commit().await?;
+            }
+        }
+    }
+
+    /// The next thing to do. With nothing waiting in the stream, an open Kafka
+    /// transaction is due at once: while it is being committed the next rows
+    /// gather, so that the load itself sets the size.
+    async fn happening(&mut self, stop: &CancellationToken) -> Result<Happening, RelayError> {
+        if stop.is_cancelled() {
+            return Ok(Happening::Stop);
+        }
+        if let Some(event) = self.wal.next().now_or_never() {
+            return Ok(Happening::Wal(event?));
+        }
+        if self.ledger.is_open() && self.ledger.at_boundary() {
+            return Ok(Happening::Due);
+        }
+        tokio::select! {
+            () = stop.cancelled() => Ok(Happening::Stop),
+            event = self.wal.next() => Ok(Happening::Wal(event?)),
+        }
+    }
+
+    async fn publish(&mut self, row: crate::wal::transaction::OutboxRow) -> Result<(), RelayError> {
+        let position = row.position;
+        if self.ledger.committed().covers(position) {
+            return Ok(());
+        }
+        let record = match self.router.route(row) {
+            Routed::Publish(record) => record,
+            Routed::Park(record, reason) => {
+                tracing::warn!(%position, %reason, "row parked in the dead-letter topic");
+                record
+            }
+        };
+        let bytes = record.wire_size();
+        self.publisher.send(record).await?;
+        self.ledger.sent(position, bytes, Instant::now());
+        Ok(())
+    }
+
+    async fn commit(&mut self) -> Result<(), RelayError> {
+        let checkpoint = self.ledger.next_checkpoint();
+        self.publisher.commit(&checkpoint).await?;
+        let end_lsn = checkpoint.end_lsn;
+        self.ledger.commit(checkpoint, Instant::now());
+        self.wal.confirm(end_lsn);
+        Ok(())
+    }
+}
+
+/// Compares what Kafka has with where the slot stands. PostgreSQL itself
+/// passes over a gap without a word.
+fn agree(
+    found: Option<Checkpoint>,
+    slot: &SlotState,
+    wal: &WalStream,
+    config: &Config,
+    options: StartOptions,
+) -> Result<Checkpoint, RelayError> {
+    let fresh = Checkpoint {
+        system_identifier: wal.system.system_id.clone(),
+        timeline: wal.system.timeline,
+        end_lsn: slot.confirmed,
+        within: None,
+        sequence: found.as_ref().map_or(0, |checkpoint| checkpoint.sequence),
+    };
+    let Some(checkpoint) = found else {
+        return Ok(fresh);
+    };
+    let what = if checkpoint.system_identifier != fresh.system_identifier {
+        format!(
+            "the checkpoint in Kafka is of database cluster {}, this one is {}",
+            checkpoint.system_identifier, fresh.system_identifier
+        )
+    } else if checkpoint.timeline != fresh.timeline {
+        format!(
+            "the checkpoint in Kafka is of timeline {}, the server is on {}",
+            checkpoint.timeline, fresh.timeline
+        )
+    } else if slot.confirmed > checkpoint.end_lsn {
+        format!(
+            "the slot stands at {}, {} bytes past {} up to where Kafka has everything; \
+             it was recreated or advanced by somebody else",
+            slot.confirmed,
+            slot.confirmed.bytes_since(checkpoint.end_lsn),
+            checkpoint.end_lsn
+        )
+    } else {
+        return Ok(checkpoint);
+    };
+    if options.accept_gap {
+        tracing::warn!(slot = config.relay.slot, gap = what, "gap accepted by --accept-gap");
+        return Ok(fresh);
+    }
+    Err(RelayError::Gap { slot: config.relay.slot.clone(), what })
+}

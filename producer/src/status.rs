@@ -1,0 +1,75 @@
+//! How the relay stands, from the database's and from Kafka's side.
+
+use comfy_table::{Table, presets::UTF8_BORDERS_ONLY};
+use outpour_schemas::{Lsn, config::Config};
+use serde::Serialize;
+
+use crate::{error::RelayError, kafka::checkpoint, postgres::Target, wal::slot};
+
+/// What `status --json` prints.
+#[derive(Debug, Serialize)]
+pub(crate) struct Status {
+    pub(crate) slot: String,
+    /// Process id of the database backend that streams to a relay.
+    pub(crate) held_by_pid: Option<i32>,
+    /// The end of the log.
+    pub(crate) current_lsn: Lsn,
+    /// Everything before it was confirmed by the relay.
+    pub(crate) confirmed_lsn: Lsn,
+    /// Bytes of log that wait to be published.
+    pub(crate) lag_bytes: u64,
+    /// Bytes of log that the slot keeps on disk.
+    pub(crate) retained_bytes: u64,
+    /// Everything before it is in Kafka; absent before the first run.
+    pub(crate) published_lsn: Option<Lsn>,
+    pub(crate) checkpoints: Option<u64>,
+}
+
+/// # Errors
+/// When either side cannot be asked.
+pub(crate) async fn status(config: &Config) -> Result<Status, RelayError> {
+    let target = Target::of(&config.postgres)?;
+    let client = target.connect().await?;
+    let state = slot::inspect(&client, &target, config).await?;
+    let published = checkpoint::read(config).await?;
+    let published_lsn = published.as_ref().map(|checkpoint| checkpoint.end_lsn);
+    Ok(Status {
+        slot: config.relay.slot.clone(),
+        held_by_pid: state.held_by,
+        current_lsn: state.current,
+        confirmed_lsn: state.confirmed,
+        lag_bytes: state.current.bytes_since(published_lsn.unwrap_or(state.confirmed)),
+        retained_bytes: state.retained_bytes,
+        published_lsn,
+        checkpoints: published.map(|checkpoint| checkpoint.sequence),
+    })
+}
+
+impl Status {
+    /// As a person reads it.
+    #[must_use]
+    pub(crate) fn table(&self) -> Table {
+        let mut table = Table::new();
+        table.load_style(UTF8_BORDERS_ONLY).set_header(["relay", &self.slot]);
+        let running = match self.held_by_pid {
+            Some(pid) => format!("yes (backend {pid})"),
+            None => "no".to_owned(),
+        };
+        let published = match self.published_lsn {
+            Some(lsn) => lsn.to_string(),
+            None => "nothing yet".to_owned(),
+        };
+        table
+            .add_row(["running", &running])
+            .add_row(["published up to", &published])
+            .add_row(["confirmed up to", &self.confirmed_lsn.to_string()])
+            .add_row(["end of log", &self.current_lsn.to_string()])
+            .add_row(["lag", &bytes(self.lag_bytes)])
+            .add_row(["log kept on disk", &bytes(self.retained_bytes)]);
+        table
+    }
+}
+
+fn bytes(n: u64) -> String {
+    bytesize::ByteSize(n).to_string()
+}

@@ -1,0 +1,36 @@
+//! PostgreSQL's write-ahead log, from bytes to outbox rows.
+//!
+//! ```text
+//! slot.rs      is the slot there, whose is it, how far has it come   (I/O)
+//! stream.rs    the replication connection ──▶ WalEvent               (I/O)
+//! pgoutput.rs  bytes of a change          ──▶ Relation, Insert       (pure)
+//! transaction.rs  events                  ──▶ OutboxRow, Committed   (pure)
+//! ```
+
+pub mod pgoutput;
+pub(crate) mod slot;
+pub(crate) mod stream;
+pub mod transaction;
+
+use bytes::Bytes;
+use outpour_schemas::Lsn;
+
+/// What the replication connection delivers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WalEvent {
+    Begin {
+        commit_lsn: Lsn,
+        /// Microseconds since the Unix epoch.
+        committed_at_us: i64,
+    },
+    /// A pgoutput message.
+    Change(Bytes),
+    /// A message of `pg_logical_emit_message`.
+    LogicalMessage,
+    Commit {
+        end_lsn: Lsn,
+    },
+    KeepAlive {
+        wal_end: Lsn,
+    },
+}

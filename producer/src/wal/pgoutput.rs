@@ -1,0 +1,222 @@
+//! The messages of PostgreSQL's `pgoutput` plugin, protocol version 1.
+//!
+//! Source: PostgreSQL documentation, "Logical Replication Message Formats".
+//! Pure: bytes in, messages out. Begin, Commit and logical messages never get
+//! here, since the replication client turns them into events of its own.
+
+use bytes::{Buf, Bytes};
+
+/// A message that changes what we know or carries a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message {
+    Relation(Relation),
+    Insert {
+        relation: u32,
+        row: Vec<Cell>,
+    },
+    /// Update, delete or truncate of `relation`: nothing an outbox publishes.
+    Other {
+        tag: u8,
+    },
+}
+
+/// The shape of a table, sent before its first row and after every change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Relation {
+    pub id: u32,
+    pub namespace: String,
+    pub name: String,
+    pub columns: Vec<Column>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    pub name: String,
+    /// Object id of the column's type in `pg_type`.
+    pub type_oid: u32,
+}
+
+/// One value of a row, in the text form of its type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cell {
+    Null,
+    /// A TOASTed value that an update did not touch. Never part of an insert.
+    Unchanged,
+    Text(Bytes),
+}
+
+/// Bytes that are not a pgoutput message.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PgoutputError {
+    #[error("pgoutput message ends in the middle of {0}")]
+    Truncated(&'static str),
+    #[error("pgoutput message has {0} bytes after its end")]
+    Trailing(usize),
+    #[error("pgoutput message of unknown kind {0:#04x}")]
+    UnknownTag(u8),
+    #[error("pgoutput tuple has a cell of unknown kind {0:#04x}")]
+    UnknownCell(u8),
+    #[error("pgoutput insert lacks its row (found {0:#04x})")]
+    NoRow(u8),
+    #[error("pgoutput {0} is not UTF-8")]
+    NotUtf8(&'static str),
+    #[error("pgoutput {0} has a negative length")]
+    NegativeLength(&'static str),
+}
+
+/// Decodes one message, which must fill `bytes` exactly.
+///
+/// # Errors
+/// For anything that the documented format does not allow.
+pub fn decode(mut bytes: Bytes) -> Result<Message, PgoutputError> {
+    let tag = u8_of(&mut bytes, "the message tag")?;
+    let message = match tag {
+        b'R' => Message::Relation(relation(&mut bytes)?),
+        b'I' => {
+            let relation = u32_of(&mut bytes, "a relation id")?;
+            match u8_of(&mut bytes, "the row's tag")? {
+                b'N' => Message::Insert { relation, row: row(&mut bytes)? },
+                other => return Err(PgoutputError::NoRow(other)),
+            }
+        }
+        b'U' | b'D' | b'T' | b'O' | b'Y' => return Ok(Message::Other { tag }),
+        unknown => return Err(PgoutputError::UnknownTag(unknown)),
+    };
+    match bytes.remaining() {
+        0 => Ok(message),
+        rest => Err(PgoutputError::Trailing(rest)),
+    }
+}
+
+fn relation(bytes: &mut Bytes) -> Result<Relation, PgoutputError> {
+    let id = u32_of(bytes, "a relation id")?;
+    let namespace = string(bytes, "a schema name")?;
+    let name = string(bytes, "a table name")?;
+    u8_of(bytes, "the replica identity")?;
+    let count = u16_of(bytes, "the column count")?;
+    let columns = (0..count)
+        .map(|_| {
+            u8_of(bytes, "a column's flags")?;
+            let name = string(bytes, "a column name")?;
+            let type_oid = u32_of(bytes, "a column's type")?;
+            u32_of(bytes, "a column's type modifier")?;
+            Ok(Column { name, type_oid })
+        })
+        .collect::<Result<_, _>>()?;
+    // PostgreSQL leaves the schema of built-in tables empty.
+    let namespace = if namespace.is_empty() { "pg_catalog".to_owned() } else { namespace };
+    Ok(Relation { id, namespace, name, columns })
+}
+
+fn row(bytes: &mut Bytes) -> Result<Vec<Cell>, PgoutputError> {
+    let count = u16_of(bytes, "the cell count")?;
+    (0..count)
+        .map(|_| match u8_of(bytes, "a cell's tag")? {
+            b'n' => Ok(Cell::Null),
+            b'u' => Ok(Cell::Unchanged),
+            b't' => {
+                let length = u32_of(bytes, "a cell's length")?;
+                let length =
+                    i32::try_from(length).map_err(|_| PgoutputError::NegativeLength("cell"))?;
+                // Not negative, so it fits.
+                let length = length.unsigned_abs() as usize;
+                if bytes.remaining() < length {
+                    return Err(PgoutputError::Truncated("a cell"));
+                }
+                Ok(Cell::Text(bytes.split_to(length)))
+            }
+            other => Err(PgoutputError::UnknownCell(other)),
+        })
+        .collect()
+}
+
+fn u8_of(bytes: &mut Bytes, what: &'static str) -> Result<u8, PgoutputError> {
+    bytes.try_get_u8().map_err(|_| PgoutputError::Truncated(what))
+}
+
+fn u16_of(bytes: &mut Bytes, what: &'static str) -> Result<u16, PgoutputError> {
+    bytes.try_get_u16().map_err(|_| PgoutputError::Truncated(what))
+}
+
+fn u32_of(bytes: &mut Bytes, what: &'static str) -> Result<u32, PgoutputError> {
+    bytes.try_get_u32().map_err(|_| PgoutputError::Truncated(what))
+}
+
+fn string(bytes: &mut Bytes, what: &'static str) -> Result<String, PgoutputError> {
+    let end = bytes.iter().position(|&b| b == 0).ok_or(PgoutputError::Truncated(what))?;
+    let text = bytes.split_to(end);
+    bytes.advance(1);
+    String::from_utf8(text.into()).map_err(|_| PgoutputError::NotUtf8(what))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn relation_bytes() -> Vec<u8> {
+        let mut bytes = b"R\0\0\x40\x01public\0outbox\0d\0\x02".to_vec();
+        bytes.extend(b"\x01id\0\0\0\x0b\x86\xff\xff\xff\xff");
+        bytes.extend(b"\0payload\0\0\0\x0e\xda\xff\xff\xff\xff");
+        bytes
+    }
+
+    fn insert_bytes() -> Vec<u8> {
+        b"I\0\0\x40\x01N\0\x03t\0\0\0\x02{}nu".to_vec()
+    }
+
+    #[test]
+    fn a_relation_names_its_table_and_columns() {
+        let Message::Relation(relation) = decode(relation_bytes().into()).unwrap() else {
+            panic!("not a relation");
+        };
+        assert_eq!((relation.id, relation.namespace.as_str()), (0x4001, "public"));
+        assert_eq!(relation.name, "outbox");
+        let columns: Vec<_> =
+            relation.columns.iter().map(|column| (column.name.as_str(), column.type_oid)).collect();
+        assert_eq!(columns, [("id", 2950), ("payload", 3802)]);
+    }
+
+    #[test]
+    fn an_insert_keeps_text_null_and_unchanged_apart() {
+        let row = vec![Cell::Text(Bytes::from_static(b"{}")), Cell::Null, Cell::Unchanged];
+        assert_eq!(
+            decode(insert_bytes().into()).unwrap(),
+            Message::Insert { relation: 0x4001, row }
+        );
+    }
+
+    #[test]
+    fn every_truncation_is_an_error() {
+        for whole in [relation_bytes(), insert_bytes()] {
+            for end in 0..whole.len() {
+                let cut = Bytes::copy_from_slice(&whole[..end]);
+                assert!(decode(cut).is_err(), "cut at {end}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_follows_the_message_is_an_error() {
+        let mut bytes = insert_bytes();
+        bytes.push(0);
+        assert_eq!(decode(bytes.into()), Err(PgoutputError::Trailing(1)));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_decoded_or_refused_without_panic(bytes: Vec<u8>) {
+            drop(decode(bytes.into()));
+        }
+
+        #[test]
+        fn a_flipped_bit_never_panics(bit in 0usize..400) {
+            for mut bytes in [relation_bytes(), insert_bytes()] {
+                let bit = bit % (bytes.len() * 8);
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                drop(decode(bytes.into()));
+            }
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! The replication slot and the publication, as the database has them.
+
+use outpour_schemas::{Lsn, config::Config};
+use pgwire_replication::PgWireError;
+use tokio_postgres::Client;
+
+use crate::postgres::{PostgresError, Target};
+
+/// Where the slot stands.
+#[derive(Debug, Clone)]
+pub(crate) struct SlotState {
+    /// Everything before it was confirmed, and may be gone from the log.
+    pub(crate) confirmed: Lsn,
+    /// The end of the log.
+    pub(crate) current: Lsn,
+    /// Bytes of log that the slot keeps from being removed.
+    pub(crate) retained_bytes: u64,
+    /// Process id of the backend that streams it.
+    pub(crate) held_by: Option<i32>,
+}
+
+/// Why the log cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum SlotError {
+    #[error(transparent)]
+    Postgres(#[from] PostgresError),
+    #[error("replication slot `{slot}` does not exist on {target}; run `outpour-relay init`")]
+    NoSlot { slot: String, target: String },
+    #[error(
+        "replication slot `{slot}` is {what}; outpour needs a logical slot of pgoutput in database `{database}`"
+    )]
+    WrongSlot { slot: String, what: String, database: String },
+    #[error(
+        "replication slot `{slot}` is lost: the server removed log it still needed (max_slot_wal_keep_size); \
+         events may be missing. Drop the slot and run `outpour-relay init` to go on from now"
+    )]
+    Lost { slot: String },
+    #[error("publication `{publication}` does not exist on {target}; run `outpour-relay init`")]
+    NoPublication { publication: String, target: String },
+    #[error(
+        "publication `{publication}` does not publish inserts of {table}; \
+         run: ALTER PUBLICATION {publication} ADD TABLE {table}"
+    )]
+    NotPublished { publication: String, table: String },
+    #[error("table {table} does not exist on {target}; run `outpour-relay init`")]
+    NoTable { table: String, target: String },
+    /// Another relay is at work, or its session has not been cleared away yet.
+    #[error("replication slot `{slot}` is held by another relay")]
+    Held { slot: String },
+    #[error("cannot start replication on {target}: no answer within {seconds} s")]
+    TimedOut { target: String, seconds: u64 },
+    #[error("cannot start replication on {target}")]
+    Start { target: String, source: PgWireError },
+    #[error("replication stream broke")]
+    Stream(#[source] PgWireError),
+}
+
+impl SlotError {
+    pub(super) fn starting(slot: &str, target: &Target, source: PgWireError) -> Self {
+        // SQLSTATE object_in_use: the library hands on the server's text only.
+        const IN_USE: &str = "55006";
+        match &source {
+            PgWireError::Server(text) if text.contains(IN_USE) => {
+                SlotError::Held { slot: slot.to_owned() }
+            }
+            _ => SlotError::Start { target: target.to_string(), source },
+        }
+    }
+
+    /// Whether the same attempt may work later without anybody's doing.
+    pub(crate) fn is_transient(&self) -> bool {
+        match self {
+            SlotError::Postgres(_)
+            | SlotError::Held { .. }
+            | SlotError::TimedOut { .. }
+            | SlotError::Start { .. }
+            | SlotError::Stream(_) => true,
+            SlotError::NoSlot { .. }
+            | SlotError::WrongSlot { .. }
+            | SlotError::Lost { .. }
+            | SlotError::NoPublication { .. }
+            | SlotError::NotPublished { .. }
+            | SlotError::NoTable { .. } => false,
+        }
+    }
+}
+
+/// Checks everything that replication needs, since the server itself would
+/// complain late (a missing publication) or never (an empty one).
+pub(crate) async fn inspect(
+    client: &Client,
+    target: &Target,
+    config: &Config,
+) -> Result<SlotState, SlotError> {
+    check_publication(client, target, config).await?;
+    let slot = &config.relay.slot;
+    let row = client
+        .query_opt(
+            "SELECT plugin, slot_type, database, wal_status, active_pid,
+                    (confirmed_flush_lsn - '0/0'::pg_lsn)::bigint AS confirmed,
+                    (pg_current_wal_lsn() - '0/0'::pg_lsn)::bigint AS current,
+                    (pg_current_wal_lsn() - restart_lsn)::bigint AS retained
+             FROM pg_replication_slots WHERE slot_name = $1",
+            &[slot],
+        )
+        .await
+        .map_err(target.failed("reading the replication slot"))?
+        .ok_or_else(|| SlotError::NoSlot { slot: slot.clone(), target: target.to_string() })?;
+    let text = |column: &str| row.get::<_, Option<String>>(column).unwrap_or_default();
+    let (plugin, kind, database) = (text("plugin"), text("slot_type"), text("database"));
+    if plugin != "pgoutput" || kind != "logical" || database != target.database {
+        return Err(SlotError::WrongSlot {
+            slot: slot.clone(),
+            what: format!("a {kind} slot of `{plugin}` in database `{database}`"),
+            database: target.database.clone(),
+        });
+    }
+    if text("wal_status") == "lost" {
+        return Err(SlotError::Lost { slot: slot.clone() });
+    }
+    let bytes = |column: &str| {
+        row.get::<_, Option<i64>>(column).and_then(|n| u64::try_from(n).ok()).unwrap_or_default()
+    };
+    Ok(SlotState {
+        confirmed: Lsn(bytes("confirmed")),
+        current: Lsn(bytes("current")),
+        retained_bytes: bytes("retained"),
+        held_by: row.get("active_pid"),
+    })
+}
+
+async fn check_publication(
+    client: &Client,
+    target: &Target,
+    config: &Config,
+) -> Result<(), SlotError> {
+    let (schema, table) = config.outbox.qualified();
+    let publication = &config.relay.publication;
+    let row = client
+        .query_one(
+            "SELECT
+               EXISTS (SELECT FROM pg_tables WHERE schemaname = $1 AND tablename = $2) AS table_there,
+               EXISTS (SELECT FROM pg_publication WHERE pubname = $3) AS publication_there,
+               EXISTS (SELECT FROM pg_publication_tables t JOIN pg_publication p USING (pubname)
+                       WHERE pubname = $3 AND schemaname = $1 AND tablename = $2
+                         AND p.pubinsert) AS published",
+            &[&schema, &table, publication],
+        )
+        .await
+        .map_err(target.failed("reading the publication"))?;
+    let target = target.to_string();
+    if !row.get::<_, bool>("table_there") {
+        return Err(SlotError::NoTable { table: config.outbox.table.clone(), target });
+    }
+    if !row.get::<_, bool>("publication_there") {
+        return Err(SlotError::NoPublication { publication: publication.clone(), target });
+    }
+    if !row.get::<_, bool>("published") {
+        return Err(SlotError::NotPublished {
+            publication: publication.clone(),
+            table: config.outbox.table.clone(),
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,106 @@
+//! The replication connection.
+//!
+//! Cancellation: [`WalStream::next`] may be dropped at any await without losing
+//! an event.
+
+use std::time::Duration;
+
+use outpour_schemas::Lsn;
+use pgwire_replication::{IdentifySystem, ReplicationClient, ReplicationConfig, ReplicationEvent};
+
+use super::{WalEvent, slot::SlotError};
+use crate::postgres::Target;
+
+/// Microseconds from the Unix epoch to PostgreSQL's, 2000-01-01.
+const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
+
+/// Events that may wait between the connection and the relay; when full, the
+/// connection is not read and PostgreSQL waits.
+const BUFFERED_EVENTS: usize = 4096;
+
+/// PostgreSQL's own limit for a field.
+const MAX_MESSAGE_BYTES: usize = 1 << 30;
+
+/// How a value looks as text must not depend on the server's settings.
+const SESSION_OPTIONS: &str = "-c TimeZone=UTC -c DateStyle=ISO -c IntervalStyle=postgres -c extra_float_digits=3 -c bytea_output=hex";
+
+/// A slot held by this process, delivering events. Dropping it lets go.
+pub(crate) struct WalStream {
+    client: ReplicationClient,
+    pub(crate) system: IdentifySystem,
+}
+
+impl WalStream {
+    /// Takes the slot and starts where it was last confirmed.
+    pub(crate) async fn start(
+        target: &Target,
+        slot: &str,
+        publication: &str,
+    ) -> Result<Self, SlotError> {
+        let config = ReplicationConfig::new(
+            &target.host,
+            &target.user,
+            &target.password,
+            &target.database,
+            slot,
+            publication,
+        )
+        .with_port(target.port)
+        .with_application_name("outpour-relay")
+        .with_options(SESSION_OPTIONS)
+        .with_buffer_size(BUFFERED_EVENTS)
+        .with_max_message_size(MAX_MESSAGE_BYTES)
+        .with_status_interval(Duration::from_secs(1))
+        .with_wakeup_interval(Duration::from_secs(1));
+        let start = async {
+            let mut client = ReplicationClient::connect_gated(config).await?;
+            let system = client.identify_system().await?;
+            client.start().await?;
+            client.wait_started().await?;
+            Ok(WalStream { client, system })
+        };
+        match tokio::time::timeout(target.connect_timeout, start).await {
+            Ok(started) => started.map_err(|error| SlotError::starting(slot, target, error)),
+            Err(_) => Err(SlotError::TimedOut {
+                target: target.to_string(),
+                seconds: target.connect_timeout.as_secs(),
+            }),
+        }
+    }
+
+    /// The next event; `None` once the server has ended the stream.
+    pub(crate) async fn next(&mut self) -> Result<Option<WalEvent>, SlotError> {
+        let event = self.client.recv().await.map_err(SlotError::Stream)?;
+        Ok(event.map(|event| match event {
+            ReplicationEvent::Begin { final_lsn, commit_time_micros, .. } => WalEvent::Begin {
+                commit_lsn: Lsn(final_lsn.as_u64()),
+                committed_at_us: commit_time_micros + POSTGRES_EPOCH_US,
+            },
+            ReplicationEvent::XLogData { data, .. } => WalEvent::Change(data),
+            ReplicationEvent::Commit { end_lsn, .. } => {
+                WalEvent::Commit { end_lsn: Lsn(end_lsn.as_u64()) }
+            }
+            ReplicationEvent::KeepAlive { wal_end, .. } => {
+                WalEvent::KeepAlive { wal_end: Lsn(wal_end.as_u64()) }
+            }
+            // No stop position is ever set, so that this means nothing.
+            ReplicationEvent::Message { .. } | ReplicationEvent::StoppedAt { .. } => {
+                WalEvent::LogicalMessage
+            }
+        }))
+    }
+
+    /// Lets PostgreSQL forget everything before `lsn`.
+    pub(crate) fn confirm(&self, lsn: Lsn) {
+        self.client.update_applied_lsn(pgwire_replication::Lsn::from_u64(lsn.0));
+    }
+
+    /// Ends the session and waits until the server has let go of the slot, as
+    /// far as it says so in time.
+    pub(crate) async fn close(mut self) {
+        const PATIENCE: Duration = Duration::from_secs(2);
+        if tokio::time::timeout(PATIENCE, self.client.shutdown()).await.is_err() {
+            self.client.abort();
+        }
+    }
+}
