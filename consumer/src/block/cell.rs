@@ -110,16 +110,12 @@ impl<'a> Cell<'a> {
 /// What a JSON string says. Borrowed unless it holds an escape.
 #[inline]
 pub(super) fn unquote(raw: &str) -> Result<Cow<'_, str>, Reason> {
-    let inner = raw
-        .strip_prefix('"')
-        .and_then(|rest| rest.strip_suffix('"'))
-        .ok_or(Reason::Malformed)?;
+    let inner =
+        raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).ok_or(Reason::Malformed)?;
     if inner.as_bytes().contains(&b'\\') {
         // The record was parsed before, so what is left to go wrong is an
         // escape that names half of a surrogate pair.
-        serde_json::from_str::<String>(raw)
-            .map(Cow::Owned)
-            .map_err(|_| Reason::InvalidUtf8)
+        serde_json::from_str::<String>(raw).map(Cow::Owned).map_err(|_| Reason::InvalidUtf8)
     } else {
         Ok(Cow::Borrowed(inner))
     }
@@ -131,14 +127,8 @@ mod tests {
 
     #[test]
     fn strings_are_unescaped_exactly() {
-        assert!(matches!(
-            unquote(r#""plain é""#),
-            Ok(Cow::Borrowed("plain é"))
-        ));
-        assert_eq!(
-            unquote(r#""a\n\"\\\u00e9\ud83d\ude00""#).unwrap(),
-            "a\n\"\\é😀"
-        );
+        assert!(matches!(unquote(r#""plain é""#), Ok(Cow::Borrowed("plain é"))));
+        assert_eq!(unquote(r#""a\n\"\\\u00e9\ud83d\ude00""#).unwrap(), "a\n\"\\é😀");
         assert_eq!(unquote(r#""\ud83d""#), Err(Reason::InvalidUtf8));
         assert_eq!(unquote("\""), Err(Reason::Malformed));
     }

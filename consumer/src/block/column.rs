@@ -18,11 +18,7 @@ impl Column {
     /// A column that needs a value in every row.
     #[must_use]
     pub fn new(name: impl Into<String>, kind: ColumnType) -> Self {
-        Self {
-            name: name.into(),
-            kind,
-            default: false,
-        }
+        Self { name: name.into(), kind, default: false }
     }
 
     /// The same column, able to take [`Cell::Default`]: the server then computes
@@ -31,17 +27,15 @@ impl Column {
     /// The block names the type as `Nullable` for it, and a NULL asks for the
     /// DEFAULT. That needs `input_format_null_as_default = 1` with the INSERT, and
     /// a type that can stand in `Nullable` and does not already: other columns
-    /// stay as they are.
+    /// stay as they are. So does `JSON`: the server would parse the text beneath
+    /// the NULL.
     #[must_use]
     pub fn with_default(mut self) -> Self {
-        self.default = matches!(
-            self.kind,
-            ColumnType::Scalar(_)
-                | ColumnType::LowCardinality {
-                    nullable: false,
-                    ..
-                }
-        );
+        self.default = match &self.kind {
+            ColumnType::Scalar(kind) => !matches!(kind, ScalarType::Json(_)),
+            ColumnType::LowCardinality { nullable, .. } => !nullable,
+            _ => false,
+        };
         self
     }
 
@@ -143,11 +137,7 @@ impl Buffer {
                 Self::Nullable(NullableBuffer::new(kind.clone(), Absent::Null))
             }
             ColumnType::LowCardinality { of, nullable } => {
-                let absent = if *nullable {
-                    Absent::Null
-                } else {
-                    Absent::Never
-                };
+                let absent = if *nullable { Absent::Null } else { Absent::Never };
                 Self::LowCardinality(LowCardinality::new(of.clone(), absent))
             }
             ColumnType::Array(item) => Self::Array(ArrayBuffer::new(item)),
@@ -204,11 +194,7 @@ pub(super) struct ScalarBuffer {
 
 impl ScalarBuffer {
     fn new(kind: ScalarType) -> Self {
-        Self {
-            kind,
-            bytes: Vec::new(),
-            mark: 0,
-        }
+        Self { kind, bytes: Vec::new(), mark: 0 }
     }
 
     #[inline]
@@ -253,12 +239,7 @@ pub(super) struct NullableBuffer {
 
 impl NullableBuffer {
     fn new(kind: ScalarType, absent: Absent) -> Self {
-        Self {
-            absent,
-            nulls: Vec::new(),
-            values: ScalarBuffer::new(kind),
-            mark: 0,
-        }
+        Self { absent, nulls: Vec::new(), values: ScalarBuffer::new(kind), mark: 0 }
     }
 
     #[inline]

@@ -22,12 +22,10 @@ pub(super) fn write(kind: DecimalType, cell: Cell<'_>, out: &mut Vec<u8>) -> Res
 
 fn write_text(kind: DecimalType, text: &str, out: &mut Vec<u8>) -> Result<(), Reason> {
     let number = Number::parse(text).ok_or(Reason::Malformed)?;
-    let scaled = number
-        .scaled(u32::from(kind.scale))
-        .map_err(|error| match error {
-            Unscalable::Inexact => Reason::TooManyDigits,
-            Unscalable::TooLarge => Reason::OutOfRange,
-        })?;
+    let scaled = number.scaled(u32::from(kind.scale)).map_err(|error| match error {
+        Unscalable::Inexact => Reason::TooManyDigits,
+        Unscalable::TooLarge => Reason::OutOfRange,
+    })?;
     if scaled.digits > u32::from(kind.precision) {
         return Err(Reason::OutOfRange);
     }
@@ -49,11 +47,7 @@ mod tests {
 
     fn json(precision: u8, scale: u8, text: &str) -> Result<i128, Reason> {
         let bytes = encoded(precision, scale, Cell::Json(text))?;
-        let fill = if bytes[bytes.len() - 1] & 0x80 == 0 {
-            0
-        } else {
-            0xff
-        };
+        let fill = if bytes[bytes.len() - 1] & 0x80 == 0 { 0 } else { 0xff };
         let mut wide = [fill; 16];
         wide[..bytes.len()].copy_from_slice(&bytes);
         Ok(i128::from_le_bytes(wide))
@@ -76,34 +70,18 @@ mod tests {
         assert_eq!(json(5, 2, "\"abc\""), Err(Reason::Malformed));
         assert_eq!(json(5, 2, "true"), Err(Reason::WrongType));
         assert_eq!(json(5, 2, "[1]"), Err(Reason::WrongType));
-        assert_eq!(
-            encoded(5, 2, Cell::Int(-3)),
-            Ok((-300i32).to_le_bytes().to_vec())
-        );
+        assert_eq!(encoded(5, 2, Cell::Int(-3)), Ok((-300i32).to_le_bytes().to_vec()));
     }
 
     #[test]
     fn each_precision_has_its_width() {
-        for (precision, width) in [
-            (1, 4),
-            (9, 4),
-            (10, 8),
-            (18, 8),
-            (19, 16),
-            (38, 16),
-            (39, 32),
-            (76, 32),
-        ] {
+        for (precision, width) in
+            [(1, 4), (9, 4), (10, 8), (18, 8), (19, 16), (38, 16), (39, 32), (76, 32)]
+        {
             let most = "9".repeat(usize::from(precision));
-            assert_eq!(
-                encoded(precision, 0, Cell::Json(&most)).unwrap().len(),
-                width
-            );
+            assert_eq!(encoded(precision, 0, Cell::Json(&most)).unwrap().len(), width);
             let beyond = format!("1{}", "0".repeat(usize::from(precision)));
-            assert_eq!(
-                encoded(precision, 0, Cell::Json(&beyond)),
-                Err(Reason::OutOfRange)
-            );
+            assert_eq!(encoded(precision, 0, Cell::Json(&beyond)), Err(Reason::OutOfRange));
         }
     }
 
@@ -124,15 +102,8 @@ mod tests {
         if digits.len() > precision {
             return Err(Reason::OutOfRange);
         }
-        let sign = if negative && !digits.is_empty() {
-            "-"
-        } else {
-            ""
-        };
-        Ok(format!(
-            "{sign}{}",
-            if digits.is_empty() { "0" } else { digits }
-        ))
+        let sign = if negative && !digits.is_empty() { "-" } else { "" };
+        Ok(format!("{sign}{}", if digits.is_empty() { "0" } else { digits }))
     }
 
     /// Two's complement bytes as decimal text, one digit of long division at a time.

@@ -23,17 +23,9 @@ impl Enumeration {
         members.sort_by_key(|(_, value)| *value);
         let by_name: HashMap<_, _> = members.iter().cloned().collect();
         let distinct = members.windows(2).all(|pair| pair[0].1 != pair[1].1);
-        let fits = width == 2
-            || members
-                .iter()
-                .all(|(_, value)| i8::try_from(*value).is_ok());
-        (distinct && fits && !members.is_empty() && by_name.len() == members.len()).then_some(
-            Self {
-                width,
-                members,
-                by_name,
-            },
-        )
+        let fits = width == 2 || members.iter().all(|(_, value)| i8::try_from(*value).is_ok());
+        (distinct && fits && !members.is_empty() && by_name.len() == members.len())
+            .then_some(Self { width, members, by_name })
     }
 
     /// The bytes of a value: 1 or 2.
@@ -100,10 +92,7 @@ mod tests {
     #[test]
     fn contradictions_are_no_enumeration() {
         let of = |width, members: &[(&str, i16)]| {
-            Enumeration::new(
-                width,
-                members.iter().map(|(n, v)| ((*n).to_owned(), *v)).collect(),
-            )
+            Enumeration::new(width, members.iter().map(|(n, v)| ((*n).to_owned(), *v)).collect())
         };
         assert!(of(1, &[("a", 1), ("a", 2)]).is_none());
         assert!(of(1, &[("a", 1), ("b", 1)]).is_none());

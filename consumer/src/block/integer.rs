@@ -50,11 +50,7 @@ pub(super) fn value(cell: Cell<'_>) -> Result<i64, Reason> {
                 return Err(Reason::OutOfRange);
             }
             let [low, ..] = magnitude.limbs();
-            Ok(if number.negative {
-                -(low as i64)
-            } else {
-                low as i64
-            })
+            Ok(if number.negative { -(low as i64) } else { low as i64 })
         }
     }
 }
@@ -112,22 +108,14 @@ fn put_small(
     }
     let most = u64::MAX >> (64 - bits + u32::from(kind.signed));
     let fits = if negative {
-        if kind.signed {
-            magnitude <= most + 1
-        } else {
-            magnitude == 0
-        }
+        if kind.signed { magnitude <= most + 1 } else { magnitude == 0 }
     } else {
         magnitude <= most
     };
     if !fits {
         return Err(Reason::OutOfRange);
     }
-    let value = if negative {
-        magnitude.wrapping_neg()
-    } else {
-        magnitude
-    };
+    let value = if negative { magnitude.wrapping_neg() } else { magnitude };
     // Each width by its own constant: a copy of unknown length is a call.
     match kind.bytes {
         1 => out.push(value as u8),
@@ -173,10 +161,7 @@ mod tests {
     fn encoded(kind: IntegerType, cell: Cell<'_>) -> Result<Vec<u8>, Reason> {
         let mut out = Vec::new();
         let result = write(kind, cell, &mut out);
-        assert!(
-            result.is_ok() || out.is_empty(),
-            "a refused value left bytes"
-        );
+        assert!(result.is_ok() || out.is_empty(), "a refused value left bytes");
         result.map(|()| out)
     }
 
@@ -199,10 +184,7 @@ mod tests {
         assert_eq!(json(u64_, "18446744073709551615"), Ok(vec![255; 8]));
         assert_eq!(json(u64_, "18446744073709551616"), Err(Reason::OutOfRange));
         let i64_ = kind(8, true);
-        assert_eq!(
-            json(i64_, "-9223372036854775808"),
-            Ok(i64::MIN.to_le_bytes().to_vec())
-        );
+        assert_eq!(json(i64_, "-9223372036854775808"), Ok(i64::MIN.to_le_bytes().to_vec()));
         assert_eq!(json(i64_, "-9223372036854775809"), Err(Reason::OutOfRange));
         assert_eq!(json(i64_, "9223372036854775808"), Err(Reason::OutOfRange));
     }

@@ -102,9 +102,7 @@ impl LowCardinality {
         self.rows.truncate(rows);
         while self.starts.len() > known {
             let number = (self.starts.len() - 1) as u32;
-            let hash = self
-                .hasher
-                .hash_one(key_bytes(&self.keys, &self.starts, number));
+            let hash = self.hasher.hash_one(key_bytes(&self.keys, &self.starts, number));
             if let Ok(entry) = self.numbers.find_entry(hash, |&n| n == number) {
                 entry.remove();
             }
@@ -212,12 +210,7 @@ mod tests {
 
     #[test]
     fn key_zero_is_null_where_there_is_one() {
-        let cells = [
-            Cell::Text(""),
-            Cell::Null,
-            Cell::Text("a"),
-            Cell::Json("null"),
-        ];
+        let cells = [Cell::Text(""), Cell::Null, Cell::Text("a"), Cell::Json("null")];
         assert_eq!(
             strings(Absent::Null, &cells),
             expected(0x600, 3, b"\0\0\x01a", 4, &[1, 0, 2, 0])
@@ -256,9 +249,6 @@ mod tests {
         column.push(Cell::Text("kept")).unwrap();
         let mut out = Vec::new();
         column.write_values(&mut out);
-        assert_eq!(
-            out,
-            expected(0x600, 3, b"\0\x04kept\x04next", 3, &[1, 2, 1])
-        );
+        assert_eq!(out, expected(0x600, 3, b"\0\x04kept\x04next", 3, &[1, 2, 1]));
     }
 }

@@ -42,8 +42,6 @@
 //! (`invalid_date`). [`Cell::Timestamp`] is the one value that may lose digits: a
 //! record's own time is floored to what the column holds.
 
-#![cfg_attr(test, allow(clippy::unwrap_used))]
-
 mod cell;
 mod column;
 mod datetime;

@@ -18,9 +18,7 @@ fn composite(cell: Cell<'_>) -> Result<&str, Reason> {
 
 /// Appends a part and, if it is refused, names it in the error.
 fn push_part(buffer: &mut Buffer, raw: &str) -> Result<(), Refusal> {
-    buffer
-        .push(Cell::Json(raw))
-        .map_err(|refusal| refusal.at(raw))
+    buffer.push(Cell::Json(raw)).map_err(|refusal| refusal.at(raw))
 }
 
 /// Where each row's elements end, counted through the whole column.
@@ -67,10 +65,7 @@ pub(super) struct ArrayBuffer {
 
 impl ArrayBuffer {
     pub(super) fn new(item: &ColumnType) -> Self {
-        Self {
-            offsets: Offsets::default(),
-            items: Box::new(Buffer::new(item)),
-        }
+        Self { offsets: Offsets::default(), items: Box::new(Buffer::new(item)) }
     }
 
     pub(super) fn push(&mut self, cell: Cell<'_>) -> Result<(), Refusal> {
@@ -281,10 +276,7 @@ impl TupleBuffer {
     }
 
     pub(super) fn byte_size(&self) -> usize {
-        self.elements
-            .iter()
-            .map(|element| element.values.byte_size())
-            .sum()
+        self.elements.iter().map(|element| element.values.byte_size()).sum()
     }
 
     pub(super) fn write_prefix(&self, out: &mut Vec<u8>) {

@@ -53,12 +53,7 @@ impl<'a> Number<'a> {
             [b'e' | b'E', rest @ ..] => parse_exponent(rest)?,
             _ => return None,
         };
-        Some(Self {
-            negative,
-            integral,
-            fraction,
-            exponent,
-        })
+        Some(Self { negative, integral, fraction, exponent })
     }
 
     /// The magnitude times 10^`scale`, if that is an integer of 256 bits.
@@ -74,10 +69,7 @@ impl<'a> Number<'a> {
         }
         let written = integral.len() + fraction.len();
         if written == 0 {
-            return Ok(Scaled {
-                magnitude: Magnitude::ZERO,
-                digits: 0,
-            });
+            return Ok(Scaled { magnitude: Magnitude::ZERO, digits: 0 });
         }
         if before > Magnitude::MAX_DIGITS {
             return Err(Unscalable::TooLarge);
@@ -103,18 +95,12 @@ impl<'a> Number<'a> {
             .and_then(|m| m.push_digits(fraction))
             .and_then(|m| m.push_zeros(zeros))
             .ok_or(Unscalable::TooLarge)?;
-        Ok(Scaled {
-            magnitude,
-            digits: before as u32,
-        })
+        Ok(Scaled { magnitude, digits: before as u32 })
     }
 }
 
 fn split_digits(bytes: &[u8]) -> (&[u8], &[u8]) {
-    let end = bytes
-        .iter()
-        .position(|b| !b.is_ascii_digit())
-        .unwrap_or(bytes.len());
+    let end = bytes.iter().position(|b| !b.is_ascii_digit()).unwrap_or(bytes.len());
     bytes.split_at(end)
 }
 
@@ -139,10 +125,7 @@ fn parse_exponent(bytes: &[u8]) -> Option<i64> {
 }
 
 fn trim_leading_zeros(digits: &[u8]) -> &[u8] {
-    let start = digits
-        .iter()
-        .position(|&b| b != b'0')
-        .unwrap_or(digits.len());
+    let start = digits.iter().position(|&b| b != b'0').unwrap_or(digits.len());
     &digits[start..]
 }
 
@@ -211,9 +194,8 @@ impl Magnitude {
     /// Appends decimal digits; `None` beyond 256 bits.
     fn push_digits(mut self, digits: &[u8]) -> Option<Self> {
         for chunk in digits.chunks(Self::CHUNK) {
-            let value = chunk
-                .iter()
-                .fold(0u64, |value, digit| value * 10 + u64::from(digit - b'0'));
+            let value =
+                chunk.iter().fold(0u64, |value, digit| value * 10 + u64::from(digit - b'0'));
             self = self.mul_add(10u64.pow(chunk.len() as u32), value)?;
         }
         Some(self)
@@ -247,28 +229,17 @@ mod tests {
 
     fn scaled(text: &str, scale: u32) -> Result<u128, Unscalable> {
         let bytes = Number::parse(text).unwrap().scaled(scale)?.magnitude;
-        Ok(u128::from_le_bytes(
-            bytes.to_le_bytes(false)[..16].try_into().unwrap(),
-        ))
+        Ok(u128::from_le_bytes(bytes.to_le_bytes(false)[..16].try_into().unwrap()))
     }
 
     #[test]
     fn the_grammar_is_json() {
-        for text in [
-            "0",
-            "-0",
-            "10",
-            "1.50",
-            "1e3",
-            "1E+3",
-            "-1.5e-3",
-            "0e99999999999999999999",
-        ] {
+        for text in ["0", "-0", "10", "1.50", "1e3", "1E+3", "-1.5e-3", "0e99999999999999999999"] {
             assert!(Number::parse(text).is_some(), "{text}");
         }
-        for text in [
-            "", "-", "01", "+1", ".5", "5.", "1e", "1e+", "1_0", " 1", "1 ", "0x1", "NaN", "1.2.3",
-        ] {
+        for text in
+            ["", "-", "01", "+1", ".5", "5.", "1e", "1e+", "1_0", " 1", "1 ", "0x1", "NaN", "1.2.3"]
+        {
             assert!(Number::parse(text).is_none(), "{text}");
         }
     }
@@ -289,10 +260,7 @@ mod tests {
         assert_eq!(scaled("0.000e5", 0), Ok(0));
         assert_eq!(scaled("1e999999999999", 0), Err(Unscalable::TooLarge));
         assert_eq!(scaled("1e-999999999999", 0), Err(Unscalable::Inexact));
-        assert_eq!(
-            scaled("340282366920938463463374607431768211455", 0),
-            Ok(u128::MAX)
-        );
+        assert_eq!(scaled("340282366920938463463374607431768211455", 0), Ok(u128::MAX));
     }
 
     #[test]
@@ -303,10 +271,7 @@ mod tests {
         assert_eq!(number.magnitude.bits(), 256);
         let beyond =
             "115792089237316195423570985008687907853269984665640564039457584007913129639936";
-        assert_eq!(
-            Number::parse(beyond).unwrap().scaled(0),
-            Err(Unscalable::TooLarge)
-        );
+        assert_eq!(Number::parse(beyond).unwrap().scaled(0), Err(Unscalable::TooLarge));
         assert_eq!(Magnitude::from_u64(1).to_le_bytes(true), [0xff; 32]);
         assert_eq!(Magnitude::ZERO.to_le_bytes(true), [0; 32]);
     }

@@ -93,31 +93,16 @@ mod tests {
     #[test]
     fn floats_are_finite_numbers() {
         let json = |kind, text| encoded(kind, Cell::Json(text));
-        assert_eq!(
-            json(&ScalarType::Float64, "1e308"),
-            Ok(1e308f64.to_le_bytes().to_vec())
-        );
+        assert_eq!(json(&ScalarType::Float64, "1e308"), Ok(1e308f64.to_le_bytes().to_vec()));
         assert_eq!(json(&ScalarType::Float64, "1e309"), Err(Reason::OutOfRange));
-        assert_eq!(
-            json(&ScalarType::Float32, "3.4028235e38"),
-            Ok(f32::MAX.to_le_bytes().to_vec())
-        );
-        assert_eq!(
-            json(&ScalarType::Float32, "3.5e38"),
-            Err(Reason::OutOfRange)
-        );
+        assert_eq!(json(&ScalarType::Float32, "3.4028235e38"), Ok(f32::MAX.to_le_bytes().to_vec()));
+        assert_eq!(json(&ScalarType::Float32, "3.5e38"), Err(Reason::OutOfRange));
         assert_eq!(
             json(&ScalarType::Float64, "9007199254740993"),
             Ok(9_007_199_254_740_992f64.to_le_bytes().to_vec())
         );
-        assert_eq!(
-            json(&ScalarType::Float64, "\"1.5\""),
-            Err(Reason::WrongType)
-        );
-        assert_eq!(
-            json(&ScalarType::Float64, "\"NaN\""),
-            Err(Reason::WrongType)
-        );
+        assert_eq!(json(&ScalarType::Float64, "\"1.5\""), Err(Reason::WrongType));
+        assert_eq!(json(&ScalarType::Float64, "\"NaN\""), Err(Reason::WrongType));
         assert_eq!(
             encoded(&ScalarType::Float32, Cell::Int(-2)),
             Ok((-2f32).to_le_bytes().to_vec())
@@ -128,23 +113,13 @@ mod tests {
     fn truth_is_not_a_number() {
         assert_eq!(encoded(&ScalarType::Bool, Cell::Json("true")), Ok(vec![1]));
         assert_eq!(encoded(&ScalarType::Bool, Cell::Bool(false)), Ok(vec![0]));
-        assert_eq!(
-            encoded(&ScalarType::Bool, Cell::Json("1")),
-            Err(Reason::WrongType)
-        );
-        assert_eq!(
-            encoded(&ScalarType::Bool, Cell::Json("\"true\"")),
-            Err(Reason::WrongType)
-        );
+        assert_eq!(encoded(&ScalarType::Bool, Cell::Json("1")), Err(Reason::WrongType));
+        assert_eq!(encoded(&ScalarType::Bool, Cell::Json("\"true\"")), Err(Reason::WrongType));
     }
 
     #[test]
     fn null_is_for_nullable_columns() {
-        for kind in [
-            ScalarType::String,
-            ScalarType::Bool,
-            ScalarType::Json(String::new()),
-        ] {
+        for kind in [ScalarType::String, ScalarType::Bool, ScalarType::Json(String::new())] {
             for cell in [Cell::Null, Cell::Json("null"), Cell::Default] {
                 assert_eq!(encoded(&kind, cell), Err(Reason::NullNotAllowed));
             }

@@ -5,10 +5,8 @@ use proptest::prelude::*;
 use super::*;
 
 fn block(columns: &[(&str, &str)]) -> Block {
-    let columns = columns
-        .iter()
-        .map(|(name, kind)| Column::new(*name, kind.parse().unwrap()))
-        .collect();
+    let columns =
+        columns.iter().map(|(name, kind)| Column::new(*name, kind.parse().unwrap())).collect();
     Block::new(columns)
 }
 
@@ -27,9 +25,7 @@ fn bytes(pieces: &[&[u8]]) -> Vec<u8> {
 fn a_block_is_header_and_columns() {
     let mut block = block(&[("n", "UInt16"), ("s", "Nullable(String)")]);
     assert!(encoded(&block).is_empty());
-    block
-        .push_row(&[Cell::Json("258"), Cell::Json("\"ab\"")])
-        .unwrap();
+    block.push_row(&[Cell::Json("258"), Cell::Json("\"ab\"")]).unwrap();
     block.push_row(&[Cell::UInt(1), Cell::Null]).unwrap();
     assert_eq!(
         encoded(&block),
@@ -55,9 +51,7 @@ fn states_of_dictionaries_precede_all_data_of_their_column() {
         "t",
         "Tuple(LowCardinality(FixedString(2)), UInt8, Map(LowCardinality(String), LowCardinality(Nullable(String))))",
     )]);
-    block
-        .push_row(&[Cell::Json(r#"["a", 3, {"a": "b"}]"#)])
-        .unwrap();
+    block.push_row(&[Cell::Json(r#"["a", 3, {"a": "b"}]"#)]).unwrap();
     let eight = |n: u8| [n, 0, 0, 0, 0, 0, 0, 0];
     let additional = [0, 6, 0, 0, 0, 0, 0, 0];
     assert_eq!(
@@ -94,12 +88,7 @@ fn arrays_end_where_their_offsets_say() {
     block.push_row(&[Cell::Json("[]")]).unwrap();
     block.push_row(&[Cell::Json("[[3]]")]).unwrap();
     let data = encoded(&block);
-    let offsets = |values: &[u64]| {
-        values
-            .iter()
-            .flat_map(|v| v.to_le_bytes())
-            .collect::<Vec<_>>()
-    };
+    let offsets = |values: &[u64]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>();
     let expected = bytes(&[&offsets(&[2, 2, 3]), &offsets(&[2, 2, 3]), &[1, 2, 3]]);
     assert_eq!(data[data.len() - expected.len()..], expected);
 }
@@ -122,45 +111,23 @@ fn json_travels_as_text_and_a_default_as_null() {
             "Map(String, UInt8)"
         ]
     );
-    assert_eq!(
-        columns.each_ref().map(Column::takes_default),
-        [false, true, true, false]
-    );
+    assert_eq!(columns.each_ref().map(Column::takes_default), [false, true, true, false]);
     let mut block = Block::new(columns.into());
-    let row = [
-        Cell::Json("[{}]"),
-        Cell::Default,
-        Cell::Default,
-        Cell::Json("{}"),
-    ];
+    let row = [Cell::Json("[{}]"), Cell::Default, Cell::Default, Cell::Json("{}")];
     block.push_row(&row).unwrap();
     // NULL in the record is not the same as nothing in the record.
-    let error = block
-        .push_row(&[row[0], Cell::Json("null"), row[2], row[3]])
-        .unwrap_err();
+    let error = block.push_row(&[row[0], Cell::Json("null"), row[2], row[3]]).unwrap_err();
     assert_eq!(error.reason, Reason::NullNotAllowed);
-    let error = block
-        .push_row(&[row[0], row[1], row[2], Cell::Default])
-        .unwrap_err();
-    assert_eq!(
-        (error.column.as_str(), error.reason),
-        ("m", Reason::NullNotAllowed)
-    );
+    let error = block.push_row(&[row[0], row[1], row[2], Cell::Default]).unwrap_err();
+    assert_eq!((error.column.as_str(), error.reason), ("m", Reason::NullNotAllowed));
 }
 
 #[test]
 fn an_error_names_column_type_reason_and_part() {
-    let mut block = block(&[
-        ("tags", "Array(UInt8)"),
-        ("point", "Tuple(x Int8, y Nullable(Int8))"),
-    ]);
-    let error = block
-        .push_row(&[Cell::Json("[1, 300]"), Cell::Null])
-        .unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "column `tags` of type Array(UInt8) refuses 300: out_of_range"
-    );
+    let mut block =
+        block(&[("tags", "Array(UInt8)"), ("point", "Tuple(x Int8, y Nullable(Int8))")]);
+    let error = block.push_row(&[Cell::Json("[1, 300]"), Cell::Null]).unwrap_err();
+    assert_eq!(error.to_string(), "column `tags` of type Array(UInt8) refuses 300: out_of_range");
     for (json, reason, value) in [
         (r#"{"x":1,"z":2}"#, Reason::Malformed, "\"z\""),
         (r#"{"x":1,"x":2}"#, Reason::Malformed, "\"x\""),
@@ -170,23 +137,13 @@ fn an_error_names_column_type_reason_and_part() {
         ("[1,2,3]", Reason::WrongLength, "[1,2,3]"),
         ("5", Reason::WrongType, "5"),
     ] {
-        let error = block
-            .push_row(&[Cell::Json("[]"), Cell::Json(json)])
-            .unwrap_err();
-        assert_eq!(
-            (error.reason, error.value.as_str()),
-            (reason, value),
-            "{json}"
-        );
+        let error = block.push_row(&[Cell::Json("[]"), Cell::Json(json)]).unwrap_err();
+        assert_eq!((error.reason, error.value.as_str()), (reason, value), "{json}");
     }
     assert!(block.is_empty());
     assert_eq!(block.byte_size(), 0);
-    block
-        .push_row(&[Cell::Json("[]"), Cell::Json(r#"{"y":2,"x":1}"#)])
-        .unwrap();
-    block
-        .push_row(&[Cell::Json("[]"), Cell::Json(r#"{"x":1}"#)])
-        .unwrap();
+    block.push_row(&[Cell::Json("[]"), Cell::Json(r#"{"y":2,"x":1}"#)]).unwrap();
+    block.push_row(&[Cell::Json("[]"), Cell::Json(r#"{"x":1}"#)]).unwrap();
 }
 
 const COLUMNS: [(&str, &str); 9] = [
@@ -215,26 +172,12 @@ fn row() -> impl Strategy<Value = Vec<String>> {
     let numbers =
         prop::collection::vec(small.clone(), 0..3).prop_map(|v| format!("[{}]", v.join(",")));
     let map = prop::collection::vec(small, 0..4).prop_map(|v| {
-        let members: Vec<_> = v
-            .iter()
-            .enumerate()
-            .map(|(i, n)| format!("\"k{i}\":{n}"))
-            .collect();
+        let members: Vec<_> = v.iter().enumerate().map(|(i, n)| format!("\"k{i}\":{n}")).collect();
         format!("{{{}}}", members.join(","))
     });
     let tuple = (text.clone(), numbers).prop_map(|(x, y)| format!("{{\"x\":{x},\"y\":{y}}}"));
     let decimal = (0..1100i32, 0..99i32).prop_map(|(a, b)| format!("{a}.{b}"));
-    (
-        any::<i16>(),
-        text.clone(),
-        text.clone(),
-        text.clone(),
-        text,
-        texts,
-        map,
-        tuple,
-        decimal,
-    )
+    (any::<i16>(), text.clone(), text.clone(), text.clone(), text, texts, map, tuple, decimal)
         .prop_map(|(i, s, n, l, ln, a, m, t, d)| vec![i.to_string(), s, n, l, ln, a, m, t, d])
 }
 

@@ -46,10 +46,9 @@ pub(super) fn write_fixed_string(
     };
     match cell {
         Cell::Bytes(bytes) => put(bytes),
-        Cell::Uuid(uuid) => put(uuid
-            .hyphenated()
-            .encode_lower(&mut Uuid::encode_buffer())
-            .as_bytes()),
+        Cell::Uuid(uuid) => {
+            put(uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer()).as_bytes())
+        }
         _ => put(cell.text()?.ok_or(Reason::WrongType)?.as_bytes()),
     }
 }
@@ -83,10 +82,7 @@ pub(super) fn write_ipv6(cell: Cell<'_>, out: &mut Vec<u8>) -> Result<(), Reason
     let text = cell.text()?.ok_or(Reason::WrongType)?;
     let address: Ipv6Addr = match text.parse() {
         Ok(address) => address,
-        Err(_) => text
-            .parse::<Ipv4Addr>()
-            .map_err(|_| Reason::Malformed)?
-            .to_ipv6_mapped(),
+        Err(_) => text.parse::<Ipv4Addr>().map_err(|_| Reason::Malformed)?.to_ipv6_mapped(),
     };
     out.extend_from_slice(&address.octets());
     Ok(())
@@ -126,23 +122,14 @@ mod tests {
     fn strings() {
         let string = |cell| encoded(write_string, cell);
         assert_eq!(string(Cell::Json(r#""a\"b""#)), Ok(b"\x03a\"b".to_vec()));
-        assert_eq!(
-            string(Cell::Json(r#"{"a": 1}"#)),
-            Ok(b"\x08{\"a\": 1}".to_vec())
-        );
+        assert_eq!(string(Cell::Json(r#"{"a": 1}"#)), Ok(b"\x08{\"a\": 1}".to_vec()));
         assert_eq!(string(Cell::Json("1.50")), Ok(b"\x041.50".to_vec()));
         assert_eq!(string(Cell::Bytes(&[0xff, 0])), Ok(vec![2, 0xff, 0]));
         assert_eq!(string(Cell::Bool(true)), Ok(b"\x04true".to_vec()));
         assert_eq!(string(Cell::Int(-5)), Ok(b"\x02-5".to_vec()));
-        assert_eq!(
-            string(Cell::Timestamp(0)),
-            Ok(b"\x141970-01-01T00:00:00Z".to_vec())
-        );
+        assert_eq!(string(Cell::Timestamp(0)), Ok(b"\x141970-01-01T00:00:00Z".to_vec()));
         assert_eq!(string(Cell::Json(r#""\udc00""#)), Err(Reason::InvalidUtf8));
-        assert_eq!(
-            string(Cell::Text(&"x".repeat(300))).unwrap()[..3],
-            [0xac, 2, b'x']
-        );
+        assert_eq!(string(Cell::Text(&"x".repeat(300))).unwrap()[..3], [0xac, 2, b'x']);
     }
 
     #[test]
@@ -163,19 +150,10 @@ mod tests {
         let uuid = "01020304-0506-0708-090a-0b0c0d0e0f10";
         let bytes = vec![8, 7, 6, 5, 4, 3, 2, 1, 16, 15, 14, 13, 12, 11, 10, 9];
         assert_eq!(encoded(write_uuid, Cell::Text(uuid)), Ok(bytes.clone()));
-        assert_eq!(
-            encoded(write_uuid, Cell::Uuid(uuid.parse().unwrap())),
-            Ok(bytes)
-        );
+        assert_eq!(encoded(write_uuid, Cell::Uuid(uuid.parse().unwrap())), Ok(bytes));
         assert_eq!(encoded(write_uuid, Cell::Text("x")), Err(Reason::Malformed));
-        assert_eq!(
-            encoded(write_ipv4, Cell::Text("1.2.3.4")),
-            Ok(vec![4, 3, 2, 1])
-        );
-        assert_eq!(
-            encoded(write_ipv4, Cell::Text("1.2.3.400")),
-            Err(Reason::Malformed)
-        );
+        assert_eq!(encoded(write_ipv4, Cell::Text("1.2.3.4")), Ok(vec![4, 3, 2, 1]));
+        assert_eq!(encoded(write_ipv4, Cell::Text("1.2.3.400")), Err(Reason::Malformed));
         assert_eq!(encoded(write_ipv4, Cell::Json("1")), Err(Reason::WrongType));
         assert_eq!(encoded(write_ipv6, Cell::Text("::1")).unwrap()[15], 1);
         let mapped = encoded(write_ipv6, Cell::Text("1.2.3.4")).unwrap();

@@ -82,9 +82,7 @@ fn read_time<'a>(bytes: &'a [u8], written: &mut Written) -> Option<&'a [u8]> {
     }
     let (digits, rest) = rest.split_at(count);
     let (kept, beyond) = digits.split_at(count.min(9));
-    let value = kept
-        .iter()
-        .fold(0, |value, digit| value * 10 + u32::from(digit - b'0'));
+    let value = kept.iter().fold(0, |value, digit| value * 10 + u32::from(digit - b'0'));
     written.fraction = value * 10u32.pow(9 - kept.len() as u32);
     written.finer = beyond.iter().any(|&digit| digit != b'0');
     Some(rest)

@@ -12,11 +12,7 @@ use super::types::{
 const MAX_DEPTH: usize = 32;
 
 pub(super) fn parse(text: &str) -> Result<ColumnType, TypeError> {
-    let mut parser = Parser {
-        text,
-        at: 0,
-        depth: 0,
-    };
+    let mut parser = Parser { text, at: 0, depth: 0 };
     let kind = parser.column_type()?;
     parser.space();
     if parser.at < text.len() {
@@ -55,10 +51,7 @@ impl<'a> Parser<'a> {
             }
             "LowCardinality" => match self.parenthesised(Self::column_type)? {
                 ColumnType::Scalar(of) if may_be_low_cardinality(&of) => {
-                    Ok(ColumnType::LowCardinality {
-                        of,
-                        nullable: false,
-                    })
+                    Ok(ColumnType::LowCardinality { of, nullable: false })
                 }
                 ColumnType::Nullable(of) if may_be_low_cardinality(&of) => {
                     Ok(ColumnType::LowCardinality { of, nullable: true })
@@ -164,10 +157,7 @@ impl<'a> Parser<'a> {
 
     fn date_time64(&mut self) -> Result<ScalarType, TypeError> {
         if !self.peek("(") {
-            return Ok(ScalarType::DateTime64 {
-                precision: 3,
-                zone: Zone::unnamed(),
-            });
+            return Ok(ScalarType::DateTime64 { precision: 3, zone: Zone::unnamed() });
         }
         self.parenthesised(|parser| {
             let precision = match u8::try_from(parser.number()?) {
@@ -195,10 +185,7 @@ impl<'a> Parser<'a> {
                 .get(&name)
                 .map_err(|_| TypeError::UnknownTimeZone(name.clone()))?
         };
-        Ok(Zone {
-            name: Some(name),
-            rules,
-        })
+        Ok(Zone { name: Some(name), rules })
     }
 
     fn enumeration(&mut self, name: &str) -> Result<ScalarType, TypeError> {
@@ -210,9 +197,7 @@ impl<'a> Parser<'a> {
                     parser.expect("=", "`=`")?;
                     i16::try_from(parser.number()?).ok()
                 } else {
-                    members
-                        .last()
-                        .map_or(Some(1), |(_, last)| last.checked_add(1))
+                    members.last().map_or(Some(1), |(_, last)| last.checked_add(1))
                 };
                 let value = value.ok_or_else(|| parser.syntax("a value of 16 bits"))?;
                 members.push((name, value));
@@ -222,9 +207,7 @@ impl<'a> Parser<'a> {
                 parser.expect(",", "`,`")?;
             }
         })?;
-        let narrow = members
-            .iter()
-            .all(|(_, value)| i8::try_from(*value).is_ok());
+        let narrow = members.iter().all(|(_, value)| i8::try_from(*value).is_ok());
         let width = match name {
             "Enum8" => 1,
             "Enum16" => 2,
@@ -314,9 +297,7 @@ impl<'a> Parser<'a> {
         self.space();
         let rest = &self.text[self.at..];
         let sign = usize::from(rest.starts_with('-'));
-        let digits = rest[sign..]
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(rest.len() - sign);
+        let digits = rest[sign..].find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len() - sign);
         let text = &rest[..sign + digits];
         let value = text.parse().map_err(|_| self.syntax("a number"))?;
         self.at += text.len();
@@ -361,9 +342,8 @@ impl<'a> Parser<'a> {
 
     fn word(&mut self) -> &'a str {
         let rest = &self.text[self.at..];
-        let end = rest
-            .find(|c: char| !(c == '_' || c.is_ascii_alphanumeric()))
-            .unwrap_or(rest.len());
+        let end =
+            rest.find(|c: char| !(c == '_' || c.is_ascii_alphanumeric())).unwrap_or(rest.len());
         self.at += end;
         &rest[..end]
     }
@@ -387,11 +367,7 @@ impl<'a> Parser<'a> {
     }
 
     fn syntax(&self, expected: &'static str) -> TypeError {
-        TypeError::Syntax {
-            text: self.text.to_owned(),
-            at: self.at,
-            expected,
-        }
+        TypeError::Syntax { text: self.text.to_owned(), at: self.at, expected }
     }
 }
 
@@ -414,18 +390,12 @@ fn integer(name: &str) -> Option<IntegerType> {
 
 /// What ClickHouse keeps dictionaries of.
 fn may_be_low_cardinality(of: &ScalarType) -> bool {
-    !matches!(
-        of,
-        ScalarType::Decimal(_) | ScalarType::Enum(_) | ScalarType::Json(_)
-    )
+    !matches!(of, ScalarType::Decimal(_) | ScalarType::Enum(_) | ScalarType::Json(_))
 }
 
 /// A point, or arrays of arrays of points.
 fn shape(arrays: usize) -> ColumnType {
-    let coordinate = TupleElement {
-        name: None,
-        kind: ColumnType::Scalar(ScalarType::Float64),
-    };
+    let coordinate = TupleElement { name: None, kind: ColumnType::Scalar(ScalarType::Float64) };
     let point = ColumnType::Tuple(vec![coordinate.clone(), coordinate]);
     (0..arrays).fold(point, |item, _| ColumnType::Array(Box::new(item)))
 }
@@ -435,9 +405,7 @@ mod tests {
     use super::*;
 
     fn shown(text: &str) -> String {
-        parse(text)
-            .unwrap_or_else(|e| panic!("{text}: {e}"))
-            .to_string()
+        parse(text).unwrap_or_else(|e| panic!("{text}: {e}")).to_string()
     }
 
     #[test]
@@ -493,10 +461,7 @@ mod tests {
             ("Enum('b' = 2, 'a' = 1)", "Enum8('a' = 1, 'b' = 2)"),
             ("Enum('a', 'b')", "Enum8('a' = 1, 'b' = 2)"),
             ("Enum('it''s' = 300)", r"Enum16('it\'s' = 300)"),
-            (
-                "Nested(a UInt8, b String)",
-                "Array(Tuple(a UInt8, b String))",
-            ),
+            ("Nested(a UInt8, b String)", "Array(Tuple(a UInt8, b String))"),
             ("SimpleAggregateFunction(sum, UInt64)", "UInt64"),
             ("Ring", "Array(Tuple(Float64, Float64))"),
         ] {
@@ -516,10 +481,7 @@ mod tests {
             "LowCardinality(Decimal(5, 2))",
             "Nullable(Array(UInt8))",
         ] {
-            assert!(
-                matches!(parse(text), Err(TypeError::Unsupported(_))),
-                "{text}"
-            );
+            assert!(matches!(parse(text), Err(TypeError::Unsupported(_))), "{text}");
         }
         assert_eq!(
             parse("DateTime('Mars/Base')"),
@@ -550,10 +512,7 @@ mod tests {
             "DateTime('UTC'",
             "é",
         ] {
-            assert!(
-                matches!(parse(text), Err(TypeError::Syntax { .. })),
-                "{text}"
-            );
+            assert!(matches!(parse(text), Err(TypeError::Syntax { .. })), "{text}");
         }
         let deep = "Array(".repeat(100_000);
         assert!(parse(&deep).is_err());

@@ -130,10 +130,7 @@ impl Zone {
     /// No zone in the type.
     #[must_use]
     pub fn unnamed() -> Self {
-        Self {
-            name: None,
-            rules: TimeZone::UTC,
-        }
+        Self { name: None, rules: TimeZone::UTC }
     }
 
     pub(super) fn is_utc(&self) -> bool {
@@ -248,10 +245,7 @@ impl fmt::Display for ColumnType {
         match self {
             Self::Scalar(scalar) => write!(f, "{scalar}"),
             Self::Nullable(scalar) => write!(f, "Nullable({scalar})"),
-            Self::LowCardinality {
-                of,
-                nullable: false,
-            } => write!(f, "LowCardinality({of})"),
+            Self::LowCardinality { of, nullable: false } => write!(f, "LowCardinality({of})"),
             Self::LowCardinality { of, nullable: true } => {
                 write!(f, "LowCardinality(Nullable({of}))")
             }
@@ -330,18 +324,12 @@ impl fmt::Display for ScalarType {
 /// A name as ClickHouse writes it: bare where it can be.
 fn write_identifier(f: &mut fmt::Formatter<'_>, name: &str) -> fmt::Result {
     let mut chars = name.chars();
-    let bare = chars
-        .next()
-        .is_some_and(|c| c == '_' || c.is_ascii_alphabetic())
+    let bare = chars.next().is_some_and(|c| c == '_' || c.is_ascii_alphabetic())
         && chars.all(|c| c == '_' || c.is_ascii_alphanumeric())
         && !["distinct", "all", "table", "select", "null"]
             .iter()
             .any(|keyword| name.eq_ignore_ascii_case(keyword));
-    if bare {
-        f.write_str(name)
-    } else {
-        write_quoted(f, name, '`')
-    }
+    if bare { f.write_str(name) } else { write_quoted(f, name, '`') }
 }
 
 fn write_quoted(f: &mut fmt::Formatter<'_>, text: &str, quote: char) -> fmt::Result {
