@@ -5,7 +5,7 @@ use std::{io::Write, num::NonZeroUsize, path::PathBuf};
 use clap::{Parser, Subcommand};
 use outpour_schemas::{
     config::{self, Config},
-    program::CommonArgs,
+    program::{CommonArgs, on_stop_signal},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -14,7 +14,7 @@ use crate::{
     error::RelayError,
     init,
     relay::{self, StartOptions},
-    shutdown, status,
+    status,
 };
 
 /// Carries committed outbox events from PostgreSQL's log to Kafka.
@@ -87,10 +87,9 @@ impl Cli {
 
 async fn run(config: &Config, options: StartOptions) -> Result<(), RelayError> {
     let stop = CancellationToken::new();
-    let signals = tokio::spawn(shutdown::on_signal(stop.clone()));
-    let result = relay::run(config, options, stop).await;
-    signals.abort();
-    result
+    let asked = stop.clone();
+    on_stop_signal(move || asked.cancel())?;
+    relay::run(config, options, stop).await
 }
 
 /// Writes to standard output; a reader that has gone away is no error.

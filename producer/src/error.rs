@@ -23,7 +23,7 @@ pub enum RelayError {
     Assembly(#[from] AssemblyError),
     #[error("the server ended the replication stream")]
     StreamEnded,
-    #[error("{doing} failed on Kafka at {brokers}")]
+    #[error("{doing} on Kafka at {brokers} failed")]
     Kafka { doing: &'static str, brokers: String, source: KafkaError },
     #[error("cannot create topic `{topic}` on Kafka at {brokers}: {code}")]
     Topic { topic: String, brokers: String, code: RDKafkaErrorCode },
@@ -41,6 +41,8 @@ pub enum RelayError {
     Emit(#[from] EmitError),
     #[error("cannot write the result")]
     Output(#[source] std::io::Error),
+    #[error("cannot receive signals")]
+    Signals(#[from] ctrlc::Error),
     #[error("a worker thread ended unexpectedly")]
     Worker(#[source] tokio::task::JoinError),
 }
@@ -75,7 +77,8 @@ impl RelayError {
             | RelayError::Fenced { .. }
             | RelayError::Gap { .. }
             | RelayError::Emit(_)
-            | RelayError::Output(_) => false,
+            | RelayError::Output(_)
+            | RelayError::Signals(_) => false,
         }
     }
 

@@ -26,8 +26,6 @@ mod postgres;
 #[cfg(feature = "relay")]
 pub mod relay;
 #[cfg(feature = "relay")]
-mod shutdown;
-#[cfg(feature = "relay")]
 mod status;
 #[cfg(feature = "relay")]
 pub mod wal;

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use outpour_schemas::{config::Config, wire};
 use rdkafka::{
-    Message, Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer},
+    ClientContext, Message, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer, ConsumerContext},
     error::{KafkaError, RDKafkaErrorCode},
 };
 
@@ -13,6 +13,17 @@ use super::{REQUEST_TIMEOUT, client_config};
 use crate::{error::RelayError, relay::Checkpoint};
 
 const PARTITION: i32 = 0;
+
+/// The end of the partition is what is waited for here, not an error to log.
+struct ReadToEnd;
+
+impl ClientContext for ReadToEnd {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "reading the checkpoint");
+    }
+}
+
+impl ConsumerContext for ReadToEnd {}
 
 /// The newest committed checkpoint of the configured slot, if there is one.
 ///
@@ -29,15 +40,18 @@ fn read_blocking(config: &Config) -> Result<Option<Checkpoint>, RelayError> {
         brokers: config.kafka.brokers.clone(),
         source,
     };
-    let consumer: BaseConsumer = client_config(&config.kafka)
+    let consumer: BaseConsumer<ReadToEnd> = client_config(&config.kafka)
         .set("client.id", "outpour-relay")
         // Needed to create a consumer; no group is ever joined.
         .set("group.id", format!("outpour-relay-{}", config.relay.slot))
         .set("enable.auto.commit", "false")
         .set("isolation.level", "read_committed")
         .set("enable.partition.eof", "true")
-        .create()
+        .create_with_context(ReadToEnd)
         .map_err(failed)?;
+    if !topic_exists(&consumer).map_err(failed)? {
+        return Ok(None);
+    }
     let mut partitions = TopicPartitionList::new();
     partitions
         .add_partition_offset(wire::CHECKPOINT_TOPIC, PARTITION, Offset::Beginning)
@@ -72,4 +86,13 @@ fn read_blocking(config: &Config) -> Result<Option<Checkpoint>, RelayError> {
         .map(|value| serde_json::from_slice(&value))
         .transpose()
         .map_err(|source| RelayError::Checkpoint { topic: wire::CHECKPOINT_TOPIC, source })
+}
+
+/// Before the first relay of a cluster has started, there is no such topic.
+fn topic_exists(consumer: &BaseConsumer<ReadToEnd>) -> Result<bool, KafkaError> {
+    let metadata = consumer.fetch_metadata(Some(wire::CHECKPOINT_TOPIC), REQUEST_TIMEOUT)?;
+    Ok(metadata
+        .topics()
+        .iter()
+        .any(|topic| topic.name() == wire::CHECKPOINT_TOPIC && !topic.partitions().is_empty()))
 }

@@ -16,8 +16,8 @@ pub enum LogFormat {
 /// syntax of tracing's `EnvFilter`, such as `info,outpour_producer=debug`.
 pub fn start_logging(format: LogFormat) {
     let filter = EnvFilter::try_from_env("OUTPOUR_LOG")
-        // A broken connection is reported by the programs, in their own words.
-        .unwrap_or_else(|_| EnvFilter::new("info,pgwire_replication=off,librdkafka=error"));
+        // The client libraries repeat what the programs say in their own words.
+        .unwrap_or_else(|_| EnvFilter::new("info,pgwire_replication=off,librdkafka=off"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -2,12 +2,14 @@
 
 mod exit;
 mod logging;
+mod stop;
 
 use std::path::PathBuf;
 
 pub use self::{
     exit::{Exit, finish},
     logging::{LogFormat, start_logging},
+    stop::on_stop_signal,
 };
 
 /// The options that every command of both programs takes.
