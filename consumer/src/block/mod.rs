@@ -41,6 +41,19 @@
 //! when clocks change and such a time is missing or comes twice, it is refused
 //! (`invalid_date`). [`Cell::Timestamp`] is the one value that may lose digits: a
 //! record's own time is floored to what the column holds.
+//!
+//! `JSON` is the one type whose content is the server's to read, and it reads in
+//! its own way: nulls and empty objects vanish, integers beyond 64 bits become
+//! strings, fractions become `Float64`, text that looks like a time becomes one,
+//! and a typed path that is absent or null is its type's zero. Whoever needs a
+//! document back as it was keeps it in a `String`.
+//!
+//! # With the INSERT
+//!
+//! The server has to convert where a block names another type than the table:
+//! `input_format_native_allow_types_conversion = 1`, for `JSON` and for types
+//! stored as others; `input_format_null_as_default = 1` for [`Cell::Default`].
+//! Both are its defaults.
 
 mod cell;
 mod column;
@@ -138,7 +151,8 @@ impl Block {
         self.rows == 0
     }
 
-    /// The bytes held: what the batch limit and the memory budget count.
+    /// The bytes held: what the batch limit and the memory budget count. The
+    /// room that buffers keep for growth comes on top, at most as much again.
     #[must_use]
     pub fn byte_size(&self) -> usize {
         self.buffers.iter().map(Buffer::byte_size).sum()
@@ -147,7 +161,7 @@ impl Block {
     /// Appends the rows as one block: what follows `INSERT INTO t (…) FORMAT
     /// Native`, with the columns' names in the same order. A block without rows
     /// is no bytes at all, as the server refuses one that lacks some of the
-    /// table's columns.
+    /// table's columns; there is nothing to send then.
     pub fn encode(&self, out: &mut Vec<u8>) {
         if self.is_empty() {
             return;

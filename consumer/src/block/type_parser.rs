@@ -11,6 +11,9 @@ use super::types::{
 /// keeps a hostile text from exhausting the stack.
 const MAX_DEPTH: usize = 32;
 
+/// The longest `FixedString` that ClickHouse has.
+const MAX_FIXED_STRING: usize = 0xFF_FFFF;
+
 pub(super) fn parse(text: &str) -> Result<ColumnType, TypeError> {
     let mut parser = Parser { text, at: 0, depth: 0 };
     let kind = parser.column_type()?;
@@ -111,7 +114,7 @@ impl<'a> Parser<'a> {
             "FixedString" => {
                 let length = self.parenthesised(Self::number)?;
                 match usize::try_from(length) {
-                    Ok(length) if length > 0 => ScalarType::FixedString(length),
+                    Ok(length @ 1..=MAX_FIXED_STRING) => ScalarType::FixedString(length),
                     _ => return Err(self.syntax("a length")),
                 }
             }
@@ -499,6 +502,7 @@ mod tests {
             "UInt8)",
             "FixedString()",
             "FixedString(0)",
+            "FixedString(16777216)",
             "FixedString(-1)",
             "Decimal(77, 1)",
             "Decimal(5, 6)",

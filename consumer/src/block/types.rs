@@ -321,14 +321,16 @@ impl fmt::Display for ScalarType {
     }
 }
 
+/// The words that ClickHouse quotes although they look like names.
+const RESERVED: [&str; 10] =
+    ["all", "distinct", "false", "from", "inf", "nan", "null", "select", "table", "true"];
+
 /// A name as ClickHouse writes it: bare where it can be.
 fn write_identifier(f: &mut fmt::Formatter<'_>, name: &str) -> fmt::Result {
     let mut chars = name.chars();
     let bare = chars.next().is_some_and(|c| c == '_' || c.is_ascii_alphabetic())
         && chars.all(|c| c == '_' || c.is_ascii_alphanumeric())
-        && !["distinct", "all", "table", "select", "null"]
-            .iter()
-            .any(|keyword| name.eq_ignore_ascii_case(keyword));
+        && !RESERVED.iter().any(|word| name.eq_ignore_ascii_case(word));
     if bare { f.write_str(name) } else { write_quoted(f, name, '`') }
 }
 
