@@ -56,11 +56,7 @@ async fn run(command: Command) -> Result<ExitCode> {
 }
 
 async fn up(dir: PathBuf) -> Result<ExitCode> {
-    let stack = Stack::launch(StackOptions {
-        dir,
-        ..Stack::shared_options()?
-    })
-    .await?;
+    let stack = Stack::launch(StackOptions { dir, ..Stack::shared_options()? }).await?;
     for (name, url) in stack.env() {
         println!("{name}={url}");
     }
@@ -87,21 +83,8 @@ async fn status(dir: PathBuf) -> Result<ExitCode> {
     for service in stack.services() {
         let answers = service.is_ready().await;
         all_answer &= answers;
-        let state = if answers {
-            "answers"
-        } else {
-            "does not answer"
-        };
-        println!(
-            "{:<11} {:<16} {}",
-            service.kind().to_string(),
-            state,
-            service.url()
-        );
+        let state = if answers { "answers" } else { "does not answer" };
+        println!("{:<11} {:<16} {}", service.kind().to_string(), state, service.url());
     }
-    Ok(if all_answer {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if all_answer { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

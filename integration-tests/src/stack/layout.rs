@@ -60,20 +60,18 @@ impl Layout {
         // No two stacks of a checkout may choose at the same time.
         let stacks = shared_dir()?;
         let _lock = Lock::acquire(&stacks.join("ports.lock"))?;
-        let layout = Self {
-            provider,
-            ports: Ports::choose(&taken(&stacks)?)?,
-        };
-        fs::write(file(dir), serde_json::to_vec_pretty(&layout)?)?;
+        let layout = Self { provider, ports: Ports::choose(&taken(&stacks)?)? };
+        // Renamed, so that nobody ever reads half of it.
+        let new = dir.join("stack.json.new");
+        fs::write(&new, serde_json::to_vec_pretty(&layout)?)?;
+        fs::rename(&new, file(dir))?;
         Ok(layout)
     }
 
     fn is_running(&self, dir: &Path) -> bool {
-        Kind::ALL.into_iter().any(|kind| {
-            NativeService::new(kind, dir, &self.ports, true)
-                .process()
-                .is_some()
-        })
+        Kind::ALL
+            .into_iter()
+            .any(|kind| NativeService::new(kind, dir, &self.ports, true).process().is_some())
     }
 
     fn ports_are_free(&self) -> bool {
@@ -102,20 +100,12 @@ fn file(dir: &Path) -> PathBuf {
 
 /// The ports of every stack of this checkout, running or not.
 fn taken(stacks: &Path) -> Result<BTreeSet<u16>> {
-    let private = fs::read_dir(stacks.join("private"))
-        .into_iter()
-        .flatten()
-        .flatten();
-    let dirs = private
-        .map(|entry| entry.path())
-        .chain([stacks.to_path_buf()]);
+    let private = fs::read_dir(stacks.join("private")).into_iter().flatten().flatten();
+    let private = private.map(|entry| entry.path()).filter(|path| path.is_dir());
+    let dirs = private.chain([stacks.to_path_buf()]);
     let mut taken = BTreeSet::new();
     for dir in dirs {
-        taken.extend(
-            Layout::load(&dir)?
-                .iter()
-                .flat_map(|layout| layout.ports.all()),
-        );
+        taken.extend(Layout::load(&dir)?.iter().flat_map(|layout| layout.ports.all()));
     }
     Ok(taken)
 }

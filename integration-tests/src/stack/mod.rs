@@ -60,12 +60,7 @@ pub struct StackOptions {
 
 impl StackOptions {
     pub fn at(dir: impl Into<PathBuf>) -> Self {
-        Self {
-            dir: dir.into(),
-            fresh: false,
-            provider: None,
-            fsync: true,
-        }
+        Self { dir: dir.into(), fresh: false, provider: None, fsync: true }
     }
 }
 
@@ -87,7 +82,7 @@ impl Stack {
         let lock = dir.join("lock");
         let _lock = spawn_blocking(move || {
             Lock::acquire_noting(&lock, || {
-                eprintln!("stack: waiting for another process that brings it up")
+                eprintln!("stack: waiting for another process that brings it up");
             })
         })
         .await??;
@@ -107,9 +102,7 @@ impl Stack {
     /// tests use. It is left running for the next ones, as `stack up` does.
     pub async fn shared() -> Result<&'static Self> {
         static SHARED: OnceCell<Stack> = OnceCell::const_new();
-        SHARED
-            .get_or_try_init(async || Self::launch(Self::shared_options()?).await)
-            .await
+        SHARED.get_or_try_init(async || Self::launch(Self::shared_options()?).await).await
     }
 
     /// What [`Stack::shared`] and `stack up` launch.
@@ -117,10 +110,7 @@ impl Stack {
     /// # Errors
     /// If the checkout that this was built from is gone.
     pub fn shared_options() -> Result<StackOptions> {
-        Ok(StackOptions {
-            fsync: false,
-            ..StackOptions::at(shared_dir()?)
-        })
+        Ok(StackOptions { fsync: false, ..StackOptions::at(shared_dir()?) })
     }
 
     /// Services of one's own, for tests that kill and pause. They and their
@@ -137,9 +127,7 @@ impl Stack {
     pub fn existing(dir: &Path) -> Result<Option<Self>> {
         let dir = std::path::absolute(dir)?;
         let layout = Layout::load(&dir)?;
-        layout
-            .map(|layout| Self::of(&layout, &dir, true))
-            .transpose()
+        layout.map(|layout| Self::of(&layout, &dir, true)).transpose()
     }
 
     fn of(layout: &Layout, dir: &Path, fsync: bool) -> Result<Self> {
@@ -169,8 +157,7 @@ impl Stack {
 
     /// `KEY=VALUE` for each service's address.
     pub fn env(&self) -> [(&'static str, &str); 3] {
-        self.services()
-            .map(|service| (service.kind().env_name(), service.url()))
+        self.services().map(|service| (service.kind().env_name(), service.url()))
     }
 
     /// Whether all three answer now.
@@ -193,9 +180,7 @@ impl Stack {
             self.kafka.start_showing(kafka),
             self.clickhouse.start_showing(clickhouse),
         )?;
-        self.forget_earlier_tests()
-            .await
-            .context("cannot remove what earlier tests left")?;
+        self.forget_earlier_tests().await.context("cannot remove what earlier tests left")?;
         self.write_env()?;
         eprintln!(
             "{:<10} up in {:.1} s, in {}",
@@ -216,11 +201,7 @@ impl Stack {
     pub async fn down(&self) -> Result<()> {
         let lock = self.dir.join("lock");
         let _lock = spawn_blocking(move || Lock::acquire(&lock)).await??;
-        try_join!(
-            self.postgres.stop(),
-            self.kafka.stop(),
-            self.clickhouse.stop()
-        )?;
+        try_join!(self.postgres.stop(), self.kafka.stop(), self.clickhouse.stop())?;
         match fs::remove_file(self.dir.join("env")) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
             _ => Ok(()),

@@ -47,19 +47,12 @@ impl Stack {
     /// The name of a new, empty ClickHouse database.
     pub async fn clickhouse_database(&self) -> Result<String> {
         let name = self.unique("db");
-        self.clickhouse_admin()
-            .query(&format!("CREATE DATABASE {name}"))
-            .execute()
-            .await?;
+        self.clickhouse_admin().query(&format!("CREATE DATABASE {name}")).execute().await?;
         Ok(name)
     }
 
     pub(super) async fn forget_earlier_tests(&self) -> Result<()> {
-        tokio::try_join!(
-            self.clean_postgres(),
-            self.clean_kafka(),
-            self.clean_clickhouse()
-        )?;
+        tokio::try_join!(self.clean_postgres(), self.clean_kafka(), self.clean_clickhouse())?;
         Ok(())
     }
 
@@ -69,44 +62,31 @@ impl Stack {
                           WHERE NOT active AND (slot_name ~ $1 OR database ~ $1)";
         admin.execute(drop_slots, &[&*LEFTOVER]).await?;
         let databases = admin
-            .query(
-                "SELECT datname::text FROM pg_database WHERE datname ~ $1",
-                &[&*LEFTOVER],
-            )
+            .query("SELECT datname::text FROM pg_database WHERE datname ~ $1", &[&*LEFTOVER])
             .await?;
         for row in databases {
             let name: &str = row.get(0);
-            admin
-                .batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
-                .await?;
+            admin.batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await?;
         }
         Ok(())
     }
 
     async fn clean_clickhouse(&self) -> Result<()> {
         let admin = self.clickhouse_admin();
-        let query = admin
-            .query("SELECT name FROM system.databases WHERE match(name, ?)")
-            .bind(&*LEFTOVER);
+        let query =
+            admin.query("SELECT name FROM system.databases WHERE match(name, ?)").bind(&*LEFTOVER);
         for name in query.fetch_all::<String>().await? {
-            admin
-                .query(&format!("DROP DATABASE IF EXISTS {name} SYNC"))
-                .execute()
-                .await?;
+            admin.query(&format!("DROP DATABASE IF EXISTS {name} SYNC")).execute().await?;
         }
         Ok(())
     }
 
     async fn clean_kafka(&self) -> Result<()> {
-        let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
-            .set("bootstrap.servers", self.kafka.url())
-            .create()?;
+        let admin: AdminClient<DefaultClientContext> =
+            ClientConfig::new().set("bootstrap.servers", self.kafka.url()).create()?;
         let (admin, leftovers) = tokio::task::spawn_blocking(move || {
             let metadata = admin.inner().fetch_metadata(None, KAFKA_PATIENCE)?;
-            let names = metadata
-                .topics()
-                .iter()
-                .map(|topic| topic.name().to_owned());
+            let names = metadata.topics().iter().map(|topic| topic.name().to_owned());
             let leftovers: Vec<String> = names.filter(|name| is_marked(name)).collect();
             anyhow::Ok((admin, leftovers))
         })
@@ -134,9 +114,7 @@ impl Stack {
 fn is_marked(name: &str) -> bool {
     name.rsplit_once(MARK).is_some_and(|(_, digits)| {
         digits.len() == MARK_DIGITS
-            && digits
-                .bytes()
-                .all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+            && digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
     })
 }
 

@@ -50,13 +50,7 @@ impl Ports {
     }
 
     pub(super) fn all(&self) -> [u16; 5] {
-        [
-            self.postgres,
-            self.kafka,
-            self.kafka_controller,
-            self.clickhouse,
-            self.clickhouse_native,
-        ]
+        [self.postgres, self.kafka, self.kafka_controller, self.clickhouse, self.clickhouse_native]
     }
 }
 

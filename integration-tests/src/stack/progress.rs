@@ -20,18 +20,12 @@ pub(crate) struct Progress {
 impl Progress {
     pub(crate) fn on_stderr() -> Self {
         let bars = std::io::stderr().is_terminal().then(MultiProgress::new);
-        Self {
-            bars,
-            is_silent: false,
-        }
+        Self { bars, is_silent: false }
     }
 
     /// For what a test does in passing.
     pub(crate) fn silent() -> Self {
-        Self {
-            bars: None,
-            is_silent: true,
-        }
+        Self { bars: None, is_silent: true }
     }
 
     pub(crate) fn step(&self, subject: &'static str) -> Step {

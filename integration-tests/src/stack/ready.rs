@@ -45,9 +45,7 @@ impl Probe {
                 Self::ClickHouse(client) => Ok(client.query("SELECT 1").execute().await?),
             }
         };
-        timeout(PATIENCE, answer)
-            .await
-            .context("no answer in time")?
+        timeout(PATIENCE, answer).await.context("no answer in time")?
     }
 }
 
@@ -65,9 +63,6 @@ async fn postgres(config: &tokio_postgres::Config) -> Result<()> {
 async fn kafka(client: &Arc<BaseConsumer>) -> Result<()> {
     let client = Arc::clone(client);
     let metadata = spawn_blocking(move || client.fetch_metadata(None, PATIENCE / 2)).await??;
-    ensure!(
-        !metadata.brokers().is_empty(),
-        "no broker is registered yet"
-    );
+    ensure!(!metadata.brokers().is_empty(), "no broker is registered yet");
     Ok(())
 }

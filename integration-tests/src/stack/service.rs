@@ -82,8 +82,7 @@ impl Service {
 
     /// Starts it if it does not run, and returns when it answers.
     pub async fn start(&self) -> Result<()> {
-        self.start_showing(Arc::new(Progress::silent().step(self.kind.name())))
-            .await
+        self.start_showing(Arc::new(Progress::silent().step(self.kind.name()))).await
     }
 
     pub(super) async fn start_showing(&self, step: Arc<Step>) -> Result<()> {
@@ -111,17 +110,16 @@ impl Service {
             })
         });
         answered.await.and_then(|answer| answer).with_context(|| {
-            format!(
-                "{} at {} does not answer. {}",
-                self.kind,
-                self.url,
-                self.control.log()
-            )
+            format!("{} at {} does not answer. {}", self.kind, self.url, self.control.log())
         })
     }
 
     /// Whether it answers now.
     pub async fn is_ready(&self) -> bool {
+        // What does not run need not be asked; Kafka's client would wait long.
+        if self.control.check_alive().is_err() {
+            return false;
+        }
         match Probe::new(self.kind, &self.url) {
             Ok(probe) => probe.ask().await.is_ok(),
             Err(_) => false,

@@ -33,11 +33,7 @@ pub(super) struct ClickHouse {
 impl ClickHouse {
     pub(super) fn new(dir: &Path, port: u16, native_port: u16) -> Self {
         let home = dir.join("clickhouse");
-        Self {
-            home,
-            port,
-            native_port,
-        }
+        Self { home, port, native_port }
     }
 }
 
@@ -74,10 +70,7 @@ impl Daemon for ClickHouse {
     }
 
     fn shutdown(&self) -> Shutdown {
-        Shutdown {
-            signal: Signal::TERM,
-            patience: Duration::from_secs(20),
-        }
+        Shutdown { signal: Signal::TERM, patience: Duration::from_secs(20) }
     }
 
     fn data_dirs(&self) -> Vec<PathBuf> {
@@ -97,33 +90,17 @@ fn fetch(staging: &Path, step: &Step) -> Result<()> {
         create_venv(staging)?;
     }
     let requirements = staging.join("requirements.txt");
-    let hashes = CHDB_CORE_SHA256
-        .map(|hash| format!(" --hash=sha256:{hash}"))
-        .concat();
+    let hashes = CHDB_CORE_SHA256.map(|hash| format!(" --hash=sha256:{hash}")).concat();
     fs::write(&requirements, format!("chdb-core=={CHDB_CORE}{hashes}\n"))?;
 
-    step.doing(format!(
-        "fetching ClickHouse (chdb-core {CHDB_CORE}, 180 MB) with pip"
-    ));
+    step.doing(format!("fetching ClickHouse (chdb-core {CHDB_CORE}, 180 MB) with pip"));
     // pip tells no progress through a pipe; the disk does.
     let downloads = staging.join("downloads");
     fs::create_dir(&downloads)?;
     let mut pip = Command::new(staging.join("bin/python"));
     pip.env("TMPDIR", &downloads)
-        .args([
-            "-m",
-            "pip",
-            "install",
-            "--require-hashes",
-            "--no-deps",
-            "--only-binary=:all:",
-        ])
-        .args([
-            "--no-cache-dir",
-            "--disable-pip-version-check",
-            "--no-compile",
-            "--requirement",
-        ])
+        .args(["-m", "pip", "install", "--require-hashes", "--no-deps", "--only-binary=:all:"])
+        .args(["--no-cache-dir", "--disable-pip-version-check", "--no-compile", "--requirement"])
         .arg(&requirements);
     let total = directory_size(staging) + FETCHED_BYTES;
     install::run_watching(&mut pip, || step.at(directory_size(staging), total))
@@ -133,12 +110,7 @@ fn fetch(staging: &Path, step: &Step) -> Result<()> {
 }
 
 fn create_venv(at: &Path) -> Result<()> {
-    install::run(
-        Command::new("python3")
-            .args(["-m", "venv", "--clear"])
-            .arg(at),
-        |_| {},
-    )
+    install::run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(at), |_| {})
 }
 
 fn directory_size(dir: &Path) -> u64 {
@@ -146,11 +118,7 @@ fn directory_size(dir: &Path) -> u64 {
     entries
         .filter_map(|entry| {
             let metadata = entry.metadata().ok()?;
-            Some(if metadata.is_dir() {
-                directory_size(&entry.path())
-            } else {
-                metadata.len()
-            })
+            Some(if metadata.is_dir() { directory_size(&entry.path()) } else { metadata.len() })
         })
         .sum()
 }

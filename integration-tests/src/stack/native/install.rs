@@ -67,19 +67,13 @@ fn cache_dir() -> Result<PathBuf> {
             .context("set HOME or XDG_CACHE_HOME to say where to cache")?
             .join(".cache"),
     };
-    ensure!(
-        base.is_absolute(),
-        "the cache directory {} must be absolute",
-        base.display()
-    );
+    ensure!(base.is_absolute(), "the cache directory {} must be absolute", base.display());
     Ok(base.join("outpour"))
 }
 
 /// The path of `program` if it can be run.
 pub(super) fn on_path(program: &str) -> Option<PathBuf> {
-    env::split_paths(&env::var_os("PATH")?)
-        .map(|dir| dir.join(program))
-        .find(|path| path.is_file())
+    env::split_paths(&env::var_os("PATH")?).map(|dir| dir.join(program)).find(|path| path.is_file())
 }
 
 pub(super) fn is_root() -> bool {
@@ -94,28 +88,19 @@ pub(super) fn debian_packages(packages: &[&str], step: &Step) -> Result<()> {
         "{names} is missing. Install it with\n    sudo apt-get update && sudo apt-get install -y --no-install-recommends {names}\n\
          or, on another system, the packages of the same programs"
     );
-    let mut is_updated = APT_IS_UPDATED
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
+    let mut is_updated = APT_IS_UPDATED.lock().unwrap_or_else(PoisonError::into_inner);
     if !*is_updated {
         step.doing("apt-get update");
         run(apt_get().arg("update"), |_| {})?;
         *is_updated = true;
     }
     step.doing(format!("apt-get install {names}"));
-    run(
-        apt_get()
-            .args(["install", "-y", "--no-install-recommends"])
-            .args(packages),
-        |_| {},
-    )
+    run(apt_get().args(["install", "-y", "--no-install-recommends"]).args(packages), |_| {})
 }
 
 fn apt_get() -> Command {
     let mut command = Command::new("apt-get");
-    command
-        .args(["-q", "-o", "DPkg::Lock::Timeout=300"])
-        .env("DEBIAN_FRONTEND", "noninteractive");
+    command.args(["-q", "-o", "DPkg::Lock::Timeout=300"]).env("DEBIAN_FRONTEND", "noninteractive");
     command
 }
 
@@ -155,8 +140,6 @@ pub(super) fn run_watching(command: &mut Command, mut tick: impl FnMut()) -> Res
             tick();
             thread::sleep(TICK);
         }
-        running
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        running.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }

@@ -34,19 +34,11 @@ pub(super) struct Kafka {
 impl Kafka {
     pub(super) fn new(dir: &Path, port: u16, controller_port: u16) -> Self {
         let home = dir.join("kafka");
-        Self {
-            home,
-            port,
-            controller_port,
-        }
+        Self { home, port, controller_port }
     }
 
     fn properties(&self) -> String {
-        let Self {
-            home,
-            port,
-            controller_port,
-        } = self;
+        let Self { home, port, controller_port } = self;
         let mut text = format!(
             "listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}\n\
              advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
@@ -94,9 +86,7 @@ impl Daemon for Kafka {
         if !formatted.exists() {
             step.doing("formatting the storage");
             let mut format = self.java("kafka.tools.StorageTool")?;
-            format
-                .args(["format", "--ignore-formatted", "-t", CLUSTER_ID, "-c"])
-                .arg(properties);
+            format.args(["format", "--ignore-formatted", "-t", CLUSTER_ID, "-c"]).arg(properties);
             install::run(&mut format, |_| {})?;
             fs::write(formatted, "")?;
         }
@@ -110,10 +100,7 @@ impl Daemon for Kafka {
     }
 
     fn shutdown(&self) -> Shutdown {
-        Shutdown {
-            signal: Signal::TERM,
-            patience: Duration::from_secs(20),
-        }
+        Shutdown { signal: Signal::TERM, patience: Duration::from_secs(20) }
     }
 
     fn data_dirs(&self) -> Vec<PathBuf> {
@@ -167,18 +154,12 @@ fn verify(libs: &Path) -> Result<()> {
     for (sha256, name) in locked_jars() {
         let jar = fs::read(libs.join(name)).with_context(|| format!("mvn did not fetch {name}"))?;
         let found = hex(&Sha256::digest(&jar));
-        ensure!(
-            found == sha256,
-            "the SHA-256 of {name} is {found}, not {sha256} as pinned"
-        );
+        ensure!(found == sha256, "the SHA-256 of {name} is {found}, not {sha256} as pinned");
     }
     let pinned: BTreeSet<_> = locked_jars().map(|(_, name)| name.to_owned()).collect();
     for entry in fs::read_dir(libs)? {
         let name = entry?.file_name().to_string_lossy().into_owned();
-        ensure!(
-            pinned.contains(&name),
-            "mvn fetched {name}, which is not among the pinned jars"
-        );
+        ensure!(pinned.contains(&name), "mvn fetched {name}, which is not among the pinned jars");
     }
     Ok(())
 }

@@ -91,8 +91,9 @@ impl NativeService {
     }
 
     pub(super) fn start(&self, step: &Step) -> Result<()> {
-        if self.process().is_some() {
-            return Ok(());
+        if let Some(process) = self.process() {
+            // Whoever paused it may have died before resuming it.
+            return process.resume_tree();
         }
         self.daemon.install(step)?;
         self.daemon.prepare(step)?;

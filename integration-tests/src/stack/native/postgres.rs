@@ -40,10 +40,7 @@ impl Daemon for Postgres {
     fn install(&self, step: &Step) -> Result<()> {
         if binaries().is_none() {
             install::debian_packages(&["postgresql"], step)?;
-            ensure!(
-                binaries().is_some(),
-                "no PostgreSQL {POSTGRES_OLDEST} or later was installed"
-            );
+            ensure!(binaries().is_some(), "no PostgreSQL {POSTGRES_OLDEST} or later was installed");
         }
         Ok(())
     }
@@ -71,12 +68,7 @@ impl Daemon for Postgres {
         let mut initdb = as_unprivileged("initdb")?;
         initdb
             .current_dir(&self.home)
-            .args([
-                "--encoding=UTF8",
-                "--locale=C.UTF-8",
-                "--auth=scram-sha-256",
-                "--no-sync",
-            ])
+            .args(["--encoding=UTF8", "--locale=C.UTF-8", "--auth=scram-sha-256", "--no-sync"])
             .args(["--username", settings::USER, "--pwfile"])
             .arg(&password)
             .arg("--pgdata")
@@ -95,12 +87,7 @@ impl Daemon for Postgres {
             .arg("-D")
             .arg(self.data())
             .args(["-p", &self.port.to_string()])
-            .args([
-                "-c",
-                "listen_addresses=127.0.0.1",
-                "-c",
-                "unix_socket_directories=",
-            ])
+            .args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="])
             .args(["-c", if self.fsync { "fsync=on" } else { "fsync=off" }]);
         for (name, value) in settings::POSTGRES {
             command.arg("-c").arg(format!("{name}={value}"));
@@ -110,10 +97,7 @@ impl Daemon for Postgres {
 
     fn shutdown(&self) -> Shutdown {
         // SIGTERM would wait for the clients to leave.
-        Shutdown {
-            signal: Signal::INT,
-            patience: Duration::from_secs(20),
-        }
+        Shutdown { signal: Signal::INT, patience: Duration::from_secs(20) }
     }
 
     fn data_dirs(&self) -> Vec<PathBuf> {
@@ -156,10 +140,7 @@ fn unprivileged() -> Result<Option<User>> {
             let [user, _, uid, gid, ..] = fields[..] else {
                 return None;
             };
-            (user == name).then_some(User {
-                uid: uid.parse().ok()?,
-                gid: gid.parse().ok()?,
-            })
+            (user == name).then_some(User { uid: uid.parse().ok()?, gid: gid.parse().ok()? })
         })
     });
     user.context("PostgreSQL does not run as root, and there is neither a user postgres nor nobody")
@@ -169,9 +150,7 @@ fn unprivileged() -> Result<Option<User>> {
 fn as_unprivileged(program: &str) -> Result<Command> {
     let path = match program {
         "test" => PathBuf::from("test"),
-        _ => binaries()
-            .context("PostgreSQL is not installed")?
-            .join(program),
+        _ => binaries().context("PostgreSQL is not installed")?.join(program),
     };
     let Some(User { uid, gid }) = unprivileged()? else {
         return Ok(Command::new(path));
@@ -214,9 +193,6 @@ fn create_database(home: &Path, data: &Path) -> Result<()> {
     writeln!(input, "CREATE DATABASE {};", settings::DATABASE)?;
     drop(input);
     let status = postgres.wait()?;
-    ensure!(
-        status.success(),
-        "postgres --single could not create the database ({status})"
-    );
+    ensure!(status.success(), "postgres --single could not create the database ({status})");
     Ok(())
 }

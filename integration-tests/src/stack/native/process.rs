@@ -75,10 +75,7 @@ impl Process {
     pub(crate) fn load(record: &Path) -> Option<Self> {
         let text = fs::read_to_string(record).ok()?;
         let (pid, started) = text.trim().split_once(' ')?;
-        Some(Self {
-            pid: pid.parse().ok()?,
-            started: started.parse().ok()?,
-        })
+        Some(Self { pid: pid.parse().ok()?, started: started.parse().ok()? })
     }
 
     pub(crate) fn save(self, record: &Path) -> Result<()> {
@@ -96,13 +93,11 @@ impl Process {
         if let Some(pid) = Pid::from_raw(self.pid) {
             waitpid(Some(pid), WaitOptions::NOHANG).ok();
         }
-        self.stat()
-            .is_some_and(|stat| !matches!(stat.state, b'Z' | b'X'))
+        self.stat().is_some_and(|stat| !matches!(stat.state, b'Z' | b'X'))
     }
 
     fn is_stopped(self) -> bool {
-        self.stat()
-            .is_none_or(|stat| matches!(stat.state, b'T' | b't' | b'Z' | b'X'))
+        self.stat().is_none_or(|stat| matches!(stat.state, b'T' | b't' | b'Z' | b'X'))
     }
 
     /// Itself, then all its descendants, parents before children.
@@ -111,10 +106,7 @@ impl Process {
         for pid in all_pids() {
             if let Some(stat) = stat(pid) {
                 let started = stat.started;
-                children
-                    .entry(stat.parent)
-                    .or_default()
-                    .push(Self { pid, started });
+                children.entry(stat.parent).or_default().push(Self { pid, started });
             }
         }
         let mut tree = vec![self];
@@ -144,10 +136,7 @@ impl Process {
         let end = Instant::now() + SIGNAL_DEADLINE;
         loop {
             let tree = self.tree();
-            let moving: Vec<_> = tree
-                .iter()
-                .filter(|process| !process.is_stopped())
-                .collect();
+            let moving: Vec<_> = tree.iter().filter(|process| !process.is_stopped()).collect();
             if moving.is_empty() {
                 return Ok(tree);
             }
@@ -161,10 +150,7 @@ impl Process {
 
     /// Children first: a parent that wakes should find them awake.
     pub(crate) fn resume_tree(self) -> Result<()> {
-        self.tree()
-            .into_iter()
-            .rev()
-            .try_for_each(|process| process.signal(Signal::CONT))
+        self.tree().into_iter().rev().try_for_each(|process| process.signal(Signal::CONT))
     }
 
     /// Kills the whole tree at one moment, as a power cut would, and returns
@@ -248,10 +234,7 @@ mod tests {
     #[test]
     fn a_reused_pid_is_a_stranger() {
         let me = Process::me().unwrap();
-        let before_me = Process {
-            started: me.started - 1,
-            ..me
-        };
+        let before_me = Process { started: me.started - 1, ..me };
         assert!(me.is_alive());
         assert!(!before_me.is_alive());
         // Would end this test if it were delivered.
@@ -263,10 +246,7 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("outpour-process-{}", std::process::id()));
         fs::create_dir_all(&dir).unwrap();
         let mut command = Command::new("sh");
-        command.args([
-            "-c",
-            "setsid sleep 600 & setsid sleep 600 & echo ready; wait",
-        ]);
+        command.args(["-c", "setsid sleep 600 & setsid sleep 600 & echo ready; wait"]);
         let root = Process::spawn(command, &dir.join("log")).unwrap();
         let end = Instant::now() + SIGNAL_DEADLINE;
         while root.tree().len() < 3 {
@@ -274,10 +254,7 @@ mod tests {
             thread::yield_now();
         }
         let tree = root.pause_tree().unwrap();
-        assert!(
-            tree.iter()
-                .all(|process| process.is_alive() && process.is_stopped())
-        );
+        assert!(tree.iter().all(|process| process.is_alive() && process.is_stopped()));
         root.kill_tree().unwrap();
         assert!(!tree.iter().any(|process| process.is_alive()));
         fs::remove_dir_all(&dir).unwrap();
