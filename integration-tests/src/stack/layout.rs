@@ -14,7 +14,7 @@ use super::{
     lock::Lock,
     native::NativeService,
     ports::Ports,
-    provider::Provider,
+    provider::{self, Provider},
     service::Kind,
     settings::{DATABASE, PASSWORD, USER},
     shared_dir,
@@ -41,26 +41,27 @@ impl Layout {
         }
     }
 
-    /// The one that is there, or a new one with free ports.
-    pub(super) fn for_launch(dir: &Path, asked: Option<Provider>) -> Result<Self> {
+    /// The one that is there while it runs, else one with free ports.
+    pub(super) async fn for_launch(dir: &Path, asked: Option<Provider>) -> Result<Self> {
         let existing = Self::load(dir)?;
-        if let Some(layout) = existing {
-            let runs = layout.is_running(dir);
+        if let Some(layout) = existing.as_ref().filter(|layout| layout.is_running(dir)) {
             ensure!(
-                !runs || asked.is_none_or(|asked| asked == layout.provider),
-                "the stack in {} runs with the {:?} provider; bring it down first",
+                asked.is_none_or(|asked| asked == layout.provider),
+                "the stack in {} runs with the {} provider; bring it down first",
                 dir.display(),
                 layout.provider
             );
-            if runs || layout.ports_are_free() {
-                return Ok(layout);
-            }
+            return Ok(layout.clone());
         }
-        let provider = asked.unwrap_or(Provider::Native);
+        let provider = provider::choose(asked).await?;
         // No two stacks of a checkout may choose at the same time.
         let stacks = shared_dir()?;
         let _lock = Lock::acquire(&stacks.join("ports.lock"))?;
-        let layout = Self { provider, ports: Ports::choose(&taken(&stacks)?)? };
+        let ports = match existing {
+            Some(layout) if layout.ports_are_free() => layout.ports,
+            _ => Ports::choose(&taken(&stacks)?)?,
+        };
+        let layout = Self { provider, ports };
         // Renamed, so that nobody ever reads half of it.
         let new = dir.join("stack.json.new");
         fs::write(&new, serde_json::to_vec_pretty(&layout)?)?;
@@ -69,9 +70,12 @@ impl Layout {
     }
 
     fn is_running(&self, dir: &Path) -> bool {
-        Kind::ALL
-            .into_iter()
-            .any(|kind| NativeService::new(kind, dir, &self.ports, true).process().is_some())
+        match self.provider {
+            Provider::Native => Kind::ALL
+                .into_iter()
+                .any(|kind| NativeService::new(kind, dir, &self.ports, true).process().is_some()),
+            Provider::Docker => !self.ports_are_free(),
+        }
     }
 
     fn ports_are_free(&self) -> bool {

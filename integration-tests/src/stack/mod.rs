@@ -13,6 +13,8 @@
 //! What is known about a stack lies in its directory, so that every process
 //! that names the directory speaks of the same services.
 
+mod control;
+mod docker;
 mod layout;
 mod lock;
 mod names;
@@ -36,9 +38,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use tokio::{sync::OnceCell, task::spawn_blocking, try_join};
 
-use self::{
-    layout::Layout, lock::Lock, native::NativeService, private::Tenancy, progress::Progress,
-};
+use self::{control::Control, layout::Layout, lock::Lock, private::Tenancy, progress::Progress};
 pub use self::{
     provider::Provider,
     service::{Kind, Service},
@@ -86,11 +86,12 @@ impl Stack {
             })
         })
         .await??;
-        let layout = Layout::for_launch(&dir, provider::asked(options.provider)?)?;
+        let layout = Layout::for_launch(&dir, provider::asked(options.provider)?).await?;
         let stack = Self::of(&layout, &dir, options.fsync)?;
         if options.fresh {
-            stack.each(NativeService::kill).await?;
-            stack.each(NativeService::wipe).await?;
+            for service in stack.services() {
+                service.control().discard().await?;
+            }
         } else if stack.is_ready().await {
             return Ok(stack);
         }
@@ -131,13 +132,8 @@ impl Stack {
     }
 
     fn of(layout: &Layout, dir: &Path, fsync: bool) -> Result<Self> {
-        let service = |kind| {
-            Service::new(
-                kind,
-                layout.url(kind),
-                NativeService::new(kind, dir, &layout.ports, fsync),
-            )
-        };
+        let service =
+            |kind| Service::new(kind, layout.url(kind), Control::new(kind, dir, layout, fsync));
         Ok(Self {
             postgres: service(Kind::Postgres),
             kafka: service(Kind::Kafka),
@@ -206,14 +202,6 @@ impl Stack {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
             _ => Ok(()),
         }
-    }
-
-    async fn each(&self, act: fn(&NativeService) -> Result<()>) -> Result<()> {
-        for service in self.services() {
-            let control = service.control().clone();
-            spawn_blocking(move || act(&control)).await??;
-        }
-        Ok(())
     }
 }
 

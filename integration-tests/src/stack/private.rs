@@ -64,8 +64,7 @@ fn abandoned(private: &Path) -> Result<Vec<PathBuf>> {
 fn evict(dir: &Path) -> Result<()> {
     if let Some(stack) = Stack::existing(dir)? {
         for service in stack.services() {
-            service.control().kill()?;
-            service.control().wipe()?;
+            service.control().discard_blocking()?;
         }
     }
     fs::remove_dir_all(dir)?;

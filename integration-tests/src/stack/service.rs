@@ -1,17 +1,15 @@
 //! One service of the stack: what a test may do to it.
 
 use std::{
-    fmt, fs,
-    path::PathBuf,
+    fmt,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
-use tokio::task::spawn_blocking;
 
 use super::{
-    native::NativeService,
+    control::Control,
     progress::{Progress, Step},
     ready::Probe,
 };
@@ -63,11 +61,11 @@ impl fmt::Display for Kind {
 pub struct Service {
     kind: Kind,
     url: String,
-    control: NativeService,
+    control: Control,
 }
 
 impl Service {
-    pub(super) fn new(kind: Kind, url: String, control: NativeService) -> Self {
+    pub(super) fn new(kind: Kind, url: String, control: Control) -> Self {
         Self { kind, url, control }
     }
 
@@ -86,8 +84,8 @@ impl Service {
     }
 
     pub(super) async fn start_showing(&self, step: Arc<Step>) -> Result<()> {
-        let shown = Arc::clone(&step);
-        self.blocking(move |control| control.start(&shown))
+        self.control
+            .start(Arc::clone(&step))
             .await
             .with_context(|| format!("cannot start {}", self.kind))?;
         self.ready().await?;
@@ -102,7 +100,7 @@ impl Service {
         let answered = crate::eventually(START_DEADLINE, async || {
             Ok(match probe.ask().await {
                 // Waiting on is only worth while as long as it lives.
-                Err(silence) if Instant::now() < end => match self.control.check_alive() {
+                Err(silence) if Instant::now() < end => match self.control.check_alive().await {
                     Ok(()) => return Err(silence),
                     Err(ended) => Err(ended),
                 },
@@ -110,14 +108,14 @@ impl Service {
             })
         });
         answered.await.and_then(|answer| answer).with_context(|| {
-            format!("{} at {} does not answer. {}", self.kind, self.url, self.control.log())
+            format!("{} at {} does not answer; {}", self.kind, self.url, self.control.log_end())
         })
     }
 
     /// Whether it answers now.
     pub async fn is_ready(&self) -> bool {
         // What does not run need not be asked; Kafka's client would wait long.
-        if self.control.check_alive().is_err() {
+        if !self.control.is_alive().await {
             return false;
         }
         match Probe::new(self.kind, &self.url) {
@@ -128,30 +126,22 @@ impl Service {
 
     /// Ends it the way its makers mean it to be ended.
     pub async fn stop(&self) -> Result<()> {
-        self.blocking(|control| control.stop())
-            .await
-            .with_context(|| format!("cannot stop {}", self.kind))
+        self.control.stop().await.with_context(|| format!("cannot stop {}", self.kind))
     }
 
     /// `kill -9` to every process of it at once; returns when all are gone.
     pub async fn kill(&self) -> Result<()> {
-        self.blocking(|control| control.kill())
-            .await
-            .with_context(|| format!("cannot kill {}", self.kind))
+        self.control.kill().await.with_context(|| format!("cannot kill {}", self.kind))
     }
 
     /// Freezes every process of it: connections stay open and silent.
     pub async fn pause(&self) -> Result<()> {
-        self.blocking(|control| control.pause())
-            .await
-            .with_context(|| format!("cannot pause {}", self.kind))
+        self.control.pause().await.with_context(|| format!("cannot pause {}", self.kind))
     }
 
     /// Lets a paused service go on.
     pub async fn resume(&self) -> Result<()> {
-        self.blocking(|control| control.resume())
-            .await
-            .with_context(|| format!("cannot resume {}", self.kind))
+        self.control.resume().await.with_context(|| format!("cannot resume {}", self.kind))
     }
 
     /// Stops and starts it on the same data and port.
@@ -166,29 +156,7 @@ impl Service {
         self.control.pids()
     }
 
-    pub(super) fn control(&self) -> &NativeService {
+    pub(super) fn control(&self) -> &Control {
         &self.control
-    }
-
-    async fn blocking<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(NativeService) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        let control = self.control.clone();
-        spawn_blocking(move || work(control)).await?
-    }
-}
-
-/// A service's log file; shown as where it is and what it ends with.
-pub(super) struct Log(pub(super) PathBuf);
-
-impl fmt::Display for Log {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const LAST: usize = 8;
-        let text = fs::read(&self.0).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        let lines: Vec<&str> = text.lines().collect();
-        let last = lines[lines.len().saturating_sub(LAST)..].join("\n");
-        write!(f, "Its log is {}; it ends with:\n{last}", self.0.display())
     }
 }

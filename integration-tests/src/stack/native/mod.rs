@@ -17,15 +17,11 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result};
 use rustix::process::Signal;
 
 pub(super) use self::process::Process;
-use super::{
-    ports::Ports,
-    progress::Step,
-    service::{Kind, Log},
-};
+use super::{ports::Ports, progress::Step, service::Kind};
 
 /// One program: where it comes from, what it needs on disk, how it is run.
 /// All of it blocks.
@@ -71,8 +67,18 @@ impl NativeService {
         self.dir.join(format!("{}.process", self.kind.name()))
     }
 
-    pub(super) fn log(&self) -> Log {
-        Log(self.dir.join(format!("{}.log", self.kind.name())))
+    fn log(&self) -> PathBuf {
+        self.dir.join(format!("{}.log", self.kind.name()))
+    }
+
+    /// Where its log is, and what it ends with.
+    pub(super) fn log_end(&self) -> String {
+        const LAST: usize = 8;
+        let text = fs::read(self.log()).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let lines: Vec<&str> = text.lines().collect();
+        let last = lines[lines.len().saturating_sub(LAST)..].join("\n");
+        format!("its log is {}; it ends with:\n{last}", self.log().display())
     }
 
     pub(super) fn process(&self) -> Option<Process> {
@@ -98,7 +104,7 @@ impl NativeService {
         self.daemon.install(step)?;
         self.daemon.prepare(step)?;
         step.doing("starting");
-        Process::spawn(self.daemon.command()?, &self.log().0)?.save(&self.record())
+        Process::spawn(self.daemon.command()?, &self.log())?.save(&self.record())
     }
 
     pub(super) fn stop(&self) -> Result<()> {
@@ -121,26 +127,14 @@ impl NativeService {
         self.running()?.resume_tree()
     }
 
-    /// Removes its data, which must not be in use.
-    pub(super) fn wipe(&self) -> Result<()> {
-        ensure!(
-            self.process().is_none(),
-            "{} is running; stop it before its data is removed",
-            self.kind
-        );
+    /// Kills it and removes its data.
+    pub(super) fn discard(&self) -> Result<()> {
+        self.kill()?;
         for dir in self.daemon.data_dirs() {
             if dir.exists() {
                 fs::remove_dir_all(&dir)
                     .with_context(|| format!("cannot remove {}", dir.display()))?;
             }
-        }
-        Ok(())
-    }
-
-    /// Fails if the service that should be running has ended.
-    pub(super) fn check_alive(&self) -> Result<()> {
-        if self.process().is_none() {
-            bail!("{} has ended. {}", self.kind, self.log());
         }
         Ok(())
     }

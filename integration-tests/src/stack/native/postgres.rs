@@ -10,6 +10,7 @@ use std::{
     os::unix::fs::{PermissionsExt, chown},
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::OnceLock,
     time::Duration,
 };
 
@@ -20,19 +21,23 @@ use super::{Daemon, Shutdown, install};
 use crate::stack::{progress::Step, settings, versions::POSTGRES_OLDEST};
 
 pub(super) struct Postgres {
-    home: PathBuf,
+    dir: PathBuf,
+    home: OnceLock<PathBuf>,
     port: u16,
     fsync: bool,
 }
 
 impl Postgres {
     pub(super) fn new(dir: &Path, port: u16, fsync: bool) -> Self {
-        let home = home(dir);
-        Self { home, port, fsync }
+        Self { dir: dir.to_path_buf(), home: OnceLock::new(), port, fsync }
+    }
+
+    fn home(&self) -> &Path {
+        self.home.get_or_init(|| home(&self.dir))
     }
 
     fn data(&self) -> PathBuf {
-        self.home.join("data")
+        self.home().join("data")
     }
 }
 
@@ -46,28 +51,35 @@ impl Daemon for Postgres {
     }
 
     fn prepare(&self, step: &Step) -> Result<()> {
-        fs::create_dir_all(&self.home)?;
-        fs::set_permissions(&self.home, fs::Permissions::from_mode(0o700))?;
+        if !self.home().starts_with(&self.dir) {
+            step.doing(format!(
+                "no way to {} for its user; data in {}",
+                self.dir.display(),
+                self.home().display()
+            ));
+        }
+        fs::create_dir_all(self.home())?;
+        fs::set_permissions(self.home(), fs::Permissions::from_mode(0o700))?;
         if let Some(user) = unprivileged()? {
-            chown(&self.home, Some(user.uid), Some(user.gid))?;
+            chown(self.home(), Some(user.uid), Some(user.gid))?;
         }
         if self.data().exists() {
             return Ok(());
         }
         step.doing("creating the database cluster");
         // Renamed when it is complete: what exists is whole.
-        let new = self.home.join("data.new");
+        let new = self.home().join("data.new");
         if new.exists() {
             fs::remove_dir_all(&new)?;
         }
-        let password = self.home.join("password");
+        let password = self.home().join("password");
         fs::write(&password, settings::PASSWORD)?;
         if let Some(user) = unprivileged()? {
             chown(&password, Some(user.uid), Some(user.gid))?;
         }
         let mut initdb = as_unprivileged("initdb")?;
         initdb
-            .current_dir(&self.home)
+            .current_dir(self.home())
             .args(["--encoding=UTF8", "--locale=C.UTF-8", "--auth=scram-sha-256", "--no-sync"])
             .args(["--username", settings::USER, "--pwfile"])
             .arg(&password)
@@ -75,7 +87,7 @@ impl Daemon for Postgres {
             .arg(&new);
         install::run(&mut initdb, |_| {})?;
         fs::remove_file(&password)?;
-        create_database(&self.home, &new)?;
+        create_database(self.home(), &new)?;
         fs::rename(&new, self.data())?;
         Ok(())
     }
@@ -83,7 +95,7 @@ impl Daemon for Postgres {
     fn command(&self) -> Result<Command> {
         let mut command = as_unprivileged("postgres")?;
         command
-            .current_dir(&self.home)
+            .current_dir(self.home())
             .arg("-D")
             .arg(self.data())
             .args(["-p", &self.port.to_string()])
@@ -101,7 +113,7 @@ impl Daemon for Postgres {
     }
 
     fn data_dirs(&self) -> Vec<PathBuf> {
-        vec![self.home.clone()]
+        vec![self.home().to_path_buf()]
     }
 }
 
