@@ -1,1 +1,28 @@
+//! Kafka topics into ClickHouse tables.
+//!
+//! ```text
+//! Kafka ─▶ source/ ─▶ decode/ ─▶ batch.rs ─▶ writer.rs ─▶ sink/ ─▶ ClickHouse
+//!                       │ block/               │ plan.rs
+//!                       └── what does not fit ─┴─▶ dead_letter.rs
+//! ```
+//!
+//! `pipeline.rs` puts it together; `assignment.rs` holds what belongs to the
+//! partitions that this member of the group owns. Decoding, encoding, batches
+//! and plans are pure and know neither Kafka nor ClickHouse.
+
+mod assignment;
+pub mod batch;
 pub mod block;
+pub mod cli;
+mod dead_letter;
+pub mod decode;
+pub mod error;
+mod init;
+pub mod pipeline;
+pub mod plan;
+pub mod sink;
+pub mod source;
+mod status;
+pub mod table;
+mod tables;
+mod writer;

@@ -58,7 +58,7 @@ impl Column {
     }
 
     /// The type in the block's header.
-    pub(super) fn wire_type(&self) -> ColumnType {
+    pub(crate) fn wire_type(&self) -> ColumnType {
         let kind = self.kind.on_the_wire();
         match kind {
             ColumnType::Scalar(of) if self.default => ColumnType::Nullable(of),

@@ -1,0 +1,391 @@
+//! Records of one partition gathering into inserts. Pure; time is passed in.
+//!
+//! Everything is decoded and encoded here, before anything is planned, so that
+//! what cannot be stored is known by then.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use outpour_schemas::{config, wire::Header};
+use twox_hash::XxHash3_128;
+
+use crate::{
+    block::Block,
+    decode::{Mapping, Rejection},
+    source::RecordView,
+};
+
+/// What closes a batch.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    pub rows: usize,
+    pub bytes: usize,
+    pub delay: Duration,
+}
+
+impl From<&config::Batch> for Limits {
+    fn from(config: &config::Batch) -> Self {
+        Limits {
+            rows: config.max_rows,
+            bytes: usize::try_from(config.max_bytes.as_u64()).unwrap_or(usize::MAX),
+            delay: config.max_delay.0,
+        }
+    }
+}
+
+/// A record that a table refused, kept whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parked {
+    pub offset: i64,
+    pub timestamp_ms: Option<i64>,
+    pub key: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+    pub headers: Vec<Header>,
+    pub rejection: Rejection,
+}
+
+impl Parked {
+    fn of(record: &RecordView<'_>, rejection: Rejection) -> Self {
+        Parked {
+            offset: record.offset,
+            timestamp_ms: record.timestamp_ms,
+            key: record.key.map(<[u8]>::to_vec),
+            value: record.value.map(<[u8]>::to_vec),
+            headers: record
+                .headers
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), value.map(<[u8]>::to_vec)))
+                .collect(),
+            rejection,
+        }
+    }
+
+    fn byte_size(&self) -> usize {
+        let headers: usize = self
+            .headers
+            .iter()
+            .map(|(name, value)| name.len() + value.as_ref().map_or(0, Vec::len))
+            .sum();
+        self.key.as_ref().map_or(0, Vec::len) + self.value.as_ref().map_or(0, Vec::len) + headers
+    }
+}
+
+/// One INSERT, encoded; a retry sends the same bytes.
+#[derive(Debug, Clone)]
+pub struct Insert {
+    pub mapping: Arc<Mapping>,
+    pub rows: usize,
+    pub body: Bytes,
+}
+
+/// A batch that takes no more records.
+#[derive(Debug, Clone)]
+pub struct Sealed {
+    /// First offset, as committed.
+    pub start: i64,
+    /// One past the last.
+    pub end: i64,
+    pub records: usize,
+    pub inserts: Vec<Insert>,
+    pub parked: Vec<Parked>,
+    /// Hash of the inserts and of what is parked.
+    pub content: String,
+}
+
+impl Sealed {
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.inserts.iter().map(|insert| insert.rows).sum()
+    }
+}
+
+/// The open batch of one partition.
+#[derive(Debug)]
+pub struct Batch {
+    limits: Limits,
+    environment: Arc<str>,
+    /// The routes that take the partition's topic, each with its rows.
+    targets: Vec<(Arc<Mapping>, Block)>,
+    parked: Vec<Parked>,
+    parked_bytes: usize,
+    start: i64,
+    end: i64,
+    records: usize,
+    opened_at: Option<Instant>,
+    /// Where a batch that is read again has to end.
+    pinned_end: Option<i64>,
+}
+
+impl Batch {
+    /// An empty batch from `start` on.
+    #[must_use]
+    pub fn new(
+        mappings: &[Arc<Mapping>],
+        environment: Arc<str>,
+        limits: Limits,
+        start: i64,
+    ) -> Self {
+        let target = |mapping: &Arc<Mapping>| {
+            (Arc::clone(mapping), Block::new(Arc::clone(&mapping.columns)))
+        };
+        Batch {
+            limits,
+            environment,
+            targets: mappings.iter().map(target).collect(),
+            parked: Vec::new(),
+            parked_bytes: 0,
+            start,
+            end: start,
+            records: 0,
+            opened_at: None,
+            pinned_end: None,
+        }
+    }
+
+    /// Makes the first batch end at `end` exactly, whatever the limits say.
+    #[must_use]
+    pub fn pinned(mut self, end: i64) -> Self {
+        self.pinned_end = Some(end);
+        self
+    }
+
+    /// Whether a record at `offset` belongs to the batch after this one.
+    #[must_use]
+    pub fn is_past(&self, offset: i64) -> bool {
+        self.pinned_end.is_some_and(|end| offset >= end)
+    }
+
+    /// Adds a record: a row for each route that takes it.
+    pub fn push(&mut self, record: &RecordView<'_>, now: Instant) {
+        debug_assert!(record.offset >= self.end, "I5: offset {} comes again", record.offset);
+        let event_type = record.header(outpour_schemas::wire::header::EVENT_TYPE);
+        let mut taken = false;
+        for (mapping, block) in &mut self.targets {
+            if !mapping.takes_type(event_type) {
+                continue;
+            }
+            taken = true;
+            if let Err(rejection) = mapping.push(record, &self.environment, block) {
+                park(&mut self.parked, &mut self.parked_bytes, record, *rejection);
+            }
+        }
+        if !taken {
+            park(&mut self.parked, &mut self.parked_bytes, record, Rejection::no_route());
+        }
+        self.end = record.offset + 1;
+        self.records += 1;
+        self.opened_at.get_or_insert(now);
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.records == 0
+    }
+
+    /// Bytes held.
+    #[must_use]
+    pub fn byte_size(&self) -> usize {
+        self.targets.iter().map(|(_, block)| block.byte_size()).sum::<usize>() + self.parked_bytes
+    }
+
+    /// Whether it has to be closed.
+    #[must_use]
+    pub fn is_full(&self, now: Instant) -> bool {
+        if let Some(end) = self.pinned_end {
+            return self.end >= end;
+        }
+        self.records >= self.limits.rows
+            || self.byte_size() >= self.limits.bytes
+            || self.deadline().is_some_and(|deadline| deadline <= now)
+    }
+
+    /// When its first record has waited long enough.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.opened_at.map(|at| at + self.limits.delay)
+    }
+
+    /// Closes the batch and starts the next one where it ends.
+    pub fn seal(&mut self) -> Sealed {
+        let mut content = XxHash3_128::new();
+        let mut inserts = Vec::new();
+        for (mapping, block) in &mut self.targets {
+            if block.is_empty() {
+                continue;
+            }
+            let mut body = Vec::with_capacity(block.byte_size() + 1024);
+            block.encode(&mut body);
+            content.write(mapping.table.as_bytes());
+            content.write(&body);
+            let (rows, mapping) = (block.rows(), Arc::clone(mapping));
+            inserts.push(Insert { mapping, rows, body: body.into() });
+            block.clear();
+        }
+        for parked in &self.parked {
+            content.write(&parked.offset.to_le_bytes());
+        }
+        let sealed = Sealed {
+            start: self.start,
+            end: self.end,
+            records: self.records,
+            inserts,
+            parked: std::mem::take(&mut self.parked),
+            content: format!("{:032x}", content.finish_128()),
+        };
+        self.parked_bytes = 0;
+        self.start = self.end;
+        self.records = 0;
+        self.opened_at = None;
+        self.pinned_end = None;
+        sealed
+    }
+}
+
+fn park(
+    parked: &mut Vec<Parked>,
+    parked_bytes: &mut usize,
+    record: &RecordView<'_>,
+    rejection: Rejection,
+) {
+    let letter = Parked::of(record, rejection);
+    *parked_bytes += letter.byte_size();
+    parked.push(letter);
+}
+
+#[cfg(test)]
+mod tests {
+    use outpour_schemas::config::{Route, UnknownFields};
+
+    use super::*;
+    use crate::table::{DescribedColumn, TableName, TableSchema};
+
+    fn mapping() -> Arc<Mapping> {
+        let column = |name: &str, type_name: &str| DescribedColumn {
+            name: name.into(),
+            type_name: type_name.into(),
+            default_kind: String::new(),
+        };
+        let described = [column("n", "UInt8"), column("_offset", "UInt64")];
+        let name = TableName::parse("t", "db");
+        let schema = TableSchema::of(name, &described).unwrap();
+        let route = Route {
+            topic: "topic".into(),
+            event_types: Vec::new(),
+            table: "t".into(),
+            columns: [].into(),
+            unknown_fields: UnknownFields::Ignore,
+        };
+        Arc::new(Mapping::new(0, &route, &schema).unwrap())
+    }
+
+    fn batch(limits: Limits) -> Batch {
+        Batch::new(&[mapping()], "test".into(), limits, 10)
+    }
+
+    fn limits(rows: usize, bytes: usize, delay_ms: u64) -> Limits {
+        Limits { rows, bytes, delay: Duration::from_millis(delay_ms) }
+    }
+
+    fn record(offset: i64, value: &str) -> RecordView<'_> {
+        RecordView {
+            topic: "topic",
+            partition: 0,
+            offset,
+            timestamp_ms: Some(0),
+            key: None,
+            value: Some(value.as_bytes()),
+            headers: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn rows_bytes_and_time_each_close_a_batch() {
+        let now = Instant::now();
+        let mut by_rows = batch(limits(2, 1 << 20, 1000));
+        by_rows.push(&record(10, r#"{"n":1}"#), now);
+        assert!(!by_rows.is_full(now));
+        assert!(by_rows.is_full(now + Duration::from_secs(1)), "by time");
+        by_rows.push(&record(11, r#"{"n":1}"#), now);
+        assert!(by_rows.is_full(now), "by rows");
+
+        let mut by_bytes = batch(limits(1000, 9, 1000));
+        by_bytes.push(&record(10, r#"{"n":1}"#), now);
+        assert!(by_bytes.is_full(now), "by bytes: {}", by_bytes.byte_size());
+    }
+
+    #[test]
+    fn an_empty_batch_never_becomes_due() {
+        let batch = batch(limits(1, 1, 0));
+        assert!(!batch.is_full(Instant::now() + Duration::from_secs(3600)));
+    }
+
+    #[test]
+    fn the_next_batch_starts_where_the_last_one_ended() {
+        let now = Instant::now();
+        let mut batch = batch(limits(2, 1 << 20, 1000));
+        batch.push(&record(12, r#"{"n":1}"#), now);
+        batch.push(&record(15, r#"{"n":2}"#), now);
+        let first = batch.seal();
+        assert_eq!((first.start, first.end, first.rows()), (10, 16, 2));
+        assert!(batch.is_empty());
+        batch.push(&record(20, r#"{"n":1}"#), now);
+        assert_eq!(batch.seal().start, 16);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_parked_whole_and_the_rest_goes_on() {
+        let now = Instant::now();
+        let mut batch = batch(limits(10, 1 << 20, 1000));
+        for (offset, value) in [(10, r#"{"n":255}"#), (11, r#"{"n":300}"#), (12, "{}"), (13, "[")] {
+            batch.push(&record(offset, value), now);
+        }
+        let sealed = batch.seal();
+        assert_eq!((sealed.rows(), sealed.records), (1, 4));
+        let reasons: Vec<_> = sealed
+            .parked
+            .iter()
+            .map(|letter| {
+                (letter.offset, letter.rejection.reason, letter.rejection.column.as_str())
+            })
+            .collect();
+        let expected = [(11, "out_of_range", "n"), (12, "missing", "n"), (13, "malformed", "")];
+        assert_eq!(reasons, expected);
+        assert_eq!(sealed.parked[0].value.as_deref(), Some(br#"{"n":300}"#.as_slice()));
+        assert_eq!(sealed.parked[0].rejection.expected, "UInt8");
+        assert_eq!(sealed.parked[0].rejection.value, "300");
+    }
+
+    #[test]
+    fn the_same_records_have_the_same_content_and_others_another() {
+        let now = Instant::now();
+        let content = |values: &[&str]| {
+            let mut batch = batch(limits(10, 1 << 20, 1000));
+            for (offset, value) in (10..).zip(values) {
+                batch.push(&record(offset, value), now);
+            }
+            batch.seal().content
+        };
+        let base = content(&[r#"{"n":1}"#, r#"{"n":2}"#]);
+        assert_eq!(base, content(&[r#"{"n":1}"#, r#"{ "n": 2 }"#]));
+        assert_ne!(base, content(&[r#"{"n":1}"#, r#"{"n":3}"#]));
+        assert_ne!(base, content(&[r#"{"n":1}"#, r#"{"n":300}"#]));
+        assert_ne!(base, content(&[r#"{"n":1}"#]));
+    }
+
+    #[test]
+    fn a_pinned_batch_ends_where_its_plan_did_whatever_the_limits_say() {
+        let now = Instant::now();
+        let mut batch = batch(limits(1, 1, 0)).pinned(13);
+        batch.push(&record(10, r#"{"n":1}"#), now);
+        assert!(!batch.is_full(now));
+        assert!(!batch.is_past(12));
+        batch.push(&record(12, r#"{"n":1}"#), now);
+        assert!(batch.is_full(now));
+        assert!(batch.is_past(13));
+        assert_eq!(batch.seal().end, 13);
+        assert!(!batch.is_past(13), "the pin holds for one batch");
+    }
+}

@@ -1,0 +1,119 @@
+//! Values of a record that are not in its payload.
+
+use std::{fmt, str::FromStr};
+
+use jiff::Timestamp;
+use outpour_schemas::wire::{TOPIC_PREFIX, header};
+
+use crate::{block::Cell, source::RecordView};
+
+/// What a column may be filled with instead of a payload field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EnvelopeValue {
+    Id,
+    Type,
+    Key,
+    Topic,
+    Partition,
+    Offset,
+    /// The record's timestamp: by default, when the transaction committed.
+    Timestamp,
+    /// When the event happened; the record's timestamp where it does not say.
+    OccurredAt,
+    SchemaVersion,
+    /// The topic without the relay's prefix.
+    AggregateType,
+    /// `consumer.environment`.
+    Environment,
+    Payload,
+    Header(String),
+}
+
+/// A `$name` that means nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` is no envelope value: expected $id, $type, $key, $topic, $partition, $offset, $timestamp, \
+     $occurred_at, $schema_version, $aggregate_type, $environment, $payload or $headers.<name>"
+)]
+pub struct EnvelopeValueError(String);
+
+impl FromStr for EnvelopeValue {
+    type Err = EnvelopeValueError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text {
+            "$id" => EnvelopeValue::Id,
+            "$type" => EnvelopeValue::Type,
+            "$key" => EnvelopeValue::Key,
+            "$topic" => EnvelopeValue::Topic,
+            "$partition" => EnvelopeValue::Partition,
+            "$offset" => EnvelopeValue::Offset,
+            "$timestamp" => EnvelopeValue::Timestamp,
+            "$occurred_at" => EnvelopeValue::OccurredAt,
+            "$schema_version" => EnvelopeValue::SchemaVersion,
+            "$aggregate_type" => EnvelopeValue::AggregateType,
+            "$environment" => EnvelopeValue::Environment,
+            "$payload" => EnvelopeValue::Payload,
+            other => match other.strip_prefix("$headers.") {
+                Some(name) if !name.is_empty() => EnvelopeValue::Header(name.to_owned()),
+                _ => return Err(EnvelopeValueError(text.to_owned())),
+            },
+        })
+    }
+}
+
+impl fmt::Display for EnvelopeValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            EnvelopeValue::Id => "$id",
+            EnvelopeValue::Type => "$type",
+            EnvelopeValue::Key => "$key",
+            EnvelopeValue::Topic => "$topic",
+            EnvelopeValue::Partition => "$partition",
+            EnvelopeValue::Offset => "$offset",
+            EnvelopeValue::Timestamp => "$timestamp",
+            EnvelopeValue::OccurredAt => "$occurred_at",
+            EnvelopeValue::SchemaVersion => "$schema_version",
+            EnvelopeValue::AggregateType => "$aggregate_type",
+            EnvelopeValue::Environment => "$environment",
+            EnvelopeValue::Payload => "$payload",
+            EnvelopeValue::Header(name) => return write!(f, "$headers.{name}"),
+        })
+    }
+}
+
+impl EnvelopeValue {
+    /// The value in `record`; `None` where the record does not have it.
+    pub(super) fn of<'a>(&self, record: &RecordView<'a>, environment: &'a str) -> Option<Cell<'a>> {
+        match self {
+            EnvelopeValue::Id => record.header(header::ID).map(Cell::Bytes),
+            EnvelopeValue::Type => record.header(header::EVENT_TYPE).map(Cell::Bytes),
+            EnvelopeValue::Key => record.key.map(Cell::Bytes),
+            EnvelopeValue::Topic => Some(Cell::Text(record.topic)),
+            EnvelopeValue::Partition => Some(Cell::Int(record.partition.into())),
+            EnvelopeValue::Offset => Some(Cell::Int(record.offset)),
+            EnvelopeValue::Timestamp => timestamp(record),
+            EnvelopeValue::OccurredAt => match record.header(header::OCCURRED_AT) {
+                // Text that is no time is for the column to refuse.
+                Some(text) => Some(moment(text).unwrap_or(Cell::Bytes(text))),
+                None => timestamp(record),
+            },
+            EnvelopeValue::SchemaVersion => record.header(header::SCHEMA_VERSION).map(Cell::Bytes),
+            EnvelopeValue::AggregateType => {
+                Some(Cell::Text(record.topic.strip_prefix(TOPIC_PREFIX).unwrap_or(record.topic)))
+            }
+            EnvelopeValue::Environment => Some(Cell::Text(environment)),
+            EnvelopeValue::Payload => record.value.map(Cell::Bytes),
+            EnvelopeValue::Header(name) => record.header(name).map(Cell::Bytes),
+        }
+    }
+}
+
+fn timestamp<'a>(record: &RecordView<'_>) -> Option<Cell<'a>> {
+    record.timestamp_ms.and_then(|ms| ms.checked_mul(1000)).map(Cell::Timestamp)
+}
+
+fn moment<'a>(text: &[u8]) -> Option<Cell<'a>> {
+    let timestamp: Timestamp = std::str::from_utf8(text).ok()?.parse().ok()?;
+    Some(Cell::Timestamp(timestamp.as_microsecond()))
+}

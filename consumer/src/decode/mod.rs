@@ -1,0 +1,90 @@
+//! From a record to rows. Pure.
+//!
+//! ```text
+//!             ┌─ envelope.rs  headers, key, offset ─┐
+//! RecordView ─┤                                     ├─ mapping.rs ─▶ Block
+//!             └─ payload.rs   fields of the JSON  ──┘      │
+//!                                                     Rejection
+//! ```
+//!
+//! A record goes to every route that takes it. What a table refuses is parked
+//! for that table alone; its rows in other tables stay.
+
+mod envelope;
+mod mapping;
+mod payload;
+
+use std::sync::Arc;
+
+pub(crate) use self::mapping::{EVENT_LOG, default_route};
+pub use self::{
+    envelope::{EnvelopeValue, EnvelopeValueError},
+    mapping::{Mapping, MappingError},
+};
+use crate::block::{CellError, Column};
+
+/// Why a record has no row in a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// Empty if no route takes the record.
+    pub table: Arc<str>,
+    pub column: String,
+    /// The column's ClickHouse type.
+    pub expected: String,
+    /// A stable snake_case name for the kind of failure.
+    pub reason: &'static str,
+    /// The value that did not fit, cut to 256 bytes.
+    pub value: String,
+    /// One sentence.
+    pub error: String,
+}
+
+impl Rejection {
+    pub(crate) fn no_route() -> Self {
+        Rejection {
+            table: "".into(),
+            column: String::new(),
+            expected: String::new(),
+            reason: "no_route",
+            value: String::new(),
+            error: "no route takes this topic and event type".to_owned(),
+        }
+    }
+
+    fn cell(mapping: &Mapping, error: CellError) -> Self {
+        Rejection {
+            table: Arc::clone(&mapping.table),
+            error: error.to_string(),
+            reason: error.reason.as_str(),
+            column: error.column,
+            expected: error.expected,
+            value: error.value,
+        }
+    }
+
+    fn missing(mapping: &Mapping, column: &Column) -> Self {
+        Rejection {
+            table: Arc::clone(&mapping.table),
+            column: column.name().to_owned(),
+            expected: column.column_type().to_string(),
+            reason: "missing",
+            value: String::new(),
+            error: format!(
+                "column `{}` has no value in the record, no DEFAULT, and is not Nullable",
+                column.name()
+            ),
+        }
+    }
+
+    fn payload(mapping: &Mapping, reason: &'static str, error: String, value: &[u8]) -> Self {
+        const EXCERPT: usize = 256;
+        Rejection {
+            table: Arc::clone(&mapping.table),
+            column: String::new(),
+            expected: String::new(),
+            reason,
+            value: String::from_utf8_lossy(&value[..value.len().min(EXCERPT)]).into_owned(),
+            error,
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What can go wrong in the consumer, and what it means to the caller.
+
+use outpour_schemas::{config::ConfigError, program::Exit};
+use rdkafka::error::KafkaError;
+
+use crate::{
+    decode::MappingError,
+    sink::{Class, ClickHouse, SinkError},
+    table::SchemaError,
+};
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConsumerError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Mapping(#[from] MappingError),
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    #[error("{doing} in ClickHouse at {url} failed")]
+    ClickHouse { doing: &'static str, url: String, source: SinkError },
+    #[error("{doing} on Kafka at {brokers} failed")]
+    Kafka { doing: &'static str, brokers: String, source: KafkaError },
+    #[error("topic `{topic}` does not exist on Kafka at {brokers}")]
+    NoTopic { topic: String, brokers: String },
+    #[error(
+        "table {table} does not exist in ClickHouse at {url}; create it (`outpour-consumer init` makes event_log)"
+    )]
+    NoTable { table: String, url: String },
+    #[error(
+        "table {table} has engine {engine}, which does not drop repeated inserts; \
+         use a MergeTree table or consumer.delivery = \"at-least-once\""
+    )]
+    NoDeduplication { table: String, engine: String },
+    #[error(
+        "table {table} remembers {window} inserts, exactly-once needs {minimum}; \
+         run: ALTER TABLE {table_sql} MODIFY SETTING non_replicated_deduplication_window = 10000"
+    )]
+    SmallWindow { table: String, table_sql: String, window: u64, minimum: u64 },
+    #[error(
+        "group `{group}`: offset {offset} of {partition} is no longer in Kafka; records were removed \
+         before they were read. Set the group's offset to go on past the loss"
+    )]
+    RecordsGone { group: String, partition: String, offset: String },
+    #[error("{0}")]
+    Interrupted(String),
+    #[error("cannot receive signals")]
+    Signals(#[from] ctrlc::Error),
+    #[error("cannot write the result")]
+    Output(#[source] std::io::Error),
+    #[error("a worker thread ended unexpectedly")]
+    Worker(#[source] tokio::task::JoinError),
+}
+
+impl ConsumerError {
+    pub(crate) fn clickhouse(
+        doing: &'static str,
+        clickhouse: &ClickHouse,
+        source: SinkError,
+    ) -> Self {
+        ConsumerError::ClickHouse { doing, url: clickhouse.url.clone(), source }
+    }
+
+    /// Whether starting over may work without anybody's doing.
+    pub(crate) fn is_transient(&self) -> bool {
+        match self {
+            ConsumerError::ClickHouse { source, .. } => source.class() == Class::Transient,
+            ConsumerError::Kafka { .. }
+            | ConsumerError::Interrupted(_)
+            | ConsumerError::Worker(_) => true,
+            _ => false,
+        }
+    }
+
+    /// How the command ends.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            ConsumerError::Config(_) | ConsumerError::Mapping(_) => Exit::Usage,
+            ConsumerError::NoDeduplication { .. }
+            | ConsumerError::SmallWindow { .. }
+            | ConsumerError::RecordsGone { .. } => Exit::Finding,
+            _ => Exit::Failed,
+        }
+    }
+}
+
+/// An error with its causes, for a log field.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

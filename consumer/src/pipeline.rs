@@ -1,0 +1,266 @@
+//! Kafka → ClickHouse, from joining the group to leaving it.
+//!
+//! ```text
+//!   Kafka ─poll─▶ RecordView ─▶ Batch ─seal─▶ Writer ─▶ plan, park, insert ─▶ ClickHouse
+//!   source/       decode/       batch.rs      writer.rs  plan.rs dead_letter.rs  sink/
+//! ```
+//!
+//! One thread polls, decodes and encodes; a task for each partition writes.
+//! When anything is in doubt the session is given up and started over from the
+//! committed plans, which is always right.
+
+use std::{
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use outpour_schemas::config::Config;
+use rdkafka::{
+    TopicPartitionList,
+    consumer::Consumer,
+    error::{KafkaError, RDKafkaErrorCode},
+};
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    assignment::{Assignment, Flow},
+    batch::Limits,
+    dead_letter::KafkaDeadLetters,
+    error::{self, ConsumerError},
+    sink::ClickHouse,
+    source::{
+        TopicPartition,
+        kafka::{self, GroupConsumer, GroupOffsets, Owner, REQUEST_TIMEOUT},
+    },
+    tables,
+    writer::Edges,
+};
+
+type Work = Assignment<ClickHouse, KafkaDeadLetters, GroupOffsets>;
+
+/// Runs until `stop` is cancelled. A session that breaks for a reason that can
+/// pass is followed by another.
+///
+/// # Errors
+/// At the first start, for whatever keeps it from working; later only for what
+/// does not pass by itself.
+pub async fn run(config: &Config, stop: CancellationToken) -> Result<(), ConsumerError> {
+    /// A session that has lasted this long was a working one.
+    const STEADY: Duration = Duration::from_secs(30);
+    const MAX_DELAY: Duration = Duration::from_secs(10);
+    let backoff = ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(100))
+        .with_max_delay(MAX_DELAY)
+        .with_jitter()
+        .without_max_times();
+    let mut delays = backoff.build();
+    let mut has_started = false;
+    loop {
+        let started_at = Instant::now();
+        let error = match session(config, &stop, &mut has_started).await {
+            Ok(()) => return Ok(()),
+            Err(error) if has_started && error.is_transient() => error,
+            Err(error) => return Err(error),
+        };
+        if started_at.elapsed() >= STEADY {
+            delays = backoff.build();
+        }
+        let delay = delays.next().unwrap_or(MAX_DELAY);
+        tracing::warn!(
+            error = error::chain(&error),
+            retry_in_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
+            "consuming interrupted; starting over from the committed plans"
+        );
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(delay) => {}
+        }
+    }
+}
+
+async fn session(
+    config: &Config,
+    stop: &CancellationToken,
+    has_started: &mut bool,
+) -> Result<(), ConsumerError> {
+    let clickhouse = ClickHouse::new(&config.clickhouse);
+    let mappings = tokio::select! {
+        () = stop.cancelled() => return Ok(()),
+        mappings = tables::mappings(config, &clickhouse) => mappings?,
+    };
+    let cluster = reach_kafka(config).await?;
+    *has_started = true;
+    let failed = |source| kafka_error(config, "joining the group", source);
+    let offsets = GroupOffsets::default();
+    let edges = Edges {
+        sink: clickhouse,
+        dead_letters: KafkaDeadLetters::connect(config).map_err(failed)?,
+        offsets: offsets.clone(),
+        cluster,
+        owner: format!("{}/{}", config.consumer.client_id, std::process::id()),
+    };
+    let work = Arc::new(Assignment::new(
+        Handle::current(),
+        edges,
+        mappings,
+        &config.consumer.environment,
+        Limits::from(&config.batch),
+    ));
+    let owner: Arc<dyn Owner> = Arc::clone(&work) as Arc<dyn Owner>;
+    let consumer = Arc::new(kafka::join(config, owner).map_err(failed)?);
+    if offsets.consumer.set(Arc::downgrade(&consumer)).is_err() {
+        debug_assert!(false, "a session joins once");
+    }
+    tracing::info!(group = config.consumer.group, topics = ?config.consumer.topics, "consumer started");
+    let (config, stop) = (config.clone(), stop.clone());
+    // Not the async executor's thread: the client's callbacks block in it.
+    tokio::task::spawn_blocking(move || {
+        let outcome = poll(&config, &consumer, &work, &stop);
+        work.revoked();
+        leave(consumer);
+        outcome
+    })
+    .await
+    .map_err(ConsumerError::Worker)?
+}
+
+/// Asks for the named topics, and for the cluster's id.
+async fn reach_kafka(config: &Config) -> Result<String, ConsumerError> {
+    let config = config.clone();
+    let reach = move || {
+        let client: rdkafka::consumer::BaseConsumer = kafka::client_config(&config.kafka)
+            .create()
+            .map_err(|source| kafka_error(&config, "connecting", source))?;
+        let named = config.consumer.topics.iter().filter(|topic| !topic.starts_with('^'));
+        for topic in named {
+            let metadata = client
+                .fetch_metadata(Some(topic), REQUEST_TIMEOUT)
+                .map_err(|source| kafka_error(&config, "connecting", source))?;
+            if metadata.topics().iter().all(|found| found.partitions().is_empty()) {
+                return Err(ConsumerError::NoTopic {
+                    topic: topic.clone(),
+                    brokers: config.kafka.brokers.clone(),
+                });
+            }
+        }
+        client.client().fetch_cluster_id(REQUEST_TIMEOUT).ok_or_else(|| {
+            let source = KafkaError::MetadataFetch(RDKafkaErrorCode::BrokerTransportFailure);
+            kafka_error(&config, "connecting", source)
+        })
+    };
+    tokio::task::spawn_blocking(reach).await.map_err(ConsumerError::Worker)?
+}
+
+fn kafka_error(config: &Config, doing: &'static str, source: KafkaError) -> ConsumerError {
+    ConsumerError::Kafka { doing, brokers: config.kafka.brokers.clone(), source }
+}
+
+/// Polls until told to stop, or until the session has to be started over.
+fn poll(
+    config: &Config,
+    consumer: &GroupConsumer,
+    work: &Work,
+    stop: &CancellationToken,
+) -> Result<(), ConsumerError> {
+    /// Between looks at the clock of every partition.
+    const TICK: Duration = Duration::from_millis(10);
+    let mut ticked_at = Instant::now();
+    while !stop.is_cancelled() {
+        let polled = consumer.poll(TICK);
+        let now = Instant::now();
+        match polled {
+            Some(Ok(message)) => {
+                if let Some((partition, flow)) = work.record(&kafka::view(&message), now) {
+                    set_flow(config, consumer, &partition, flow)?;
+                }
+            }
+            Some(Err(error)) => judge(config, consumer, error)?,
+            None => {}
+        }
+        if now.duration_since(ticked_at) >= TICK {
+            ticked_at = now;
+            for (partition, flow) in work.tick(now) {
+                set_flow(config, consumer, &partition, flow)?;
+            }
+            if let Some(failure) = work.failure() {
+                return Err(ConsumerError::Interrupted(failure));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn set_flow(
+    config: &Config,
+    consumer: &GroupConsumer,
+    partition: &TopicPartition,
+    flow: Flow,
+) -> Result<(), ConsumerError> {
+    let mut list = TopicPartitionList::with_capacity(1);
+    list.add_partition(&partition.topic, partition.partition);
+    let outcome = match flow {
+        Flow::Pause => consumer.pause(&list),
+        Flow::Resume => consumer.resume(&list),
+    };
+    tracing::debug!(%partition, ?flow, "flow");
+    outcome.map_err(|source| kafka_error(config, "pausing a partition", source))
+}
+
+/// What an error out of the poll means.
+fn judge(
+    config: &Config,
+    consumer: &GroupConsumer,
+    error: KafkaError,
+) -> Result<(), ConsumerError> {
+    use RDKafkaErrorCode as Code;
+    match error.rdkafka_error_code() {
+        Some(Code::AutoOffsetReset) => Err(records_gone(config, consumer)),
+        Some(
+            Code::Fatal
+            | Code::TopicAuthorizationFailed
+            | Code::GroupAuthorizationFailed
+            | Code::ClusterAuthorizationFailed
+            | Code::PollExceeded,
+        ) => Err(kafka_error(config, "consuming", error)),
+        // The rest the client mends itself: connections, leaders, coordinators.
+        _ => {
+            tracing::debug!(%error, "consuming");
+            Ok(())
+        }
+    }
+}
+
+/// Finds the partition whose committed offset has fallen out of the log.
+fn records_gone(config: &Config, consumer: &GroupConsumer) -> ConsumerError {
+    let gone = consumer.committed(REQUEST_TIMEOUT).ok().and_then(|committed| {
+        committed.elements().iter().find_map(|element| {
+            let offset = element.offset().to_raw()?;
+            let (low, _) = consumer
+                .fetch_watermarks(element.topic(), element.partition(), REQUEST_TIMEOUT)
+                .ok()?;
+            (offset < low).then(|| {
+                (format!("{}/{}", element.topic(), element.partition()), offset.to_string())
+            })
+        })
+    });
+    let (partition, offset) = gone.unwrap_or(("a partition".to_owned(), "committed".to_owned()));
+    ConsumerError::RecordsGone { group: config.consumer.group.clone(), partition, offset }
+}
+
+/// Leaves the group. Closing a client can hang while brokers are away, and the
+/// group notices by itself, so that nobody waits for it long.
+fn leave(consumer: Arc<GroupConsumer>) {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let (left, has_left) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        drop(consumer);
+        // Nobody listens any more when it took too long.
+        left.send(()).ok();
+    });
+    if has_left.recv_timeout(PATIENCE).is_err() {
+        tracing::warn!("leaving the group took too long; it will notice by the session time-out");
+    }
+}

@@ -1,0 +1,143 @@
+//! The plan of a batch: what is about to be inserted, written down first.
+//!
+//! It stands in the metadata of the group's committed offset, which is the
+//! batch's first. Whoever owns the partition next finds it there and knows that
+//! the outcome is open: the same range is read again, and if it encodes to the
+//! same content, it is inserted under the same token, which ClickHouse drops if
+//! it has it already (I5). The offset itself passes a batch only with the plan
+//! of the next one, or when the partition is idle (I6).
+
+use serde::{Deserialize, Serialize};
+
+use crate::source::TopicPartition;
+
+/// What the brokers allow by default for an offset's metadata.
+pub const MAX_METADATA_BYTES: usize = 4096;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    pub version: u32,
+    /// The consumer that made it, for people.
+    pub owner: String,
+    /// First offset of the batch, as committed.
+    pub start: i64,
+    /// One past the last.
+    pub end: i64,
+    pub rows: usize,
+    pub rejected: usize,
+    /// Hash of every block that is inserted, and of the offsets that are
+    /// parked. A change of a table's columns changes it, too.
+    pub content: String,
+    /// Whether the tables are asked what they have, since an earlier plan of the
+    /// range left its outcome open and its token cannot be relied on.
+    #[serde(default)]
+    pub by_provenance: bool,
+    /// Milliseconds since the Unix epoch.
+    pub planned_at_ms: i64,
+}
+
+/// Metadata that is not a plan of ours.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    #[error("the committed metadata is not a plan: {0}")]
+    Malformed(#[from] serde_json::Error),
+    #[error("the plan has version {0}, this program knows {VERSION}")]
+    Version(u32),
+}
+
+pub const VERSION: u32 = 1;
+
+impl Plan {
+    /// The plan in an offset's metadata, if there is one.
+    ///
+    /// # Errors
+    /// When something else stands there, such as another program's notes.
+    pub fn parse(metadata: &str) -> Result<Option<Self>, PlanError> {
+        if metadata.is_empty() {
+            return Ok(None);
+        }
+        let plan: Plan = serde_json::from_str(metadata)?;
+        if plan.version != VERSION {
+            return Err(PlanError::Version(plan.version));
+        }
+        Ok(Some(plan))
+    }
+
+    /// # Errors
+    /// Never for a plan of our own making.
+    pub fn metadata(&self) -> Result<String, PlanError> {
+        let text = serde_json::to_string(self)?;
+        debug_assert!(text.len() <= MAX_METADATA_BYTES, "the broker would refuse the plan");
+        Ok(text)
+    }
+
+    /// By which ClickHouse knows a repeated insert. The cluster tells one
+    /// Kafka from another, the content a topic from its namesake made later.
+    #[must_use]
+    pub fn token(&self, cluster: &str, partition: &TopicPartition, table: &str) -> String {
+        format!(
+            "outpour/{cluster}/{}/{}/{}-{}/{}/{table}",
+            partition.topic, partition.partition, self.start, self.end, self.content
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn plan(start: i64, end: i64) -> Plan {
+        Plan {
+            version: VERSION,
+            owner: "host-1".into(),
+            start,
+            end,
+            rows: 10,
+            rejected: 1,
+            content: "0123456789abcdef".into(),
+            by_provenance: false,
+            planned_at_ms: 1,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_plan_survives_its_metadata_and_fits(start: i64, end: i64, owner in ".{0,200}") {
+            let plan = Plan { owner, ..plan(start, end) };
+            let metadata = plan.metadata().unwrap();
+            prop_assert!(metadata.len() <= MAX_METADATA_BYTES);
+            prop_assert_eq!(Plan::parse(&metadata).unwrap(), Some(plan));
+        }
+
+        #[test]
+        fn any_metadata_is_parsed_or_refused_without_panic(text: String) {
+            prop_assert!(!matches!(Plan::parse(&text), Ok(Some(_))));
+        }
+    }
+
+    #[test]
+    fn no_metadata_is_no_plan_and_a_later_version_is_refused() {
+        assert_eq!(Plan::parse("").unwrap(), None);
+        let later = Plan { version: 2, ..plan(0, 1) }.metadata().unwrap();
+        assert!(matches!(Plan::parse(&later), Err(PlanError::Version(2))));
+    }
+
+    #[test]
+    fn tokens_differ_by_range_partition_cluster_content_and_table() {
+        let partition = TopicPartition { topic: "t".into(), partition: 0 };
+        let other = TopicPartition { topic: "t".into(), partition: 1 };
+        let base = plan(0, 10);
+        let tokens = [
+            base.token("c", &partition, "a"),
+            base.token("c", &partition, "b"),
+            base.token("d", &partition, "a"),
+            base.token("c", &other, "a"),
+            plan(0, 11).token("c", &partition, "a"),
+            Plan { content: "x".into(), ..base.clone() }.token("c", &partition, "a"),
+        ];
+        let distinct: std::collections::HashSet<_> = tokens.iter().collect();
+        assert_eq!(distinct.len(), tokens.len());
+    }
+}

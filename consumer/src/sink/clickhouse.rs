@@ -1,0 +1,137 @@
+//! Inserts over HTTP.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use clickhouse::{Client, Compression};
+use outpour_schemas::config;
+
+use super::{Sink, SinkError};
+use crate::{batch::Insert, source::TopicPartition, table::quoted};
+
+/// A client of one ClickHouse.
+#[derive(Clone)]
+pub(crate) struct ClickHouse {
+    client: Client,
+    insert_timeout: Duration,
+    /// As it may be shown.
+    pub(crate) url: String,
+    pub(crate) database: String,
+}
+
+/// What every insert depends on, whatever the server's profile says.
+const INSERT_SETTINGS: [(&str, &str); 7] = [
+    // On by default since 26.2; it would gather blocks anew and answer early.
+    ("async_insert", "0"),
+    ("insert_deduplicate", "1"),
+    ("deduplicate_blocks_in_dependent_materialized_views", "1"),
+    // A NULL asks for the DEFAULT in columns that have one.
+    ("input_format_null_as_default", "1"),
+    ("insert_null_as_default", "1"),
+    ("input_format_native_allow_types_conversion", "1"),
+    // A batch of old events may touch many months.
+    ("max_partitions_per_insert_block", "0"),
+];
+
+impl ClickHouse {
+    pub(crate) fn new(config: &config::ClickHouse) -> Self {
+        let compression = if config.compression { Compression::Lz4 } else { Compression::None };
+        let client = Client::default()
+            .with_url(&config.url)
+            .with_user(&config.user)
+            .with_password(config.password.expose())
+            .with_database(&config.database)
+            .with_compression(compression)
+            .with_product_info("outpour-consumer", env!("CARGO_PKG_VERSION"));
+        ClickHouse {
+            client,
+            insert_timeout: config.insert_timeout.0,
+            url: config.url.clone(),
+            database: config.database.clone(),
+        }
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Runs a statement that returns nothing.
+    pub(crate) async fn execute(&self, sql: &str) -> Result<(), SinkError> {
+        // Not a template: a `?` in it is a `?`.
+        self.within(async { Ok(self.client.query_raw(sql).execute().await?) }).await
+    }
+
+    async fn send(&self, sql: &str, body: &Bytes, token: Option<&str>) -> Result<(), SinkError> {
+        self.within(async {
+            let mut insert = self.client.insert_formatted_with(sql);
+            for (name, value) in INSERT_SETTINGS {
+                insert = insert.with_setting(name, value);
+            }
+            if let Some(token) = token {
+                insert = insert.with_setting("insert_deduplication_token", token);
+            }
+            insert.send(body.clone()).await?;
+            Ok(insert.end().await?)
+        })
+        .await
+    }
+
+    /// Nothing that waits for ClickHouse waits for ever.
+    pub(super) async fn within<T>(
+        &self,
+        work: impl Future<Output = Result<T, SinkError>>,
+    ) -> Result<T, SinkError> {
+        tokio::time::timeout(self.insert_timeout, work)
+            .await
+            .unwrap_or_else(|_| Err(SinkError::timed_out(self.insert_timeout.as_secs())))
+    }
+}
+
+impl Sink for ClickHouse {
+    async fn insert(&self, insert: &Insert, token: &str) -> Result<(), SinkError> {
+        self.send(&insert.mapping.insert_sql, &insert.body, Some(token)).await
+    }
+
+    async fn insert_missing(
+        &self,
+        insert: &Insert,
+        partition: &TopicPartition,
+        range: std::ops::Range<i64>,
+    ) -> Result<(), SinkError> {
+        let sql = missing_sql(insert, partition, &range);
+        self.send(&sql, &insert.body, None).await
+    }
+}
+
+/// The server compares, since it has the rows: what the table holds of the
+/// range is left out of what is sent.
+fn missing_sql(
+    insert: &Insert,
+    partition: &TopicPartition,
+    range: &std::ops::Range<i64>,
+) -> String {
+    let names: Vec<_> = insert.mapping.columns.iter().map(|c| quoted(c.name())).collect();
+    let structure: Vec<_> = insert
+        .mapping
+        .columns
+        .iter()
+        .map(|column| format!("{} {}", quoted(column.name()), column.wire_type()))
+        .collect();
+    let names = names.join(", ");
+    let table = insert.mapping.table_sql();
+    format!(
+        "INSERT INTO {table} ({names}) SELECT {names} FROM input({}) \
+         WHERE _offset NOT IN (SELECT _offset FROM {table} WHERE _topic = {} AND _partition = {} \
+         AND _offset >= {} AND _offset < {}) FORMAT Native",
+        literal(&structure.join(", ")),
+        literal(&partition.topic),
+        partition.partition,
+        range.start,
+        range.end,
+    )
+}
+
+/// A string constant, whatever it contains.
+pub(super) fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
+}

@@ -1,0 +1,131 @@
+//! What ClickHouse's answers mean.
+//!
+//! The codes are those of ClickHouse's `ErrorCodes.cpp`; the grouping is ours.
+
+use std::fmt;
+
+/// What has to happen before the same insert can work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Nothing but time.
+    Transient,
+    /// The table is not what it was: read it again, encode again.
+    SchemaDrift,
+    /// Somebody has to change the table, a setting or a privilege.
+    Configuration,
+}
+
+impl Class {
+    /// A stable name for logs and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Class::Transient => "transient",
+            Class::SchemaDrift => "schema_drift",
+            Class::Configuration => "configuration",
+        }
+    }
+}
+
+/// An insert or a query that failed.
+#[derive(Debug)]
+pub struct SinkError {
+    /// ClickHouse's error code, if the server answered with one.
+    pub code: Option<u32>,
+    /// On one line and without a stack trace.
+    pub message: String,
+}
+
+impl fmt::Display for SinkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for SinkError {}
+
+impl SinkError {
+    pub(crate) fn timed_out(seconds: u64) -> Self {
+        SinkError { code: None, message: format!("no answer within {seconds} s") }
+    }
+
+    #[must_use]
+    pub fn class(&self) -> Class {
+        let Some(code) = self.code else { return Class::Transient };
+        match code {
+            // Which columns there are, and of which type.
+            7 | 8 | 10 | 16 | 20 | 44 | 47 | 50 | 131 | 524 => Class::SchemaDrift,
+            // Too many parts passes, too many partitions does not.
+            252 if self.message.contains("partitions") => Class::Configuration,
+            // The table, its constraints, privileges, limits.
+            60 | 81 | 115 | 192..=195 | 218 | 291 | 344 | 452 | 469 | 497 | 516 | 774 => {
+                Class::Configuration
+            }
+            _ => Class::Transient,
+        }
+    }
+}
+
+impl From<clickhouse::error::Error> for SinkError {
+    fn from(error: clickhouse::error::Error) -> Self {
+        let mut text = error.to_string();
+        let mut cause = std::error::Error::source(&error);
+        while let Some(error) = cause {
+            let more = error.to_string();
+            if !text.contains(&more) {
+                text.push_str(": ");
+                text.push_str(&more);
+            }
+            cause = error.source();
+        }
+        let text = text.strip_prefix("bad response: ").unwrap_or(&text);
+        let text = text.split("Stack trace:").next().unwrap_or(text);
+        SinkError {
+            code: code(text),
+            message: text.split_whitespace().collect::<Vec<_>>().join(" "),
+        }
+    }
+}
+
+/// The number in `Code: 60. DB::Exception: …`.
+fn code(text: &str) -> Option<u32> {
+    let rest = &text[text.find("Code: ")? + "Code: ".len()..];
+    let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+    rest[..digits].parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn class(message: &str) -> Class {
+        SinkError { code: code(message), message: message.to_owned() }.class()
+    }
+
+    #[test]
+    fn the_code_in_the_answer_decides() {
+        let unknown_table = "Code: 60. DB::Exception: Table default.x does not exist";
+        assert_eq!(class(unknown_table), Class::Configuration);
+        assert_eq!(class("Code: 16. DB::Exception: No such column"), Class::SchemaDrift);
+        assert_eq!(class("Code: 241. DB::Exception: Memory limit exceeded"), Class::Transient);
+        assert_eq!(class("connection refused"), Class::Transient);
+    }
+
+    #[test]
+    fn too_many_parts_passes_and_too_many_partitions_does_not() {
+        let parts = "Code: 252. DB::Exception: Too many parts (300)";
+        let partitions = "Code: 252. DB::Exception: Too many partitions for single INSERT block";
+        assert_eq!(class(parts), Class::Transient);
+        assert_eq!(class(partitions), Class::Configuration);
+    }
+
+    #[test]
+    fn an_answer_becomes_one_line() {
+        let error = clickhouse::error::Error::BadResponse(
+            "Code: 60. DB::Exception: no\n table. Stack trace:\n0. x".into(),
+        );
+        let error = SinkError::from(error);
+        assert_eq!(error.code, Some(60));
+        assert_eq!(error.to_string(), "Code: 60. DB::Exception: no table.");
+    }
+}

@@ -1,0 +1,28 @@
+//! ClickHouse, as rows are written to it.
+
+mod clickhouse;
+mod error;
+mod schema;
+
+pub use self::error::{Class, SinkError};
+pub(crate) use self::{clickhouse::ClickHouse, schema::TableFinding};
+use crate::{batch::Insert, source::TopicPartition};
+
+/// A place that takes inserts.
+pub(crate) trait Sink: Send + Sync + 'static {
+    /// Inserts once: a second time with the same token changes nothing.
+    fn insert(
+        &self,
+        insert: &Insert,
+        token: &str,
+    ) -> impl Future<Output = Result<(), SinkError>> + Send;
+
+    /// Inserts the rows of `range` that the table does not have, told by where
+    /// in Kafka they came from. For when a token can no longer be trusted.
+    fn insert_missing(
+        &self,
+        insert: &Insert,
+        partition: &TopicPartition,
+        range: std::ops::Range<i64>,
+    ) -> impl Future<Output = Result<(), SinkError>> + Send;
+}

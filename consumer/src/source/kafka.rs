@@ -1,0 +1,234 @@
+//! The group's consumer: what is polled, and what happens when partitions come
+//! and go.
+//!
+//! The classic protocol with eager rebalancing: every partition is given up,
+//! its writer joined, before the group moves on. librdkafka stamps a commit
+//! with the generation at which it is *sent*, so a commit still in flight when
+//! a partition is given up could pass under the next generation.
+
+use std::{
+    sync::{Arc, OnceLock, Weak},
+    time::Duration,
+};
+
+use outpour_schemas::config::{Config, Kafka};
+use rdkafka::{
+    ClientConfig, ClientContext, Offset, TopicPartitionList,
+    config::RDKafkaLogLevel,
+    consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext},
+    error::{KafkaError, RDKafkaErrorCode},
+    message::{BorrowedMessage, Headers, Message},
+    types::RDKafkaRespErr,
+};
+
+use super::{RecordView, TopicPartition};
+use crate::{plan::Plan, writer::Offsets};
+
+/// Longest wait for an answer that a healthy cluster gives at once.
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where a partition is to be read from.
+#[derive(Debug, Clone)]
+pub(crate) struct Start {
+    pub(crate) partition: TopicPartition,
+    /// The committed offset; 0 where there is none yet.
+    pub(crate) offset: i64,
+    /// The plan that stands in its metadata: its outcome is open.
+    pub(crate) plan: Option<Plan>,
+}
+
+/// Who works on the partitions.
+pub(crate) trait Owner: Send + Sync + 'static {
+    fn assigned(&self, starts: Vec<Start>);
+    /// Returns only when nothing of any partition is under way any more.
+    fn revoked(&self);
+    /// The group cannot be worked in as things are.
+    fn failed(&self, reason: String);
+}
+
+/// The callbacks of the client. They run inside `poll`.
+pub(crate) struct Context {
+    owner: Arc<dyn Owner>,
+}
+
+pub(crate) type GroupConsumer = BaseConsumer<Context>;
+
+pub(crate) fn client_config(kafka: &Kafka) -> ClientConfig {
+    let mut client = ClientConfig::new();
+    client.set_log_level(RDKafkaLogLevel::Error);
+    for (key, value) in kafka.client_properties() {
+        client.set(key, value);
+    }
+    client
+}
+
+/// Joins the group, with the callbacks going to `owner`.
+pub(crate) fn join(config: &Config, owner: Arc<dyn Owner>) -> Result<GroupConsumer, KafkaError> {
+    let consumer = &config.consumer;
+    let mut settings = client_config(&config.kafka);
+    settings
+        .set("client.id", &consumer.client_id)
+        .set("group.id", &consumer.group)
+        .set("session.timeout.ms", consumer.session_timeout.0.as_millis().to_string())
+        .set("partition.assignment.strategy", "range,roundrobin")
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("isolation.level", "read_committed")
+        // An offset that the log no longer has is a loss to be told, not a
+        // reason to jump. Partitions without an offset start at 0 explicitly.
+        .set("auto.offset.reset", "error")
+        .set("allow.auto.create.topics", "false");
+    let queued_kib = (consumer.memory.as_u64() / 4 / 1024).max(1024);
+    for (key, value) in [
+        // A new topic is taken up within twice this time.
+        ("topic.metadata.refresh.interval.ms", "4000".to_owned()),
+        ("queued.max.messages.kbytes", queued_kib.to_string()),
+        ("fetch.wait.max.ms", "50".to_owned()),
+        ("check.crcs", "true".to_owned()),
+    ] {
+        if !config.kafka.properties.contains_key(key) {
+            settings.set(key, value);
+        }
+    }
+    let client: GroupConsumer = settings.create_with_context(Context { owner })?;
+    let topics: Vec<_> = consumer.topics.iter().map(String::as_str).collect();
+    client.subscribe(&topics)?;
+    Ok(client)
+}
+
+impl ClientContext for Context {
+    fn error(&self, error: KafkaError, reason: &str) {
+        // Broken connections are mended by the client; only the loss of all of
+        // them stops the work.
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+            tracing::warn!(reason, "no broker of Kafka can be reached; waiting");
+        } else {
+            tracing::debug!(%error, reason, "kafka client");
+        }
+    }
+}
+
+impl ConsumerContext for Context {
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        event: RDKafkaRespErr,
+        partitions: &mut TopicPartitionList,
+    ) {
+        let outcome = match event {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
+                self.assign(consumer, partitions)
+            }
+            _ => {
+                self.owner.revoked();
+                consumer.unassign()
+            }
+        };
+        if let Err(error) = outcome {
+            self.owner.failed(format!("taking up partitions: {error}"));
+        }
+    }
+}
+
+impl Context {
+    fn assign(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        partitions: &TopicPartitionList,
+    ) -> Result<(), KafkaError> {
+        let starts = match committed(consumer, partitions.clone()) {
+            Ok(starts) => starts,
+            Err(error) => {
+                // The group waits for an answer, even if it is to start over.
+                consumer.unassign()?;
+                return Err(error);
+            }
+        };
+        let mut from = TopicPartitionList::with_capacity(starts.len());
+        for start in &starts {
+            from.add_partition_offset(
+                &start.partition.topic,
+                start.partition.partition,
+                if start.offset == 0 && start.plan.is_none() {
+                    Offset::Beginning
+                } else {
+                    Offset::Offset(start.offset)
+                },
+            )?;
+        }
+        self.owner.assigned(starts);
+        consumer.assign(&from)
+    }
+}
+
+/// What the group has committed for `partitions`.
+fn committed(
+    consumer: &GroupConsumer,
+    partitions: TopicPartitionList,
+) -> Result<Vec<Start>, KafkaError> {
+    consumer
+        .committed_offsets(partitions, REQUEST_TIMEOUT)?
+        .elements()
+        .iter()
+        .map(|element| {
+            element.error()?;
+            let partition =
+                TopicPartition { topic: element.topic().into(), partition: element.partition() };
+            let plan = Plan::parse(element.metadata()).unwrap_or_else(|error| {
+                tracing::warn!(%partition, %error, "metadata of the committed offset ignored");
+                None
+            });
+            let offset = element.offset().to_raw().filter(|offset| *offset >= 0).unwrap_or(0);
+            Ok(Start { partition, offset, plan })
+        })
+        .collect()
+}
+
+/// A record, as the client holds it.
+pub(crate) fn view<'a>(message: &'a BorrowedMessage<'_>) -> RecordView<'a> {
+    let headers = message.headers().map_or_else(Vec::new, |headers| {
+        headers.iter().map(|header| (header.key, header.value)).collect()
+    });
+    RecordView {
+        topic: message.topic(),
+        partition: message.partition(),
+        offset: message.offset(),
+        timestamp_ms: message.timestamp().to_millis(),
+        key: message.key(),
+        value: message.payload(),
+        headers,
+    }
+}
+
+/// Synchronous commits, off the async executor: the call can wait for a
+/// coordinator for as long as the client's time-outs allow.
+#[derive(Clone, Default)]
+pub(crate) struct GroupOffsets {
+    /// Known once the group has been joined, and gone once it has been left.
+    pub(crate) consumer: Arc<OnceLock<Weak<GroupConsumer>>>,
+}
+
+impl Offsets for GroupOffsets {
+    async fn commit(
+        &self,
+        partition: &TopicPartition,
+        offset: i64,
+        metadata: String,
+    ) -> Result<(), KafkaError> {
+        let gone = || KafkaError::ConsumerCommit(RDKafkaErrorCode::State);
+        let consumer = self.consumer.get().and_then(Weak::upgrade).ok_or_else(gone)?;
+        let partition = partition.clone();
+        tokio::task::spawn_blocking(move || {
+            let mut offsets = TopicPartitionList::with_capacity(1);
+            {
+                let mut element = offsets.add_partition(&partition.topic, partition.partition);
+                element.set_offset(Offset::Offset(offset))?;
+                // Once only: setting it a second time leaks the first.
+                element.set_metadata(&metadata);
+            }
+            consumer.commit(&offsets, CommitMode::Sync)
+        })
+        .await
+        .unwrap_or_else(|_| Err(gone()))
+    }
+}

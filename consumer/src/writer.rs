@@ -1,0 +1,265 @@
+//! The protocol of one partition: plan, park, insert, and only then go on.
+//!
+//! ```text
+//!  Sealed ─▶ commit(start, plan) ─▶ park rejects ─▶ insert, retried ─▶ next
+//!                                                         │
+//!                        nothing more for a while ─▶ commit(end)
+//! ```
+//!
+//! I6: the offset that is committed is the start of the batch under way, or the
+//! end of one that is stored. Nothing else is ever committed.
+//!
+//! Cancellation: `stop` lets the running request end and starts no other. What
+//! is planned and not stored stays planned, for the partition's next owner.
+
+use std::{sync::Arc, time::Duration};
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use jiff::Timestamp;
+use rdkafka::error::KafkaError;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    batch::{Insert, Sealed},
+    dead_letter::DeadLetters,
+    plan::{self, Plan, PlanError},
+    sink::{Class, Sink, SinkError},
+    source::TopicPartition,
+};
+
+/// The group's committed offsets.
+pub(crate) trait Offsets: Send + Sync + 'static {
+    /// Returns when the coordinator has accepted it.
+    fn commit(
+        &self,
+        partition: &TopicPartition,
+        offset: i64,
+        metadata: String,
+    ) -> impl Future<Output = Result<(), KafkaError>> + Send;
+}
+
+/// What a writer works with; one for all partitions.
+pub(crate) struct Edges<S, D, O> {
+    pub(crate) sink: S,
+    pub(crate) dead_letters: D,
+    pub(crate) offsets: O,
+    /// Tells this Kafka cluster from others.
+    pub(crate) cluster: String,
+    /// Shown in plans.
+    pub(crate) owner: String,
+}
+
+/// Why a partition cannot go on as it is. Reading the committed plan again and
+/// starting over from it is always right.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WriteError {
+    #[error("committing offset {offset} of {partition}")]
+    Commit { partition: TopicPartition, offset: i64, source: KafkaError },
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    #[error("table {table} has changed")]
+    SchemaDrift { table: String, source: SinkError },
+}
+
+/// A plan is trusted to be within the table's memory of tokens for this long;
+/// then the table itself is asked. Replicated tables forget after an hour.
+const TOKENS_TRUSTED_FOR: Duration = Duration::from_secs(30 * 60);
+
+/// A stored batch is committed without the next plan after this long.
+const IDLE: Duration = Duration::from_millis(500);
+
+pub(crate) struct Writer<S, D, O> {
+    pub(crate) edges: Arc<Edges<S, D, O>>,
+    pub(crate) partition: TopicPartition,
+    /// The plan that was found at the start, if its outcome is still open.
+    pub(crate) open: Option<Plan>,
+    pub(crate) stop: CancellationToken,
+}
+
+impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
+    /// Writes batches in their order until there are no more.
+    ///
+    /// # Errors
+    /// When the partition has to be started over.
+    pub(crate) async fn run(
+        mut self,
+        mut batches: mpsc::Receiver<Sealed>,
+    ) -> Result<(), WriteError> {
+        // The end of what is stored, while the coordinator does not know it.
+        let mut stored = None;
+        loop {
+            let next = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => None,
+                next = batches.recv() => next,
+                () = tokio::time::sleep(IDLE), if stored.is_some() => {
+                    self.commit_stored(&mut stored).await?;
+                    continue;
+                }
+            };
+            let Some(batch) = next else { break };
+            if !self.write(&batch).await? {
+                // Planned but not stored: the plan says so to whoever is next.
+                return Ok(());
+            }
+            stored = Some(batch.end);
+        }
+        self.commit_stored(&mut stored).await
+    }
+
+    async fn commit_stored(&self, stored: &mut Option<i64>) -> Result<(), WriteError> {
+        match stored.take() {
+            Some(end) => self.commit(end, String::new()).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the batch is stored; `false` if it was told to stop before.
+    async fn write(&mut self, batch: &Sealed) -> Result<bool, WriteError> {
+        let plan = self.planned(batch, Timestamp::now()).await?;
+        if !batch.parked.is_empty() && !self.park(batch).await {
+            return Ok(false);
+        }
+        for insert in &batch.inserts {
+            if !self.insert(insert, batch, &plan).await? {
+                return Ok(false);
+            }
+        }
+        tracing::debug!(
+            partition = %self.partition, start = batch.start, end = batch.end,
+            rows = batch.rows(), parked = batch.parked.len(), "batch stored"
+        );
+        Ok(true)
+    }
+
+    /// The plan of `batch`, committed. One that was found at the start is taken
+    /// over if its token can be relied on: the same content, and recent.
+    async fn planned(&mut self, batch: &Sealed, now: Timestamp) -> Result<Plan, WriteError> {
+        let found = self.open.take().filter(|plan| plan.start == batch.start);
+        let by_provenance = match found {
+            None => false,
+            Some(found) => {
+                let age = now.as_millisecond().saturating_sub(found.planned_at_ms);
+                let trusted =
+                    u128::from(age.max(0).unsigned_abs()) <= TOKENS_TRUSTED_FOR.as_millis();
+                let same = found.content == batch.content;
+                if same && trusted && !found.by_provenance {
+                    return Ok(found);
+                }
+                tracing::warn!(
+                    partition = %self.partition, start = batch.start, end = batch.end, same, age_ms = age,
+                    "the outcome of a plan is open; asking the tables which rows are missing"
+                );
+                true
+            }
+        };
+        let plan = Plan {
+            version: plan::VERSION,
+            owner: self.edges.owner.clone(),
+            start: batch.start,
+            end: batch.end,
+            rows: batch.rows(),
+            rejected: batch.parked.len(),
+            content: batch.content.clone(),
+            by_provenance,
+            planned_at_ms: now.as_millisecond(),
+        };
+        self.commit(batch.start, plan.metadata()?).await?;
+        Ok(plan)
+    }
+
+    async fn commit(&self, offset: i64, metadata: String) -> Result<(), WriteError> {
+        self.edges.offsets.commit(&self.partition, offset, metadata).await.map_err(|source| {
+            WriteError::Commit { partition: self.partition.clone(), offset, source }
+        })
+    }
+
+    /// Parks what was rejected, for as long as it takes: nothing is dropped.
+    async fn park(&self, batch: &Sealed) -> bool {
+        for letter in &batch.parked {
+            tracing::warn!(
+                partition = %self.partition, offset = letter.offset,
+                table = %letter.rejection.table, reason = letter.rejection.reason,
+                error = letter.rejection.error, "record parked"
+            );
+        }
+        let mut delays = backoff();
+        loop {
+            match self.edges.dead_letters.park(&self.partition, &batch.parked).await {
+                Ok(()) => return true,
+                Err(error) => {
+                    tracing::error!(partition = %self.partition, %error, "dead letters cannot be written; waiting");
+                }
+            }
+            if !self.pause(delays.next()).await {
+                return false;
+            }
+        }
+    }
+
+    async fn insert(
+        &self,
+        insert: &Insert,
+        batch: &Sealed,
+        plan: &Plan,
+    ) -> Result<bool, WriteError> {
+        let token = plan.token(&self.edges.cluster, &self.partition, &insert.mapping.target());
+        let mut delays = backoff();
+        let mut attempts = 0_u64;
+        loop {
+            attempts += 1;
+            let sink = &self.edges.sink;
+            let outcome = if plan.by_provenance && insert.mapping.has_provenance() {
+                sink.insert_missing(insert, &self.partition, batch.start..batch.end).await
+            } else {
+                sink.insert(insert, &token).await
+            };
+            let error = match outcome {
+                Ok(()) if attempts == 1 => return Ok(true),
+                Ok(()) => {
+                    tracing::info!(partition = %self.partition, table = %insert.mapping.table, attempts, "insert succeeded");
+                    return Ok(true);
+                }
+                Err(error) => error,
+            };
+            let class = error.class();
+            match class {
+                Class::SchemaDrift => {
+                    let table = insert.mapping.table.to_string();
+                    return Err(WriteError::SchemaDrift { table, source: error });
+                }
+                Class::Transient => tracing::warn!(
+                    partition = %self.partition, table = %insert.mapping.table, rows = insert.rows,
+                    class = class.as_str(), attempts, %error, "insert failed; trying again"
+                ),
+                Class::Configuration => tracing::error!(
+                    partition = %self.partition, table = %insert.mapping.table, rows = insert.rows,
+                    class = class.as_str(), attempts, %error, "insert refused; somebody has to act"
+                ),
+            }
+            if !self.pause(delays.next()).await {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Waits; `false` if told to stop meanwhile.
+    async fn pause(&self, delay: Option<Duration>) -> bool {
+        tokio::select! {
+            () = self.stop.cancelled() => false,
+            () = tokio::time::sleep(delay.unwrap_or(MAX_DELAY)) => true,
+        }
+    }
+}
+
+const MAX_DELAY: Duration = Duration::from_secs(10);
+
+fn backoff() -> impl Iterator<Item = Duration> {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(100))
+        .with_max_delay(MAX_DELAY)
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
