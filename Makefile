@@ -1,0 +1,54 @@
+# Everything that is done with this repository, day to day and in CI.
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+PREFIX ?= /usr/local
+# CI builds what was committed, and nothing newer.
+LOCKED := $(if $(CI),--locked)
+
+# Always the whole workspace, always the dev profile, which is optimised: then
+# cargo resolves the same features for `run`, `test` and `up` and builds
+# everything once.
+BUILD := cargo build $(LOCKED) --workspace
+
+.DEFAULT_GOAL := help
+.PHONY: help run test up down stop build install fmt lint clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+run: build ## Stream real events end to end through real services and show the result
+	$(TARGET)/debug/run $(ARGS)
+
+test: build ## Run every test, those on real services included
+	.ci/with-stack cargo test $(LOCKED) --workspace
+
+up: ## Start PostgreSQL, Kafka and ClickHouse; their addresses go to target/stack/env
+	$(BUILD) --bin stack
+	$(TARGET)/debug/stack up
+
+down: ## Stop them; their data stays
+	$(BUILD) --bin stack
+	$(TARGET)/debug/stack down
+
+stop: down ## The same
+
+build: ## Build every program
+	$(BUILD) --bins
+
+install: ## Build for release and install both programs into PREFIX (/usr/local)
+	cargo build --locked --release --bins -p outpour-producer -p outpour-consumer
+	install -d $(DESTDIR)$(PREFIX)/bin
+	install -m 755 $(TARGET)/release/outpour-relay $(TARGET)/release/outpour-consumer $(DESTDIR)$(PREFIX)/bin
+
+fmt: ## Format the code
+	cargo fmt --all
+
+lint: ## Check formatting, clippy, the documentation and the dependencies
+	cargo fmt --all --check
+	cargo clippy $(LOCKED) --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc $(LOCKED) --workspace --no-deps --document-private-items
+	.ci/deny
+
+clean: ## Stop the services and remove everything that was built, their data included
+	@if [ -x $(TARGET)/debug/stack ]; then $(TARGET)/debug/stack down; fi
+	cargo clean
