@@ -4,11 +4,7 @@
 //! process that made it, and is found again by its name. Its ports on the host
 //! are fixed and its data is inside it, so it keeps both until it is removed.
 
-use std::{
-    hash::{DefaultHasher, Hash, Hasher},
-    path::Path,
-    time::Duration,
-};
+use std::{path::Path, time::Duration};
 
 use anyhow::{Context, Result, anyhow};
 use testcontainers::{
@@ -31,6 +27,7 @@ use testcontainers_modules::{
 use tokio::time::timeout;
 
 use super::{
+    layout::fingerprint,
     ports::Ports,
     progress::Step,
     service::Kind,
@@ -54,9 +51,7 @@ pub(super) struct DockerService {
 
 impl DockerService {
     pub(super) fn new(kind: Kind, dir: &Path, ports: &Ports, fsync: bool) -> Self {
-        let mut hasher = DefaultHasher::new();
-        dir.hash(&mut hasher);
-        let name = format!("outpour-{:016x}-{}", hasher.finish(), kind.name());
+        let name = format!("outpour-{}-{}", fingerprint(dir), kind.name());
         Self { kind, name, ports: ports.clone(), fsync }
     }
 

@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::{
     lock::Lock,
@@ -112,4 +113,10 @@ fn taken(stacks: &Path) -> Result<BTreeSet<u16>> {
         taken.extend(Layout::load(&dir)?.iter().flat_map(|layout| layout.ports.all()));
     }
     Ok(taken)
+}
+
+/// A short name for a stack's directory, for what has to lie outside of it.
+pub(super) fn fingerprint(dir: &Path) -> String {
+    let digest = Sha256::digest(dir.as_os_str().as_encoded_bytes());
+    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }

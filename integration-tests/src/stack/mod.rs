@@ -87,7 +87,7 @@ impl Stack {
         })
         .await??;
         let layout = Layout::for_launch(&dir, provider::asked(options.provider)?).await?;
-        let stack = Self::of(&layout, &dir, options.fsync)?;
+        let stack = Self::of(&layout, &dir, options.fsync);
         if options.fresh {
             for service in stack.services() {
                 service.control().discard().await?;
@@ -95,7 +95,8 @@ impl Stack {
         } else if stack.is_ready().await {
             return Ok(stack);
         }
-        stack.start().await?;
+        let was_down = !stack.runs_in_part().await;
+        stack.start(was_down).await?;
         Ok(stack)
     }
 
@@ -118,7 +119,8 @@ impl Stack {
     /// data go when this is dropped, or else when the next private stack finds
     /// their owner dead.
     pub async fn private(name: &str) -> Result<Self> {
-        let tenancy = Tenancy::begin(&shared_dir()?.join("private"), name)?;
+        let (private, name) = (shared_dir()?.join("private"), name.to_owned());
+        let tenancy = spawn_blocking(move || Tenancy::begin(&private, &name)).await??;
         let mut stack = Self::launch(StackOptions::at(tenancy.dir())).await?;
         stack._tenancy = Some(tenancy);
         Ok(stack)
@@ -128,19 +130,19 @@ impl Stack {
     pub fn existing(dir: &Path) -> Result<Option<Self>> {
         let dir = std::path::absolute(dir)?;
         let layout = Layout::load(&dir)?;
-        layout.map(|layout| Self::of(&layout, &dir, true)).transpose()
+        Ok(layout.map(|layout| Self::of(&layout, &dir, true)))
     }
 
-    fn of(layout: &Layout, dir: &Path, fsync: bool) -> Result<Self> {
+    fn of(layout: &Layout, dir: &Path, fsync: bool) -> Self {
         let service =
             |kind| Service::new(kind, layout.url(kind), Control::new(kind, dir, layout, fsync));
-        Ok(Self {
+        Self {
             postgres: service(Kind::Postgres),
             kafka: service(Kind::Kafka),
             clickhouse: service(Kind::ClickHouse),
             dir: dir.to_path_buf(),
             _tenancy: None,
-        })
+        }
     }
 
     pub fn services(&self) -> [&Service; 3] {
@@ -166,17 +168,28 @@ impl Stack {
         postgres && kafka && clickhouse
     }
 
-    async fn start(&self) -> Result<()> {
+    async fn runs_in_part(&self) -> bool {
+        for service in self.services() {
+            if service.control().is_alive().await {
+                return true;
+            }
+        }
+        false
+    }
+
+    async fn start(&self, was_down: bool) -> Result<()> {
         let began = Instant::now();
         let progress = Progress::on_stderr();
-        let start = |service: &'static str| Arc::new(progress.step(service));
-        let [postgres, kafka, clickhouse] = Kind::ALL.map(|kind| start(kind.name()));
+        let [postgres, kafka, clickhouse] =
+            Kind::ALL.map(|kind| Arc::new(progress.step(kind.name())));
         try_join!(
             self.postgres.start_showing(postgres),
             self.kafka.start_showing(kafka),
             self.clickhouse.start_showing(clickhouse),
         )?;
-        self.forget_earlier_tests().await.context("cannot remove what earlier tests left")?;
+        if was_down {
+            self.forget_earlier_tests().await.context("cannot remove what earlier tests left")?;
+        }
         self.write_env()?;
         eprintln!(
             "{:<10} up in {:.1} s, in {}",

@@ -1,7 +1,7 @@
 //! Names by which tests that share a stack keep out of each other's way.
 //!
-//! Every such name ends in a mark of its own shape. When a stack starts no test
-//! is running on it, so whatever bears the mark then was left behind.
+//! Every such name ends in a mark of its own shape. When a stack comes up that
+//! was wholly down, no test is running on it: what bears the mark was left behind.
 
 use std::{sync::LazyLock, time::Duration};
 

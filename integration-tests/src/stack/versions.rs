@@ -21,3 +21,17 @@ pub const CHDB_CORE_SHA256: [&str; 2] = [
     "707e2ec3fe0f7953bac97942eaeb7a1ed1d66b1e56ecef3f0aa2130f61f6e735",
     "46148d3fc1edd6d6f701922be0f18e2aa6e60349e418b430e69bbb87ab6b95a9",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compose_runs_the_same_images() {
+        let compose = include_str!("../../../docker-compose.yml");
+        for (name, tag) in [POSTGRES_IMAGE, KAFKA_IMAGE, CLICKHOUSE_IMAGE] {
+            let image = format!("image: {name}:{tag}\n");
+            assert!(compose.contains(&image), "docker-compose.yml has no {image}");
+        }
+    }
+}

@@ -5,7 +5,6 @@
 
 use std::{
     fs,
-    hash::{DefaultHasher, Hash, Hasher},
     io::Write,
     os::unix::fs::{PermissionsExt, chown},
     path::{Path, PathBuf},
@@ -18,7 +17,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 
 use super::{Daemon, Shutdown, install};
-use crate::stack::{progress::Step, settings, versions::POSTGRES_OLDEST};
+use crate::stack::{layout::fingerprint, progress::Step, settings, versions::POSTGRES_OLDEST};
 
 pub(super) struct Postgres {
     dir: PathBuf,
@@ -185,9 +184,7 @@ fn home(dir: &Path) -> PathBuf {
     if reachable {
         return dir.join("postgres");
     }
-    let mut hasher = DefaultHasher::new();
-    dir.hash(&mut hasher);
-    std::env::temp_dir().join(format!("outpour-postgres-{:016x}", hasher.finish()))
+    std::env::temp_dir().join(format!("outpour-postgres-{}", fingerprint(dir)))
 }
 
 /// In single-user mode, so that no half-made server is ever seen on the port.
