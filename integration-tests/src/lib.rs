@@ -2,6 +2,9 @@
 //! tests, `make run`, the benchmarks and the fault campaigns.
 
 mod eventually;
+pub mod pipeline;
+pub mod program;
+pub mod run;
 pub mod stack;
 
 pub use eventually::eventually;

@@ -1,4 +1,12 @@
 //! Every integration test of Outpour, in one binary: it links once.
 #![allow(clippy::unwrap_used)]
 
+mod bad_input;
+mod compose;
+mod consumer;
+mod contract;
+mod native_types;
+mod outbox;
+mod relay;
+mod repository;
 mod stack;

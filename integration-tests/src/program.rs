@@ -1,0 +1,203 @@
+//! Outpour's own programs, run as what they are: processes.
+
+use std::{
+    ffi::OsStr,
+    fs::File,
+    path::{Path, PathBuf},
+    process::{Output, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::{
+    process::{Child, Command},
+    sync::OnceCell,
+};
+
+use crate::eventually;
+
+/// Which of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Binary {
+    Relay,
+    Consumer,
+}
+
+impl Binary {
+    /// The program's file name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Binary::Relay => "outpour-relay",
+            Binary::Consumer => "outpour-consumer",
+        }
+    }
+
+    /// Where it was built: beside the running program, or a folder above.
+    ///
+    /// # Errors
+    /// When it has not been built.
+    pub fn path(self) -> Result<PathBuf> {
+        let exe = std::env::current_exe().context("cannot tell where this program is")?;
+        exe.ancestors()
+            .skip(1)
+            .map(|dir| dir.join(self.name()))
+            .find(|path| path.is_file())
+            .with_context(|| {
+                format!("{} is not built: cargo build --workspace --bins", self.name())
+            })
+    }
+
+    /// A command of the program, with no configuration but the given file.
+    fn command<A: AsRef<OsStr>>(self, config: &Path, args: &[A]) -> Result<Command> {
+        let mut command = Command::new(self.path()?);
+        command.args(args).arg("--config").arg(config).stdin(Stdio::null());
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("OUTPOUR_") {
+                command.env_remove(name);
+            }
+        }
+        Ok(command)
+    }
+
+    /// Runs a command to its end.
+    ///
+    /// # Errors
+    /// When it cannot be started; how it ends is for the caller to look at.
+    pub async fn output<A: AsRef<OsStr>>(self, config: &Path, args: &[A]) -> Result<Output> {
+        let mut command = self.command(config, args)?;
+        command.kill_on_drop(true).output().await.context("cannot start the program")
+    }
+
+    /// Starts the program's main job, with its log in `log`.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(self, config: &Path, log: &Path) -> Result<Program> {
+        let file = File::options().create(true).append(true).open(log)?;
+        let child = self
+            .command(config, &["run"])?
+            .stdout(file.try_clone()?)
+            .stderr(file)
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("cannot start {}", self.name()))?;
+        Ok(Program { binary: self, child, log: log.to_owned() })
+    }
+}
+
+/// Builds both programs, so that no test runs one older than the code.
+///
+/// # Errors
+/// When they do not compile.
+pub async fn build() -> Result<()> {
+    static BUILT: OnceCell<()> = OnceCell::const_new();
+    let build = async || {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let status = Command::new(cargo)
+            .args([
+                "build",
+                "--quiet",
+                "--bins",
+                "-p",
+                "outpour-producer",
+                "-p",
+                "outpour-consumer",
+            ])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .status()
+            .await?;
+        ensure!(status.success(), "the programs do not build");
+        Ok(())
+    };
+    BUILT.get_or_try_init(build).await.copied()
+}
+
+/// A running relay or consumer. Dropping it kills it.
+#[derive(Debug)]
+pub struct Program {
+    binary: Binary,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Program {
+    /// SIGKILL: no chance to tidy up.
+    ///
+    /// # Errors
+    /// When it cannot be waited for.
+    pub async fn kill(mut self) -> Result<()> {
+        self.child.kill().await.context("cannot kill the program")
+    }
+
+    /// SIGTERM, and waits for an orderly end.
+    ///
+    /// # Errors
+    /// When it does not end in time, or not with exit code 0.
+    pub async fn stop(mut self) -> Result<()> {
+        const PATIENCE: Duration = Duration::from_secs(30);
+        self.signal(Signal::TERM)?;
+        let Ok(status) = tokio::time::timeout(PATIENCE, self.child.wait()).await else {
+            bail!("{} did not stop; its log:\n{}", self.binary.name(), self.log_text());
+        };
+        let status = status?;
+        ensure!(
+            status.success(),
+            "{} ended with {status}:\n{}",
+            self.binary.name(),
+            self.log_text()
+        );
+        Ok(())
+    }
+
+    /// SIGSTOP: it stands still, its connections open.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn pause(&self) -> Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// SIGCONT.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn resume(&self) -> Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = self.child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
+        let pid = pid.with_context(|| format!("{} has ended", self.binary.name()))?;
+        kill_process(pid, signal).context("cannot signal the program")
+    }
+
+    /// The exit code, once it has ended by itself.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub async fn ended(&mut self, within: Duration) -> Result<Option<i32>> {
+        let status = tokio::time::timeout(within, self.child.wait()).await;
+        let status = status.with_context(|| format!("still running:\n{}", self.log_text()))??;
+        Ok(status.code())
+    }
+
+    /// Waits until its log holds `text`.
+    ///
+    /// # Errors
+    /// When that does not happen in time; shows the log.
+    pub async fn logged(&self, text: &str, within: Duration) -> Result<()> {
+        eventually(within, async || {
+            ensure!(self.log_text().contains(text), "not logged: {text}\n{}", self.log_text());
+            Ok(())
+        })
+        .await
+    }
+
+    /// Everything logged so far, by this and earlier runs with the same log.
+    #[must_use]
+    pub fn log_text(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}

@@ -1,0 +1,245 @@
+//! From the log to Kafka.
+
+use std::{collections::HashMap, time::Duration};
+
+use integration_tests::{
+    eventually,
+    pipeline::{PATIENCE, Pipeline, order},
+    stack::Stack,
+};
+use outpour_producer::Outbox;
+use outpour_schemas::Position;
+use rdkafka::{
+    ClientConfig, Message,
+    consumer::{BaseConsumer, Consumer},
+    message::Headers,
+};
+
+/// What a read_committed reader finds in a topic, in the order of reading.
+struct Found {
+    key: String,
+    id: String,
+    position: Position,
+}
+
+/// Reads a topic until nothing more has come for a while after `at_least`.
+fn read(pipeline: &Pipeline<'_>, aggregate_type: &str, at_least: usize) -> Vec<Found> {
+    const QUIET: Duration = Duration::from_secs(2);
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", pipeline.stack.kafka.url())
+        .set("group.id", pipeline.stack.unique("reader"))
+        .set("auto.offset.reset", "earliest")
+        .set("isolation.level", "read_committed")
+        .create()
+        .unwrap();
+    consumer.subscribe(&[pipeline.topic(aggregate_type).as_str()]).unwrap();
+    let until = std::time::Instant::now() + PATIENCE;
+    let mut last = std::time::Instant::now();
+    let mut found = Vec::new();
+    while found.len() < at_least || last.elapsed() < QUIET {
+        assert!(std::time::Instant::now() < until, "{} of {at_least} records", found.len());
+        let Some(Ok(message)) = consumer.poll(Duration::from_millis(50)) else { continue };
+        last = std::time::Instant::now();
+        let header = |name: &str| {
+            let headers = message.headers().unwrap();
+            let header = headers.iter().find(|header| header.key == name).unwrap();
+            String::from_utf8(header.value.unwrap().to_vec()).unwrap()
+        };
+        found.push(Found {
+            key: String::from_utf8(message.key().unwrap().to_vec()).unwrap(),
+            id: header("id"),
+            position: header("outpour-lsn").parse().unwrap(),
+        });
+    }
+    found
+}
+
+fn assert_once_and_in_order(found: &[Found], expected: usize) {
+    let ids: std::collections::HashSet<_> = found.iter().map(|record| &record.id).collect();
+    assert_eq!((found.len(), ids.len()), (expected, expected), "(records, events)");
+    let mut last = HashMap::new();
+    for record in found {
+        if let Some(before) = last.insert(&record.key, record.position) {
+            assert!(before < record.position, "key {} went back", record.key);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn committed_events_reach_kafka_once_and_a_rolled_back_one_never_appears_anywhere() {
+    let pipeline =
+        Pipeline::new(Stack::shared().await.unwrap(), "max_delay = '50ms'").await.unwrap();
+    let _relay = pipeline.relay().unwrap();
+    let _consumer = pipeline.consumer().unwrap();
+    let mut client = pipeline.postgres().await.unwrap();
+    let outbox = Outbox::default();
+    for id in 0..30 {
+        let tx = client.transaction().await.unwrap();
+        outbox.append_all(&tx, &[order(id)]).await.unwrap();
+        if id % 3 == 0 {
+            tx.rollback().await.unwrap();
+        } else {
+            tx.commit().await.unwrap();
+        }
+    }
+    let rolled_back: Vec<_> = (0..30).step_by(3).map(|id| order(id).id.to_string()).collect();
+    let found = read(&pipeline, "order", 20);
+    assert_once_and_in_order(&found, 20);
+    assert!(found.iter().all(|record| !rolled_back.contains(&record.id)));
+    pipeline.arrived("event_log", 20).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_killed_in_mid_stream_loses_nothing_and_doubles_nothing() {
+    const EVENTS: u64 = 20_000;
+    let pipeline = Pipeline::new(Stack::shared().await.unwrap(), "").await.unwrap();
+    let commits = pipeline.commit_orders(0..EVENTS, 37);
+    let kills = async {
+        for kill in 1..=4 {
+            let relay = pipeline.relay().unwrap();
+            let started = "relay started";
+            eventually(PATIENCE, async || {
+                let starts = relay.log_text().matches(started).count();
+                anyhow::ensure!(starts >= kill, "{starts} starts");
+                Ok(())
+            })
+            .await
+            .unwrap();
+            // In mid-stream: it has come past where it started, and is not done.
+            let before = published(&pipeline).await;
+            eventually(PATIENCE, async || {
+                let now = published(&pipeline).await;
+                anyhow::ensure!(now > before, "still at {before}");
+                Ok(())
+            })
+            .await
+            .ok();
+            relay.kill().await.unwrap();
+        }
+    };
+    let (committed, ()) = tokio::join!(commits, kills);
+    committed.unwrap();
+    let _relay = pipeline.relay().unwrap();
+    let events = usize::try_from(EVENTS).unwrap();
+    assert_once_and_in_order(&read(&pipeline, "order", events), events);
+}
+
+/// The number of checkpoints that the relay has written.
+async fn published(pipeline: &Pipeline<'_>) -> u64 {
+    let output = pipeline.relay_output(&["status", "--json"]).await.unwrap();
+    let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    status["checkpoints"].as_u64().unwrap_or(0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_relay_waits_and_takes_over_when_the_first_dies() {
+    let pipeline = Pipeline::new(Stack::shared().await.unwrap(), "").await.unwrap();
+    let first = pipeline.relay().unwrap();
+    first.logged("relay started", PATIENCE).await.unwrap();
+    let second = pipeline.relay().unwrap();
+    second.logged("waiting to take over", PATIENCE).await.unwrap();
+    pipeline.commit_orders(0..10, 1).await.unwrap();
+    assert_once_and_in_order(&read(&pipeline, "order", 10), 10);
+    first.kill().await.unwrap();
+    pipeline.commit_orders(10..20, 1).await.unwrap();
+    assert_once_and_in_order(&read(&pipeline, "order", 20), 20);
+    second.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_was_moved_behind_our_back_is_refused_and_the_gap_can_be_accepted() {
+    let pipeline = Pipeline::new(Stack::shared().await.unwrap(), "").await.unwrap();
+    let relay = pipeline.relay().unwrap();
+    pipeline.commit_orders(0..10, 5).await.unwrap();
+    read(&pipeline, "order", 10);
+    relay.stop().await.unwrap();
+
+    pipeline.commit_orders(10..20, 5).await.unwrap();
+    let client = pipeline.postgres().await.unwrap();
+    client
+        .execute(
+            "SELECT pg_replication_slot_advance($1::text::name, pg_current_wal_lsn())",
+            &[&pipeline.name],
+        )
+        .await
+        .unwrap();
+    let mut relay = pipeline.relay().unwrap();
+    assert_eq!(relay.ended(PATIENCE).await.unwrap(), Some(3));
+    assert!(relay.log_text().contains("--accept-gap"), "{}", relay.log_text());
+    assert!(relay.log_text().contains("bytes past"), "{}", relay.log_text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_slot_follows_the_log_that_others_write() {
+    let pipeline = Pipeline::new(Stack::shared().await.unwrap(), "").await.unwrap();
+    let _relay = pipeline.relay().unwrap();
+    let client = pipeline.postgres().await.unwrap();
+    client.batch_execute("CREATE TABLE noise (x text)").await.unwrap();
+    let confirmed = async || -> i64 {
+        client
+            .query_one(
+                "SELECT (confirmed_flush_lsn - '0/0')::bigint FROM pg_replication_slots WHERE slot_name = $1",
+                &[&pipeline.name],
+            )
+            .await
+            .unwrap()
+            .get(0)
+    };
+    let before = confirmed().await;
+    // More than a segment of log, none of it for the outbox.
+    client
+        .batch_execute(
+            "INSERT INTO noise SELECT repeat(md5(i::text), 30) FROM generate_series(1, 30000) i",
+        )
+        .await
+        .unwrap();
+    eventually(PATIENCE, async || {
+        let moved = confirmed().await - before;
+        anyhow::ensure!(moved > 16 << 20, "moved by {moved} bytes");
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_kafka_would_refuse_is_parked_and_nothing_waits_for_it() {
+    let pipeline = Pipeline::new(Stack::shared().await.unwrap(), "").await.unwrap();
+    let _relay = pipeline.relay().unwrap();
+    let client = pipeline.postgres().await.unwrap();
+    let insert = "INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload)
+                  VALUES (gen_random_uuid(), $1, 'k', 't', to_jsonb(repeat('x', $2)))";
+    client.execute(insert, &[&"order", &10_i32]).await.unwrap();
+    client.execute(insert, &[&"Grüße", &10_i32]).await.unwrap();
+    client.execute(insert, &[&"order", &3_000_000_i32]).await.unwrap();
+    client.execute(insert, &[&"order", &10_i32]).await.unwrap();
+    assert_eq!(read(&pipeline, "order", 2).len(), 2);
+
+    // The topic is everybody's: only this pipeline's letters count.
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", pipeline.stack.kafka.url())
+        .set("group.id", pipeline.stack.unique("reader"))
+        .set("auto.offset.reset", "earliest")
+        .set("isolation.level", "read_committed")
+        .create()
+        .unwrap();
+    consumer.subscribe(&["outbox.dead-letter"]).unwrap();
+    let until = std::time::Instant::now() + PATIENCE;
+    let mut reasons = Vec::new();
+    while reasons.len() < 2 {
+        assert!(std::time::Instant::now() < until, "{reasons:?}");
+        let Some(Ok(message)) = consumer.poll(Duration::from_millis(50)) else { continue };
+        let header = |name: &str| {
+            let headers = message.headers().unwrap();
+            let header = headers.iter().find(|header| header.key == name)?;
+            Some(String::from_utf8_lossy(header.value?).into_owned())
+        };
+        let error = header("outpour-error").unwrap();
+        let topic = header("outpour-source-topic").unwrap_or_default();
+        if error.contains(&pipeline.name) || topic.contains(&pipeline.name) {
+            reasons.push(header("outpour-reason").unwrap());
+        }
+    }
+    reasons.sort();
+    assert_eq!(reasons, ["invalid_topic", "record_too_large"]);
+}
