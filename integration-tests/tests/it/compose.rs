@@ -191,9 +191,8 @@ fn a_service_waits_for_what_it_needs() {
             assert_eq!(dependency.condition, expected, "{name} waits for {needed}");
         }
     }
-    let needs = |name: &str| -> Vec<String> {
-        compose.services[name].depends_on.keys().cloned().collect()
-    };
+    let needs =
+        |name: &str| -> Vec<String> { compose.services[name].depends_on.keys().cloned().collect() };
     assert_eq!(needs("relay"), ["kafka", "postgres", "relay-init"]);
     assert_eq!(needs("consumer"), ["clickhouse", "consumer-init", "kafka"]);
 }

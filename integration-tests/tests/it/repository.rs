@@ -69,7 +69,10 @@ fn the_reference_shows_the_defaults() {
             config.batch.max_bytes,
         ]
     };
-    assert_eq!(sizes(&config).map(|size| size.as_u64()), sizes(&defaults).map(|size| size.as_u64()));
+    assert_eq!(
+        sizes(&config).map(|size| size.as_u64()),
+        sizes(&defaults).map(|size| size.as_u64())
+    );
 }
 
 #[test]
@@ -195,6 +198,7 @@ fn commands(markdown: &str) -> Vec<&str> {
 
 #[test]
 fn code_is_found_in_markdown() {
-    let text = "Say `make a b=1`, or `make c`.\n\n```sh\n$ make d # why\n```\n\n    make e\nmake sure\n";
+    let text =
+        "Say `make a b=1`, or `make c`.\n\n```sh\n$ make d # why\n```\n\n    make e\nmake sure\n";
     assert_eq!(commands(text), ["make a b=1", "make c", "$ make d # why", "make e"]);
 }
