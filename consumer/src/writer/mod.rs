@@ -263,3 +263,6 @@ fn backoff() -> impl Iterator<Item = Duration> {
         .without_max_times()
         .build()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,336 @@
+//! The protocol, step by step, against edges that fail as scripted.
+
+use std::{
+    collections::VecDeque,
+    ops::Range,
+    sync::{Mutex, MutexGuard},
+};
+
+use bytes::Bytes;
+use rdkafka::error::RDKafkaErrorCode;
+
+use super::*;
+use crate::{
+    batch::Parked,
+    decode::{Mapping, Rejection, default_route},
+    table::{DescribedColumn, TableName, TableSchema},
+};
+
+/// What a writer did, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Did {
+    Planned(i64, Plan),
+    Committed(i64),
+    Parked(usize),
+    Inserted(String),
+    InsertedMissing(Range<i64>),
+}
+
+/// Edges that record, and fail as often as they were told to.
+#[derive(Default)]
+struct Script {
+    did: Mutex<Vec<Did>>,
+    insert_faults: Mutex<VecDeque<u32>>,
+    park_faults: Mutex<u32>,
+    commit_faults: Mutex<u32>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap()
+}
+
+/// Takes one off a count of faults to come.
+fn fails(count: &Mutex<u32>) -> bool {
+    let mut count = lock(count);
+    let fails = *count > 0;
+    *count = count.saturating_sub(1);
+    fails
+}
+
+impl Script {
+    fn insert(&self, did: Did) -> Result<(), SinkError> {
+        // Recorded whether it fails or not: its outcome may be unknown.
+        lock(&self.did).push(did);
+        match lock(&self.insert_faults).pop_front() {
+            Some(code) => Err(SinkError { code: Some(code), message: "scripted".into() }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Sink for Arc<Script> {
+    async fn insert(&self, _: &Insert, token: &str) -> Result<(), SinkError> {
+        Script::insert(self, Did::Inserted(token.to_owned()))
+    }
+
+    async fn insert_missing(
+        &self,
+        _: &Insert,
+        _: &TopicPartition,
+        range: Range<i64>,
+    ) -> Result<(), SinkError> {
+        Script::insert(self, Did::InsertedMissing(range))
+    }
+}
+
+impl DeadLetters for Arc<Script> {
+    async fn park(&self, _: &TopicPartition, letters: &[Parked]) -> Result<(), KafkaError> {
+        if fails(&self.park_faults) {
+            return Err(KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut));
+        }
+        lock(&self.did).push(Did::Parked(letters.len()));
+        Ok(())
+    }
+}
+
+impl Offsets for Arc<Script> {
+    async fn commit(
+        &self,
+        _: &TopicPartition,
+        offset: i64,
+        metadata: String,
+    ) -> Result<(), KafkaError> {
+        if fails(&self.commit_faults) {
+            return Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::RebalanceInProgress));
+        }
+        lock(&self.did).push(match Plan::parse(&metadata).unwrap() {
+            Some(plan) => Did::Planned(offset, plan),
+            None => Did::Committed(offset),
+        });
+        Ok(())
+    }
+}
+
+fn mapping() -> Arc<Mapping> {
+    let columns = ["event_id UUID", "event_type String", "event_date_time DateTime64(6)"]
+        .into_iter()
+        .chain(["environment String", "event_context String", "metadata_version UInt64"])
+        .chain(["aggregate_type String", "aggregate_id String"])
+        .chain(["_topic String", "_partition UInt32", "_offset UInt64"])
+        .map(|column| {
+            let (name, type_name) = column.split_once(' ').unwrap();
+            DescribedColumn {
+                name: name.into(),
+                type_name: type_name.into(),
+                default_kind: String::new(),
+            }
+        });
+    let name = TableName::parse("event_log", "db");
+    let schema = TableSchema::of(name, &columns.collect::<Vec<_>>()).unwrap();
+    Arc::new(Mapping::new(0, &default_route(), &schema).unwrap())
+}
+
+fn batch(range: Range<i64>) -> Sealed {
+    let records = usize::try_from(range.end - range.start).unwrap();
+    let insert = Insert { mapping: mapping(), rows: records, body: Bytes::from_static(b"rows") };
+    Sealed {
+        start: range.start,
+        end: range.end,
+        records,
+        inserts: vec![insert],
+        parked: Vec::new(),
+        content: format!("content of {range:?}"),
+    }
+}
+
+fn with_a_letter(mut batch: Sealed) -> Sealed {
+    batch.parked.push(Parked {
+        offset: batch.start,
+        timestamp_ms: None,
+        key: None,
+        value: None,
+        headers: Vec::new(),
+        rejection: Rejection::no_route(),
+    });
+    batch
+}
+
+fn found(batch: &Sealed, minutes_ago: i64) -> Plan {
+    Plan {
+        version: plan::VERSION,
+        owner: "another".into(),
+        start: batch.start,
+        end: batch.end,
+        rows: batch.rows(),
+        rejected: 0,
+        content: batch.content.clone(),
+        by_provenance: false,
+        planned_at_ms: Timestamp::now().as_millisecond() - minutes_ago * 60_000,
+    }
+}
+
+/// Runs a writer over `batches` and returns what it did. The channel closes
+/// behind the last batch, as it does when a partition is given up.
+async fn run(
+    script: &Arc<Script>,
+    open: Option<Plan>,
+    stop: CancellationToken,
+    batches: Vec<Sealed>,
+) -> (Result<(), WriteError>, Vec<Did>) {
+    let edges = Edges {
+        sink: Arc::clone(script),
+        dead_letters: Arc::clone(script),
+        offsets: Arc::clone(script),
+        cluster: "cluster".into(),
+        owner: "me".into(),
+    };
+    let partition = TopicPartition { topic: "t".into(), partition: 3 };
+    let writer = Writer { edges: Arc::new(edges), partition, open, stop };
+    let (sender, receiver) = mpsc::channel(batches.len().max(1));
+    for batch in batches {
+        sender.try_send(batch).unwrap();
+    }
+    drop(sender);
+    let outcome = writer.run(receiver).await;
+    let did = std::mem::take(&mut *lock(&script.did));
+    (outcome, did)
+}
+
+async fn undisturbed(script: &Arc<Script>, open: Option<Plan>, batches: Vec<Sealed>) -> Vec<Did> {
+    let (outcome, did) = run(script, open, CancellationToken::new(), batches).await;
+    outcome.unwrap();
+    did
+}
+
+/// The steps without the details of plans and tokens.
+fn steps(did: &[Did]) -> Vec<String> {
+    did.iter()
+        .map(|did| match did {
+            Did::Planned(offset, plan) => format!("plan {offset}: {}-{}", plan.start, plan.end),
+            Did::Committed(offset) => format!("commit {offset}"),
+            Did::Parked(letters) => format!("park {letters}"),
+            Did::Inserted(_) => "insert".to_owned(),
+            Did::InsertedMissing(range) => format!("insert missing {range:?}"),
+        })
+        .collect()
+}
+
+fn tokens(did: &[Did]) -> Vec<&str> {
+    did.iter()
+        .filter_map(|did| match did {
+            Did::Inserted(token) => Some(token.as_str()),
+            _ => None,
+        })
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_is_planned_parked_and_inserted_in_this_order_with_one_commit_each() {
+    let script = Arc::default();
+    let batches = vec![with_a_letter(batch(0..5)), batch(5..9)];
+    let did = undisturbed(&script, None, batches).await;
+    let expected = ["plan 0: 0-5", "park 1", "insert", "plan 5: 5-9", "insert", "commit 9"];
+    assert_eq!(steps(&did), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transient_fault_is_retried_with_the_same_token_and_no_offset_moves_meanwhile() {
+    let script: Arc<Script> = Arc::default();
+    // Too many parts, memory limit, read-only: again and again.
+    *lock(&script.insert_faults) = [252, 241, 242].repeat(10).into();
+    let did = undisturbed(&script, None, vec![batch(0..5)]).await;
+    let tokens = tokens(&did);
+    assert_eq!(tokens.len(), 31);
+    assert!(tokens.iter().all(|token| *token == tokens[0]));
+    assert_eq!(steps(&did).first().unwrap(), "plan 0: 0-5");
+    assert_eq!(steps(&did).last().unwrap(), "commit 5");
+    assert_eq!(did.len(), 33, "nothing but the plan, the inserts and the end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_that_needs_somebody_is_waited_out_and_drops_nothing() {
+    let script: Arc<Script> = Arc::default();
+    *lock(&script.insert_faults) = vec![60, 497, 60].into();
+    let did = undisturbed(&script, None, vec![batch(0..5)]).await;
+    assert_eq!(steps(&did), ["plan 0: 0-5", "insert", "insert", "insert", "insert", "commit 5"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn dead_letters_that_cannot_be_written_hold_the_insert_back() {
+    let script: Arc<Script> = Arc::default();
+    *lock(&script.park_faults) = 20;
+    let did = undisturbed(&script, None, vec![with_a_letter(batch(0..5))]).await;
+    assert_eq!(steps(&did), ["plan 0: 0-5", "park 1", "insert", "commit 5"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_table_that_changed_ends_the_writer_with_the_plan_standing() {
+    let script: Arc<Script> = Arc::default();
+    *lock(&script.insert_faults) = vec![16].into();
+    let (outcome, did) = run(&script, None, CancellationToken::new(), vec![batch(0..5)]).await;
+    assert!(matches!(outcome, Err(WriteError::SchemaDrift { .. })));
+    assert_eq!(steps(&did), ["plan 0: 0-5", "insert"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_that_the_coordinator_refuses_is_never_inserted() {
+    let script: Arc<Script> = Arc::default();
+    *lock(&script.commit_faults) = 1;
+    let (outcome, did) = run(&script, None, CancellationToken::new(), vec![batch(0..5)]).await;
+    assert!(matches!(outcome, Err(WriteError::Commit { offset: 0, .. })));
+    assert_eq!(did, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_plan_with_the_same_content_is_inserted_under_its_own_token() {
+    let script = Arc::default();
+    let first = undisturbed(&script, None, vec![batch(0..5)]).await;
+    let plan = found(&batch(0..5), 1);
+    let again = undisturbed(&script, Some(plan), vec![batch(0..5), batch(5..6)]).await;
+    assert_eq!(steps(&again), ["insert", "plan 5: 5-6", "insert", "commit 6"]);
+    assert_eq!(tokens(&again)[0], tokens(&first)[0], "ClickHouse has to know it again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_plan_with_other_content_asks_the_tables_what_is_missing() {
+    let script = Arc::default();
+    let mut plan = found(&batch(0..5), 1);
+    plan.content = "as it was before the table changed".into();
+    let did = undisturbed(&script, Some(plan), vec![batch(0..5), batch(5..6)]).await;
+    let expected = ["plan 0: 0-5", "insert missing 0..5", "plan 5: 5-6", "insert", "commit 6"];
+    assert_eq!(steps(&did), expected);
+    let Did::Planned(_, replanned) = &did[0] else { panic!("{did:?}") };
+    assert!(replanned.by_provenance, "the next owner must not trust the token either");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_plan_older_than_tokens_are_remembered_asks_the_tables_too() {
+    let script = Arc::default();
+    let plan = found(&batch(0..5), 45);
+    let did = undisturbed(&script, Some(plan), vec![batch(0..5)]).await;
+    assert_eq!(steps(&did), ["plan 0: 0-5", "insert missing 0..5", "commit 5"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interrupted_question_to_the_tables_is_asked_again() {
+    let script = Arc::default();
+    let plan = Plan { by_provenance: true, ..found(&batch(0..5), 0) };
+    let did = undisturbed(&script, Some(plan), vec![batch(0..5)]).await;
+    assert_eq!(steps(&did), ["plan 0: 0-5", "insert missing 0..5", "commit 5"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn told_to_stop_while_clickhouse_is_away_it_leaves_the_plan() {
+    let script: Arc<Script> = Arc::default();
+    *lock(&script.insert_faults) = [241].repeat(1000).into();
+    let stop = CancellationToken::new();
+    let stopping = stop.clone();
+    let stopper = async move {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        stopping.cancel();
+    };
+    let ((outcome, did), ()) = tokio::join!(run(&script, None, stop, vec![batch(0..5)]), stopper);
+    outcome.unwrap();
+    let steps = steps(&did);
+    assert_eq!(steps[0], "plan 0: 0-5");
+    assert!(steps.len() > 5 && steps[1..].iter().all(|step| step == "insert"), "{steps:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn told_to_stop_before_a_batch_it_does_not_begin_it() {
+    let script: Arc<Script> = Arc::default();
+    let stop = CancellationToken::new();
+    stop.cancel();
+    let did = run(&script, None, stop, vec![batch(0..5)]).await.1;
+    assert_eq!(steps(&did), Vec::<String>::new());
+}
