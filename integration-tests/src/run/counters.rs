@@ -1,10 +1,15 @@
 //! How far everything is while it streams: shared by those who count and
 //! those who show or wait.
 
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    fmt,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
+
+use indicatif::HumanCount;
 
 /// A number that goes up.
 #[derive(Debug, Default)]
@@ -79,6 +84,19 @@ impl Counters {
     }
 }
 
+impl fmt::Display for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "committed {}, in Kafka {}, in typed tables {}, in event_log {}",
+            HumanCount(self.committed),
+            HumanCount(self.in_kafka),
+            HumanCount(self.in_typed_tables),
+            HumanCount(self.in_event_log)
+        )
+    }
+}
+
 impl Snapshot {
     /// Whether everything that was committed has come all the way.
     pub(super) fn is_through(&self) -> bool {
@@ -86,9 +104,10 @@ impl Snapshot {
         self.in_kafka >= self.committed && at_the_end >= self.committed
     }
 
-    /// Events that have not come all the way yet.
+    /// Events that are in no table yet. The log takes every event, the typed
+    /// tables only those that they are for.
     pub(super) fn behind(&self) -> u64 {
-        self.committed.saturating_sub(self.in_typed_tables.min(self.in_event_log))
+        self.committed.saturating_sub(self.in_event_log)
     }
 
     /// The first station at which something waits, if nothing moves any more.

@@ -22,7 +22,7 @@ pub(super) async fn show(counters: &Counters, total: u64) {
     let mut told = Instant::now();
     loop {
         let now = counters.snapshot();
-        let rate = rate.at(now.in_typed_tables, Instant::now());
+        let rate = rate.at(now.in_event_log, Instant::now());
         match &mut page {
             Some(page) => page.draw(&now, rate),
             None if told.elapsed() >= LINE_EVERY => {
@@ -40,7 +40,7 @@ fn line(now: &Snapshot, rate: f64) -> String {
         "committed {}, in Kafka {}, in ClickHouse {} ({}/s), {} behind",
         HumanCount(now.committed),
         HumanCount(now.in_kafka),
-        HumanCount(now.in_typed_tables),
+        HumanCount(now.in_event_log),
         HumanCount(rate as u64),
         HumanCount(now.behind()),
     )
@@ -95,12 +95,15 @@ impl Page {
             bar.set_length(bar.length().unwrap_or_default().max(count));
             bar.set_position(count);
         }
-        self.status.set_message(format!(
-            "{}/s into ClickHouse, {} behind, {} rolled back",
+        let mut status = format!(
+            "{}/s into ClickHouse, {} behind",
             HumanCount(rate as u64),
-            HumanCount(now.behind()),
-            HumanCount(now.rolled_back)
-        ));
+            HumanCount(now.behind())
+        );
+        if now.rolled_back > 0 {
+            status.push_str(&format!(", {} rolled back", HumanCount(now.rolled_back)));
+        }
+        self.status.set_message(status);
     }
 }
 

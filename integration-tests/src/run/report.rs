@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use anyhow::{Context, Result};
 use comfy_table::{CellAlignment, Table, presets::UTF8_BORDERS_ONLY};
 use indicatif::HumanCount;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::{
     latency::Latency,
@@ -24,7 +24,8 @@ pub(super) struct Report {
     pub(super) throughput: Throughput,
     pub(super) latency: Latencies,
     pub(super) answers: Facts,
-    /// What each stage took.
+    /// What each stage took, in the order in which they ran.
+    #[serde(serialize_with = "as_object")]
     pub(super) seconds: Vec<(&'static str, f64)>,
     /// Empty if everything is as it should be.
     pub(super) differences: Vec<String>,
@@ -173,10 +174,18 @@ impl Report {
         table.add_row(["without a departure (NULL)", &count(facts.without_departure)]);
         table.add_row(["carriers", &count(facts.carriers)]);
         table.add_row(["sum of distances, miles", &count(facts.distance_sum)]);
-        let delay = facts.departure_delay_sum.to_string();
+        let sign = if facts.departure_delay_sum < 0 { "-" } else { "" };
+        let delay = format!("{sign}{}", count(facts.departure_delay_sum.unsigned_abs()));
         table.add_row(["sum of departure delays, min", &delay]);
         table
     }
+}
+
+fn as_object<S: Serializer>(
+    seconds: &[(&'static str, f64)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(seconds.iter().copied())
 }
 
 fn count(n: u64) -> String {

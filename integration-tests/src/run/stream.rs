@@ -114,13 +114,13 @@ async fn guard(
         if patience.is_some_and(|patience| moved.elapsed() > patience) {
             let station = now.standstill();
             let name = match station {
-                Standstill::Feed => "the feed into Postgres",
-                Standstill::Relay => "the relay",
-                Standstill::Consumers => "the consumers",
+                Standstill::Feed => "the feed into Postgres stands",
+                Standstill::Relay => "the relay stands",
+                Standstill::Consumers => "the consumers stand",
             };
             let trouble = counters.trouble().unwrap_or_default();
             return anyhow::anyhow!(
-                "{name} stands still for {} s: {now:?}. {trouble}\n{}",
+                "{name} still for {} s: {now}. {trouble}\n{}",
                 moved.elapsed().as_secs(),
                 programs.last_words(station)
             );
