@@ -26,12 +26,15 @@ use crate::{
         RecordView, TopicPartition,
         kafka::{Owner, Start},
     },
-    writer::{Edges, Offsets, WriteError, Writer},
+    writer::{Edges, Offsets, Work, WriteError, Writer},
 };
 
 /// How long a partition that is given up may take to finish what it is doing.
 /// Well under the poll interval after which the group would take it by force.
 const HAND_OVER: Duration = Duration::from_secs(20);
+
+/// A partition without records for so long is quiet.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// What becomes of a partition for a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,9 +47,11 @@ struct Partition {
     batch: Batch,
     /// A sealed batch that the writer has no room for.
     waiting: Option<Sealed>,
-    batches: mpsc::Sender<Sealed>,
+    work: mpsc::Sender<Work>,
     writer: JoinHandle<Result<(), WriteError>>,
     paused: bool,
+    /// When its last record came, until what follows it has been looked at.
+    last_record: Option<Instant>,
 }
 
 /// Everything that the poll thread and the client's callbacks share.
@@ -103,6 +108,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Assignment<S, D, O> {
             partition.seal();
         }
         partition.batch.push(record, now);
+        partition.last_record = Some(now);
         if !partition.batch.is_full(now) {
             return None;
         }
@@ -122,6 +128,42 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Assignment<S, D, O> {
             }
         }
         flows
+    }
+
+    /// Partitions that have just become quiet, and where. Each is named once.
+    pub(crate) fn quiet(&self, now: Instant) -> Vec<(TopicPartition, i64)> {
+        let mut quiet = Vec::new();
+        for (topic, partitions) in &mut self.owned().partitions {
+            for (number, partition) in partitions {
+                let is_quiet = partition.last_record.is_some_and(|at| now >= at + QUIET)
+                    && partition.batch.is_empty()
+                    && partition.waiting.is_none();
+                if is_quiet {
+                    partition.last_record = None;
+                    let name = TopicPartition { topic: Arc::clone(topic), partition: *number };
+                    quiet.push((name, partition.batch.end()));
+                }
+            }
+        }
+        quiet
+    }
+
+    /// No record lies between `from` and `end` of a partition.
+    pub(crate) fn passed(&self, partition: &TopicPartition, from: i64, end: i64) {
+        let mut owned = self.owned();
+        let found = owned
+            .partitions
+            .get_mut(&partition.topic)
+            .and_then(|partitions| partitions.get_mut(&partition.partition));
+        // It may have gone, or have gone on, while that was found out.
+        if let Some(found) = found
+            && found.batch.is_empty()
+            && found.batch.end() == from
+            && let Ok(room) = found.work.try_reserve()
+        {
+            found.batch.skip_to(end);
+            room.send(Work::Pass(end));
+        }
     }
 
     /// Why the session has to be started over, once it has.
@@ -153,12 +195,11 @@ impl Partition {
 
     /// Gives what waits to the writer, if it has room.
     fn offer(&mut self) {
-        if let Some(sealed) = self.waiting.take()
-            && let Err(
-                mpsc::error::TrySendError::Full(sealed) | mpsc::error::TrySendError::Closed(sealed),
-            ) = self.batches.try_send(sealed)
-        {
-            self.waiting = Some(sealed);
+        if let Some(sealed) = self.waiting.take() {
+            match self.work.try_reserve() {
+                Ok(room) => room.send(Work::Write(sealed)),
+                Err(_) => self.waiting = Some(sealed),
+            }
         }
     }
 
@@ -197,6 +238,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Owner for Assignment<S, D, O> {
             let open = start.plan.filter(|plan| plan.start == start.offset);
             let batch =
                 Batch::new(&mappings, Arc::clone(&self.environment), self.limits, start.offset);
+            let without_plan = open.is_none();
             let batch = match &open {
                 Some(plan) => batch.pinned(plan.end),
                 None => batch,
@@ -205,7 +247,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Owner for Assignment<S, D, O> {
                 partition = %start.partition, offset = start.offset, open_plan = open.is_some(),
                 "partition assigned"
             );
-            let (batches, receiver) = mpsc::channel(1);
+            let (work, receiver) = mpsc::channel(1);
             let writer = Writer {
                 edges: Arc::clone(&self.edges),
                 partition: start.partition.clone(),
@@ -214,7 +256,15 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Owner for Assignment<S, D, O> {
             };
             let writer = self.runtime.spawn(writer.run(receiver));
             let number = start.partition.partition;
-            let partition = Partition { batch, waiting: None, batches, writer, paused: false };
+            let partition = Partition {
+                batch,
+                waiting: None,
+                work,
+                writer,
+                paused: false,
+                // What the last owner left at the end is looked at as well.
+                last_record: without_plan.then(Instant::now),
+            };
             owned.partitions.entry(start.partition.topic).or_default().insert(number, partition);
         }
     }

@@ -185,6 +185,19 @@ impl Batch {
         self.records == 0
     }
 
+    /// One past the last record, or where the next one is expected.
+    #[must_use]
+    pub fn end(&self) -> i64 {
+        self.end
+    }
+
+    /// Starts an empty batch further on, past offsets that hold no record.
+    pub fn skip_to(&mut self, offset: i64) {
+        debug_assert!(self.is_empty() && offset >= self.end, "I6: records would be skipped");
+        self.start = offset;
+        self.end = offset;
+    }
+
     /// Bytes held.
     #[must_use]
     pub fn byte_size(&self) -> usize {

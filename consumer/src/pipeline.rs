@@ -10,7 +10,7 @@
 //! committed plans, which is always right.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -34,12 +34,13 @@ use crate::{
     source::{
         TopicPartition,
         kafka::{self, GroupConsumer, GroupOffsets, Owner, REQUEST_TIMEOUT},
+        tail::Tail,
     },
     tables,
     writer::Edges,
 };
 
-type Work = Assignment<ClickHouse, KafkaDeadLetters, GroupOffsets>;
+type Owned = Assignment<ClickHouse, KafkaDeadLetters, GroupOffsets>;
 
 /// Runs until `stop` is cancelled. A session that breaks for a reason that can
 /// pass is followed by another.
@@ -118,7 +119,9 @@ async fn session(
     let (config, stop) = (config.clone(), stop.clone());
     // Not the async executor's thread: the client's callbacks block in it.
     tokio::task::spawn_blocking(move || {
-        let outcome = poll(&config, &consumer, &work, &stop);
+        let outcome = watch_tails(&config, &work)
+            .map_err(|source| kafka_error(&config, "connecting", source))
+            .and_then(|quiet| poll(&config, &consumer, &work, &quiet, &stop));
         work.revoked();
         leave(consumer);
         outcome
@@ -158,11 +161,32 @@ fn kafka_error(config: &Config, doing: &'static str, source: KafkaError) -> Cons
     ConsumerError::Kafka { doing, brokers: config.kafka.brokers.clone(), source }
 }
 
+/// A thread that looks where quiet partitions end. It ends with the sender.
+fn watch_tails(config: &Config, work: &Arc<Owned>) -> Result<Quiet, KafkaError> {
+    let tail = Tail::connect(config)?;
+    let work = Arc::clone(work);
+    let (quiet, partitions) = mpsc::channel::<(TopicPartition, i64)>();
+    thread::spawn(move || {
+        for (partition, from) in partitions {
+            match tail.empty_until(&partition, from) {
+                Ok(Some(end)) => work.passed(&partition, from, end),
+                Ok(None) => {}
+                // It matters to nothing but what the lag looks like.
+                Err(error) => tracing::debug!(%partition, %error, "end not found"),
+            }
+        }
+    });
+    Ok(quiet)
+}
+
+type Quiet = mpsc::Sender<(TopicPartition, i64)>;
+
 /// Polls until told to stop, or until the session has to be started over.
 fn poll(
     config: &Config,
     consumer: &GroupConsumer,
-    work: &Work,
+    work: &Owned,
+    quiet: &Quiet,
     stop: &CancellationToken,
 ) -> Result<(), ConsumerError> {
     /// Between looks at the clock of every partition.
@@ -184,6 +208,10 @@ fn poll(
             ticked_at = now;
             for (partition, flow) in work.tick(now) {
                 set_flow(config, consumer, &partition, flow)?;
+            }
+            for partition in work.quiet(now) {
+                // The watcher lives as long as this sender.
+                quiet.send(partition).ok();
             }
             if let Some(failure) = work.failure() {
                 return Err(ConsumerError::Interrupted(failure));
@@ -254,7 +282,7 @@ fn records_gone(config: &Config, consumer: &GroupConsumer) -> ConsumerError {
 /// group notices by itself, so that nobody waits for it long.
 fn leave(consumer: Arc<GroupConsumer>) {
     const PATIENCE: Duration = Duration::from_secs(5);
-    let (left, has_left) = std::sync::mpsc::channel();
+    let (left, has_left) = mpsc::channel();
     thread::spawn(move || {
         drop(consumer);
         // Nobody listens any more when it took too long.

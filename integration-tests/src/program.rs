@@ -96,15 +96,9 @@ pub async fn build() -> Result<()> {
     let build = async || {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let status = Command::new(cargo)
-            .args([
-                "build",
-                "--quiet",
-                "--bins",
-                "-p",
-                "outpour-producer",
-                "-p",
-                "outpour-consumer",
-            ])
+            // The whole workspace: cargo chooses features by what it is asked to
+            // build, and would build the dependencies again for less.
+            .args(["build", "--quiet", "--workspace", "--bins"])
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .status()
             .await?;

@@ -1,6 +1,7 @@
 //! Records as they come out of Kafka.
 
 pub(crate) mod kafka;
+pub(crate) mod tail;
 
 use std::{fmt, sync::Arc};
 

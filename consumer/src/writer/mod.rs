@@ -39,6 +39,14 @@ pub(crate) trait Offsets: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), KafkaError>> + Send;
 }
 
+/// What a writer is given to do.
+#[derive(Debug)]
+pub(crate) enum Work {
+    Write(Sealed),
+    /// No record lies before this offset that has not been written.
+    Pass(i64),
+}
+
 /// What a writer works with; one for all partitions.
 pub(crate) struct Edges<S, D, O> {
     pub(crate) sink: S,
@@ -78,32 +86,34 @@ pub(crate) struct Writer<S, D, O> {
 }
 
 impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
-    /// Writes batches in their order until there are no more.
+    /// Does its work in the given order until there is no more.
     ///
     /// # Errors
     /// When the partition has to be started over.
-    pub(crate) async fn run(
-        mut self,
-        mut batches: mpsc::Receiver<Sealed>,
-    ) -> Result<(), WriteError> {
+    pub(crate) async fn run(mut self, mut work: mpsc::Receiver<Work>) -> Result<(), WriteError> {
         // The end of what is stored, while the coordinator does not know it.
         let mut stored = None;
         loop {
             let next = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => None,
-                next = batches.recv() => next,
+                next = work.recv() => next,
                 () = tokio::time::sleep(IDLE), if stored.is_some() => {
                     self.commit_stored(&mut stored).await?;
                     continue;
                 }
             };
-            let Some(batch) = next else { break };
-            if !self.write(&batch).await? {
-                // Planned but not stored: the plan says so to whoever is next.
-                return Ok(());
+            match next {
+                Some(Work::Write(batch)) => {
+                    if !self.write(&batch).await? {
+                        // Planned but not stored: the plan says so to whoever is next.
+                        return Ok(());
+                    }
+                    stored = Some(batch.end);
+                }
+                Some(Work::Pass(offset)) => stored = Some(offset),
+                None => break,
             }
-            stored = Some(batch.end);
         }
         self.commit_stored(&mut stored).await
     }

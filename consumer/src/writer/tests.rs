@@ -178,7 +178,7 @@ async fn run(
     let writer = Writer { edges: Arc::new(edges), partition, open, stop };
     let (sender, receiver) = mpsc::channel(batches.len().max(1));
     for batch in batches {
-        sender.try_send(batch).unwrap();
+        sender.try_send(Work::Write(batch)).unwrap();
     }
     drop(sender);
     let outcome = writer.run(receiver).await;

@@ -41,6 +41,30 @@ async fn a_batch_is_flushed_by_size() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_idle_group_is_seen_at_the_end_although_markers_follow_its_last_record() {
+    let pipeline =
+        Pipeline::new(Stack::shared().await.unwrap(), "max_delay = '50ms'").await.unwrap();
+    let _relay = pipeline.relay().unwrap();
+    let consumer = pipeline.consumer().unwrap();
+    for last in [100, 150] {
+        pipeline.commit_orders(last - 50..last, 10).await.unwrap();
+        eventually(PATIENCE, async || {
+            let (committed, lag) = pipeline.committed_and_lag().await?;
+            // Each record takes an offset, each transaction of the relay another.
+            ensure!(
+                lag == 0 && committed > last.cast_signed() - 50,
+                "committed {committed}, lag {lag}"
+            );
+            Ok(())
+        })
+        .await
+        .unwrap();
+    }
+    pipeline.arrived("event_log", 100).await.unwrap();
+    consumer.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_batch_is_flushed_by_time() {
     let settings = "max_delay = '300ms'\nmax_rows = 1000000";
     let pipeline = Pipeline::new(Stack::shared().await.unwrap(), settings).await.unwrap();

@@ -115,13 +115,14 @@ fn one_line(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::result_large_err, reason = "the error type is figment's")]
+
     use figment::Jail;
 
     use super::*;
     use crate::config::Delivery;
 
     /// What loading says with this file and this environment.
-    #[expect(clippy::result_large_err, reason = "the error type is figment's")]
     fn outcome(toml: &str, env: &[(&str, &str)]) -> Result<Config, String> {
         let mut outcome = Err("did not run".to_owned());
         Jail::expect_with(|jail| {
@@ -179,7 +180,9 @@ mod tests {
 
     #[test]
     fn every_mistake_is_one_line_with_its_place() {
-        let cases: &[(&str, &[(&str, &str)], &[&str])] = &[
+        /// A file, an environment, and what the message has to name.
+        type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [&'a str]);
+        let cases: &[Case<'_>] = &[
             ("[relay]\nsolt = \"a\"", &[], &["outpour.toml", "relay", "solt"]),
             ("[rellay]\nslot = \"a\"", &[], &["outpour.toml", "rellay"]),
             ("[relay]\ntopic_partitions = \"many\"", &[], &["relay.topic_partitions", "many"]),
