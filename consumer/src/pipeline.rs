@@ -230,10 +230,15 @@ fn set_flow(
     let mut list = TopicPartitionList::with_capacity(1);
     list.add_partition(&partition.topic, partition.partition);
     let outcome = match flow {
-        Flow::Pause => consumer.pause(&list),
-        Flow::Resume => consumer.resume(&list),
+        Flow::Pause => {
+            tracing::info!(%partition, "partition paused until ClickHouse has taken a batch");
+            consumer.pause(&list)
+        }
+        Flow::Resume => {
+            tracing::info!(%partition, "partition resumed");
+            consumer.resume(&list)
+        }
     };
-    tracing::debug!(%partition, ?flow, "flow");
     outcome.map_err(|source| kafka_error(config, "pausing a partition", source))
 }
 

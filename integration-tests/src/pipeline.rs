@@ -1,7 +1,7 @@
 //! One pipeline of its own on a stack that others use, too: its own databases,
 //! topics, slot and group, told apart by a name that nobody else has.
 
-use std::{path::PathBuf, process::Output, time::Duration};
+use std::{io::Write as _, path::PathBuf, process::Output, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use clickhouse::Client as ClickHouse;
@@ -78,6 +78,17 @@ impl<'s> Pipeline<'s> {
              [batch]\n{settings}\n"
         );
         std::fs::write(self.config(), text).context("cannot write the configuration")
+    }
+
+    /// Sets one more key for programs started from now on, as the `.env` beside
+    /// the configuration: `OUTPOUR_<SECTION>_<KEY>=value`.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn set(&self, variable: &str) -> Result<()> {
+        let mut file =
+            std::fs::File::options().create(true).append(true).open(self.file(".env"))?;
+        writeln!(file, "{variable}").context("cannot write .env")
     }
 
     #[must_use]

@@ -157,7 +157,9 @@ impl Context {
             )?;
         }
         self.owner.assigned(starts);
-        consumer.assign(&from)
+        consumer.assign(&from)?;
+        // The client remembers a pause beyond the assignment it was made in.
+        consumer.resume(&from)
     }
 }
 

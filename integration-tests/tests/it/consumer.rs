@@ -113,6 +113,28 @@ async fn the_offset_is_not_committed_while_clickhouse_is_down_and_everything_arr
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_partition_paused_for_want_of_room_goes_on_after_a_rebalance() {
+    let stack = Stack::private("rebalance").await.unwrap();
+    let pipeline = Pipeline::new(&stack, "max_rows = 50\nmax_delay = '100ms'").await.unwrap();
+    pipeline.set("OUTPOUR_CLICKHOUSE_INSERT_TIMEOUT=2s").unwrap();
+    let producer = producer(&pipeline);
+    let consumer = pipeline.consumer().unwrap();
+    produce(&producer, &pipeline.topic("first"), 0..10).await;
+    pipeline.arrived("event_log", 10).await.unwrap();
+
+    // More than three batches, none of which can be stored: the rest has to wait.
+    stack.clickhouse.pause().await.unwrap();
+    produce(&producer, &pipeline.topic("first"), 10..1000).await;
+    consumer.logged("partition paused", PATIENCE).await.unwrap();
+    // A new topic makes the group share out its partitions anew.
+    produce(&producer, &pipeline.topic("second"), 1000..1010).await;
+    consumer.logged("partitions given up", PATIENCE).await.unwrap();
+    stack.clickhouse.resume().await.unwrap();
+    pipeline.arrived("event_log", 1010).await.unwrap();
+    consumer.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_consumer_killed_in_mid_stream_loses_nothing_and_doubles_nothing() {
     const EVENTS: u64 = 30_000;
     let settings = "max_delay = '20ms'\nmax_rows = 200";

@@ -52,6 +52,11 @@ fn read_blocking(config: &Config) -> Result<Option<Checkpoint>, RelayError> {
     if !topic_exists(&consumer).map_err(failed)? {
         return Ok(None);
     }
+    // What is written from now on by other relays need not be waited for; they
+    // may never be silent for long enough to be told the end.
+    let (_, end) = consumer
+        .fetch_watermarks(wire::CHECKPOINT_TOPIC, PARTITION, REQUEST_TIMEOUT)
+        .map_err(failed)?;
     let mut partitions = TopicPartitionList::new();
     partitions
         .add_partition_offset(wire::CHECKPOINT_TOPIC, PARTITION, Offset::Beginning)
@@ -65,6 +70,9 @@ fn read_blocking(config: &Config) -> Result<Option<Checkpoint>, RelayError> {
                 quiet_since = Instant::now();
                 if message.key() == Some(config.relay.slot.as_bytes()) {
                     newest = message.payload().map(<[u8]>::to_vec);
+                }
+                if message.offset() + 1 >= end {
+                    break;
                 }
             }
             Some(Err(KafkaError::PartitionEOF(_))) => break,

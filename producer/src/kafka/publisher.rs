@@ -1,6 +1,10 @@
 //! Records into Kafka, all of a transaction or none.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use outpour_schemas::{
     Record,
@@ -8,15 +12,42 @@ use outpour_schemas::{
     wire,
 };
 use rdkafka::{
+    ClientContext,
     error::{KafkaError, RDKafkaErrorCode},
-    message::{Header, OwnedHeaders},
-    producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer},
+    message::{DeliveryResult, Header, OwnedHeaders},
+    producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer},
 };
+use tokio::sync::Notify;
 
 use super::{REQUEST_TIMEOUT, client_config, topics::Topics};
 use crate::{error::RelayError, relay::Checkpoint};
 
-type Client = ThreadedProducer<DefaultProducerContext>;
+type Client = ThreadedProducer<Deliveries>;
+
+/// Wakes whoever waits for the client to be rid of records. What went wrong
+/// with one of them, the end of its transaction says.
+#[derive(Clone, Default)]
+struct Deliveries(Arc<Notify>);
+
+impl ClientContext for Deliveries {}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {
+        self.0.notify_one();
+    }
+}
+
+impl Deliveries {
+    /// Waits for the next delivery. The client still counts a record while it
+    /// reports it, hence no longer than a moment.
+    async fn next(&self) {
+        const MOMENT: Duration = Duration::from_millis(2);
+        // Either way it is time to look again.
+        tokio::time::timeout(MOMENT, self.0.notified()).await.ok();
+    }
+}
 
 /// Connected, but not yet disturbing any other relay of the same slot.
 pub(crate) struct Unfenced(Publisher);
@@ -24,6 +55,7 @@ pub(crate) struct Unfenced(Publisher);
 /// The one producer that may write for its slot.
 pub(crate) struct Publisher {
     client: Arc<Client>,
+    deliveries: Deliveries,
     topics: Topics,
     known_topics: HashSet<String>,
     kafka: Kafka,
@@ -67,10 +99,12 @@ impl Publisher {
                 .set("transactional.id", format!("outpour-relay-{}", relay.slot))
                 .set("transaction.timeout.ms", relay.transaction_timeout.0.as_millis().to_string());
         }
-        let client: Arc<Client> = Arc::new(settings.create().map_err(failed)?);
+        let deliveries = Deliveries::default();
+        let client: Client = settings.create_with_context(deliveries.clone()).map_err(failed)?;
         let topics = Topics::connect(&kafka)?;
         let mut publisher = Publisher {
-            client,
+            client: Arc::new(client),
+            deliveries,
             topics,
             known_topics: HashSet::new(),
             kafka,
@@ -109,7 +143,7 @@ impl Publisher {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
                     message = back;
-                    self.wait_for_room().await?;
+                    self.deliveries.next().await;
                 }
                 Err((source, _)) => return Err(self.failed("publishing", source)),
             }
@@ -127,18 +161,14 @@ impl Publisher {
         if let Err((source, _)) = self.client.send(message) {
             return Err(self.failed("writing the checkpoint", source));
         }
-        let timeout = self.relay.transaction_timeout.0;
-        match self.relay.delivery {
-            Delivery::ExactlyOnce => {
-                self.blocking("committing a transaction", move |client| {
-                    client.commit_transaction(timeout)
-                })
-                .await?;
-                self.in_transaction = false;
-            }
-            Delivery::AtLeastOnce => {
-                self.blocking("publishing", move |client| client.flush(timeout)).await?;
-            }
+        self.drain().await?;
+        if self.in_transaction {
+            let timeout = self.relay.transaction_timeout.0;
+            self.blocking("committing a transaction", move |client| {
+                client.commit_transaction(timeout)
+            })
+            .await?;
+            self.in_transaction = false;
         }
         Ok(())
     }
@@ -154,15 +184,19 @@ impl Publisher {
         Ok(())
     }
 
-    /// The client's buffer is full: waits until a part of it has been sent.
-    async fn wait_for_room(&self) -> Result<(), RelayError> {
-        const SLICE: Duration = Duration::from_millis(20);
-        let client = Arc::clone(&self.client);
-        // A flush that runs out of time has still made room; one that made
-        // none is followed by another, until sending itself fails.
-        tokio::task::spawn_blocking(move || drop(client.flush(SLICE)))
-            .await
-            .map_err(RelayError::Worker)
+    /// Waits until the brokers have acknowledged everything sent. The client's
+    /// own flush, and the one inside its commit, sleep in slices of 100 ms.
+    async fn drain(&self) -> Result<(), RelayError> {
+        let until = Instant::now() + self.relay.transaction_timeout.0;
+        loop {
+            match self.client.flush(Duration::ZERO) {
+                Ok(()) => return Ok(()),
+                Err(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut))
+                    if Instant::now() < until => {}
+                Err(source) => return Err(self.failed("publishing", source)),
+            }
+            self.deliveries.next().await;
+        }
     }
 
     /// Runs one of the client's calls that block until the broker has answered.

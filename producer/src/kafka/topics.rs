@@ -43,7 +43,10 @@ impl Topics {
     pub(super) async fn ensure_checkpoints(&self, replicas: u16) -> Result<(), RelayError> {
         let topic =
             NewTopic::new(wire::CHECKPOINT_TOPIC, 1, TopicReplication::Fixed(i32::from(replicas)))
-                .set("cleanup.policy", "compact");
+                .set("cleanup.policy", "compact")
+                // Only closed segments are compacted, and every start reads the rest.
+                .set("segment.bytes", "16777216")
+                .set("min.cleanable.dirty.ratio", "0.1");
         self.create(topic).await
     }
 
