@@ -1,19 +1,22 @@
 //! The partitions that this consumer owns: an open batch and a writer each.
 //!
 //! ```text
-//!  poll thread ── record ──▶ Batch ── seal ──▶ (one waiting) ──▶ Writer task
+//!  poll thread ── record ──▶ Batch ── seal ──▶ waiting ──▶ Writer task
 //! ```
 //!
-//! While a batch is being written the next one gathers. When that is full, too,
-//! the partition is paused in the client until there is room: the poll goes on,
-//! so a slow insert never costs the membership of the group.
+//! While a batch is being written the next ones gather. When as much waits as a
+//! batch may hold, the partition is paused in the client until half of it is
+//! written: the poll goes on, so a slow insert never costs the membership of the
+//! group. The client drops what it had fetched of a paused partition and takes
+//! up to a second to fetch it anew, which is why a pause is a last resort.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
+use outpour_schemas::program::error_line;
 use tokio::{runtime::Handle, sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +36,9 @@ use crate::{
 /// Well under the poll interval after which the group would take it by force.
 const HAND_OVER: Duration = Duration::from_secs(20);
 
+/// However small they are, no more batches than this wait for a writer.
+const MAX_WAITING: usize = 64;
+
 /// A partition without records for so long is quiet.
 const QUIET: Duration = Duration::from_secs(1);
 
@@ -45,8 +51,9 @@ pub(crate) enum Flow {
 
 struct Partition {
     batch: Batch,
-    /// A sealed batch that the writer has no room for.
-    waiting: Option<Sealed>,
+    /// Sealed batches that the writer has no room for yet.
+    waiting: VecDeque<Sealed>,
+    waiting_bytes: usize,
     work: mpsc::Sender<Work>,
     writer: JoinHandle<Result<(), WriteError>>,
     paused: bool,
@@ -109,10 +116,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Assignment<S, D, O> {
         }
         partition.batch.push(record, now);
         partition.last_record = Some(now);
-        if !partition.batch.is_full(now) {
-            return None;
-        }
-        let flow = partition.hand_over()?;
+        let flow = partition.hand_over(self.limits, now)?;
         Some((TopicPartition { topic: record.topic.into(), partition: record.partition }, flow))
     }
 
@@ -121,7 +125,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Assignment<S, D, O> {
         let mut flows = Vec::new();
         for (topic, partitions) in &mut self.owned().partitions {
             for (number, partition) in partitions {
-                if let Some(flow) = partition.advance(now) {
+                if let Some(flow) = partition.advance(self.limits, now) {
                     let partition = TopicPartition { topic: Arc::clone(topic), partition: *number };
                     flows.push((partition, flow));
                 }
@@ -137,7 +141,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Assignment<S, D, O> {
             for (number, partition) in partitions {
                 let is_quiet = partition.last_record.is_some_and(|at| now >= at + QUIET)
                     && partition.batch.is_empty()
-                    && partition.waiting.is_none();
+                    && partition.waiting.is_empty();
                 if is_quiet {
                     partition.last_record = None;
                     let name = TopicPartition { topic: Arc::clone(topic), partition: *number };
@@ -180,7 +184,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Assignment<S, D, O> {
         // Finished already, so that this does not wait.
         Some(match self.runtime.block_on(&mut finished.writer) {
             Ok(Ok(())) => "a writer ended early".to_owned(),
-            Ok(Err(error)) => crate::error::chain(&error),
+            Ok(Err(error)) => error_line(&error),
             Err(error) => format!("a writer panicked: {error}"),
         })
     }
@@ -188,39 +192,50 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Assignment<S, D, O> {
 
 impl Partition {
     fn seal(&mut self) {
-        debug_assert!(self.waiting.is_none(), "paused while one waits");
-        self.waiting = Some(self.batch.seal());
+        let sealed = self.batch.seal();
+        self.waiting_bytes += sealed.byte_size();
+        self.waiting.push_back(sealed);
         self.offer();
     }
 
-    /// Gives what waits to the writer, if it has room.
+    /// Gives what waits to the writer, as far as it has room.
     fn offer(&mut self) {
-        if let Some(sealed) = self.waiting.take() {
-            match self.work.try_reserve() {
-                Ok(room) => room.send(Work::Write(sealed)),
-                Err(_) => self.waiting = Some(sealed),
-            }
+        while let Ok(room) = self.work.try_reserve() {
+            let Some(sealed) = self.waiting.pop_front() else { break };
+            self.waiting_bytes -= sealed.byte_size();
+            room.send(Work::Write(sealed));
         }
     }
 
-    /// The batch is full.
-    fn hand_over(&mut self) -> Option<Flow> {
-        if self.waiting.is_none() {
+    /// A record came: the batch may have reached its size, and what waits its
+    /// limit. What is merely due by time is left to [`Self::advance`].
+    fn hand_over(&mut self, limits: Limits, now: Instant) -> Option<Flow> {
+        if !self.batch.is_full(now) {
+            return None;
+        }
+        if self.batch.has_reached_its_size() {
             self.seal();
         }
-        if self.waiting.is_some() && !self.paused {
+        let is_over = self.waiting_bytes >= limits.bytes || self.waiting.len() >= MAX_WAITING;
+        if is_over && !self.paused {
             self.paused = true;
             return Some(Flow::Pause);
         }
         None
     }
 
-    fn advance(&mut self, now: Instant) -> Option<Flow> {
+    fn advance(&mut self, limits: Limits, now: Instant) -> Option<Flow> {
         self.offer();
-        if self.waiting.is_none() && !self.batch.is_empty() && self.batch.is_full(now) {
+        // A batch that is due while another is being written may as well grow:
+        // fewer and larger inserts are what a slow ClickHouse needs.
+        let has_room = self.waiting.is_empty() && self.work.capacity() > 0;
+        if has_room && !self.batch.is_empty() && self.batch.is_full(now) {
             self.seal();
         }
-        if self.waiting.is_none() && self.paused {
+        // Fetching starts again with a delay, so not only when all is written.
+        let is_under =
+            self.waiting_bytes < limits.bytes / 2 && self.waiting.len() < MAX_WAITING / 2;
+        if is_under && self.paused {
             self.paused = false;
             return Some(Flow::Resume);
         }
@@ -258,7 +273,8 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Owner for Assignment<S, D, O> {
             let number = start.partition.partition;
             let partition = Partition {
                 batch,
-                waiting: None,
+                waiting: VecDeque::new(),
+                waiting_bytes: 0,
                 work,
                 writer,
                 paused: false,
@@ -299,10 +315,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Owner for Assignment<S, D, O> {
         match joined {
             Ok(results) => {
                 for error in results.into_iter().filter_map(|joined| joined.ok()?.err()) {
-                    tracing::warn!(
-                        error = crate::error::chain(&error),
-                        "partition given up unfinished"
-                    );
+                    tracing::warn!(error = error_line(&error), "partition given up unfinished");
                 }
                 tracing::info!(partitions = count, "partitions given up");
             }

@@ -100,6 +100,13 @@ impl Sealed {
     pub fn rows(&self) -> usize {
         self.inserts.iter().map(|insert| insert.rows).sum()
     }
+
+    /// Bytes held.
+    #[must_use]
+    pub fn byte_size(&self) -> usize {
+        let bodies: usize = self.inserts.iter().map(|insert| insert.body.len()).sum();
+        bodies + self.parked.iter().map(Parked::byte_size).sum::<usize>()
+    }
 }
 
 /// The open batch of one partition.
@@ -204,15 +211,20 @@ impl Batch {
         self.targets.iter().map(|(_, block)| block.byte_size()).sum::<usize>() + self.parked_bytes
     }
 
-    /// Whether it has to be closed.
+    /// Whether it may take no more records.
+    #[must_use]
+    pub fn has_reached_its_size(&self) -> bool {
+        match self.pinned_end {
+            Some(end) => self.end >= end,
+            None => self.records >= self.limits.rows || self.byte_size() >= self.limits.bytes,
+        }
+    }
+
+    /// Whether it is to be closed, by its size or by time.
     #[must_use]
     pub fn is_full(&self, now: Instant) -> bool {
-        if let Some(end) = self.pinned_end {
-            return self.end >= end;
-        }
-        self.records >= self.limits.rows
-            || self.byte_size() >= self.limits.bytes
-            || self.deadline().is_some_and(|deadline| deadline <= now)
+        let is_due = self.deadline().is_some_and(|deadline| deadline <= now);
+        self.has_reached_its_size() || (self.pinned_end.is_none() && is_due)
     }
 
     /// When its first record has waited long enough.

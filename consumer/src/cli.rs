@@ -1,11 +1,9 @@
 //! The commands of `outpour-consumer`.
 
-use std::io::Write;
-
 use clap::{Parser, Subcommand};
 use outpour_schemas::{
-    config,
-    program::{CommonArgs, on_stop_signal},
+    config::{self, Config},
+    program::{CommonArgs, on_stop_signal, print},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -43,40 +41,27 @@ impl Cli {
     /// Whatever the command did not manage.
     pub async fn run(self) -> Result<(), ConsumerError> {
         let config = config::load(self.common.config.as_deref())?;
-        match self.command {
-            Command::Init { print_sql: true } => {
-                print(&format!("{};\n", init::sql(&config).join(";\n")))
-            }
-            Command::Init { print_sql: false } => {
-                print(&format!("{}\n", init::init(&config).await?))
-            }
-            Command::Run => {
-                let stop = CancellationToken::new();
-                let asked = stop.clone();
-                on_stop_signal(move || asked.cancel())?;
-                pipeline::run(&config, stop).await?;
-                tracing::info!("consumer stopped");
-                Ok(())
-            }
-            Command::Status { json } => {
+        let text = match self.command {
+            Command::Init { print_sql: true } => format!("{};\n", init::sql(&config).join(";\n")),
+            Command::Init { print_sql: false } => format!("{}\n", init::init(&config).await?),
+            Command::Run => return run(&config).await,
+            Command::Status { json: true } => {
                 let status = status::status(&config).await?;
-                if json {
-                    let text = serde_json::to_string(&status).map_err(std::io::Error::from);
-                    print(&format!("{}\n", text.map_err(ConsumerError::Output)?))
-                } else {
-                    print(&format!("{}\n", status.table()))
-                }
+                format!("{}\n", serde_json::to_string(&status).map_err(std::io::Error::from)?)
             }
-        }
+            Command::Status { json: false } => {
+                format!("{}\n", status::status(&config).await?.table())
+            }
+        };
+        Ok(print(&text)?)
     }
 }
 
-/// Writes to standard output; a reader that has gone away is no error.
-fn print(text: &str) -> Result<(), ConsumerError> {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(ConsumerError::Output(error))
-        }
-        _ => Ok(()),
-    }
+async fn run(config: &Config) -> Result<(), ConsumerError> {
+    let stop = CancellationToken::new();
+    let asked = stop.clone();
+    on_stop_signal(move || asked.cancel())?;
+    pipeline::run(config, stop).await?;
+    tracing::info!("consumer stopped");
+    Ok(())
 }

@@ -47,7 +47,7 @@ pub enum ConsumerError {
     #[error("cannot receive signals")]
     Signals(#[from] ctrlc::Error),
     #[error("cannot write the result")]
-    Output(#[source] std::io::Error),
+    Output(#[from] std::io::Error),
     #[error("a worker thread ended unexpectedly")]
     Worker(#[source] tokio::task::JoinError),
 }
@@ -83,16 +83,4 @@ impl ConsumerError {
             _ => Exit::Failed,
         }
     }
-}
-
-/// An error with its causes, for a log field.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

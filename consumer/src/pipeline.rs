@@ -16,7 +16,7 @@ use std::{
 };
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use outpour_schemas::config::Config;
+use outpour_schemas::{config::Config, program::error_line};
 use rdkafka::{
     TopicPartitionList,
     consumer::Consumer,
@@ -29,7 +29,7 @@ use crate::{
     assignment::{Assignment, Flow},
     batch::Limits,
     dead_letter::KafkaDeadLetters,
-    error::{self, ConsumerError},
+    error::ConsumerError,
     sink::ClickHouse,
     source::{
         TopicPartition,
@@ -71,7 +71,7 @@ pub async fn run(config: &Config, stop: CancellationToken) -> Result<(), Consume
         }
         let delay = delays.next().unwrap_or(MAX_DELAY);
         tracing::warn!(
-            error = error::chain(&error),
+            error = error_line(&error),
             retry_in_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
             "consuming interrupted; starting over from the committed plans"
         );

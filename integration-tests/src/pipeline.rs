@@ -1,11 +1,21 @@
 //! One pipeline of its own on a stack that others use, too: its own databases,
 //! topics, slot and group, told apart by a name that nobody else has.
 
-use std::{io::Write as _, path::PathBuf, process::Output, time::Duration};
+use std::{
+    io::Write as _,
+    path::PathBuf,
+    process::Output,
+    time::{Duration, Instant},
+};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clickhouse::Client as ClickHouse;
 use outpour_schemas::{Envelope, identity};
+use rdkafka::{
+    ClientConfig, Message,
+    consumer::{BaseConsumer, Consumer},
+    message::{BorrowedMessage, Headers},
+};
 use tokio_postgres::{Client as Postgres, NoTls};
 
 use crate::{
@@ -206,6 +216,98 @@ impl<'s> Pipeline<'s> {
         }
         Ok(())
     }
+}
+
+impl Drop for Pipeline<'_> {
+    /// Gives the slot back: a server has only so many, and each keeps its log.
+    /// What fails here is forgotten when the stack is next brought up.
+    fn drop(&mut self) {
+        const MOMENT: Duration = Duration::from_secs(10);
+        let (url, slot) = (self.postgres_url.clone(), self.name.clone());
+        // A thread of its own, as the test's runtime cannot be waited on here.
+        let dropping = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async { tokio::time::timeout(MOMENT, drop_slot(&url, &slot)).await? })
+        });
+        dropping.join().ok();
+    }
+}
+
+async fn drop_slot(url: &str, slot: &str) -> Result<()> {
+    const HOLDER: &str = "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots
+                          WHERE slot_name = $1 AND active";
+    const DROP: &str = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
+                        WHERE slot_name = $1";
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
+    tokio::spawn(connection);
+    client.execute(HOLDER, &[&slot]).await?;
+    eventually(PATIENCE, async || Ok(client.execute(DROP, &[&slot]).await?)).await?;
+    Ok(())
+}
+
+/// A reader of one topic's committed records, from the beginning.
+pub struct Reader {
+    consumer: BaseConsumer,
+}
+
+impl Pipeline<'_> {
+    /// # Errors
+    /// When the client cannot be made.
+    pub fn reader(&self, topic: &str) -> Result<Reader> {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", self.stack.kafka.url())
+            .set("group.id", self.stack.unique("reader"))
+            .set("auto.offset.reset", "earliest")
+            .set("isolation.level", "read_committed")
+            .create()?;
+        consumer.subscribe(&[topic])?;
+        Ok(Reader { consumer })
+    }
+}
+
+impl Reader {
+    /// Reads until there are `count` records that `wanted` makes something of.
+    ///
+    /// # Errors
+    /// When they do not come in time.
+    pub fn take<T>(
+        &self,
+        count: usize,
+        mut wanted: impl FnMut(&BorrowedMessage<'_>) -> Option<T>,
+    ) -> Result<Vec<T>> {
+        let until = Instant::now() + PATIENCE;
+        let mut found = Vec::new();
+        while found.len() < count {
+            ensure!(Instant::now() < until, "only {} of {count} records", found.len());
+            if let Some(Ok(message)) = self.consumer.poll(Duration::from_millis(50)) {
+                found.extend(wanted(&message));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Makes sure that nothing more comes for a while.
+    ///
+    /// # Errors
+    /// When a record comes.
+    pub fn nothing_more(&self) -> Result<()> {
+        const A_WHILE: Duration = Duration::from_secs(2);
+        let until = Instant::now() + A_WHILE;
+        while Instant::now() < until {
+            if let Some(Ok(message)) = self.consumer.poll(Duration::from_millis(50)) {
+                bail!("one more record, at {}/{}", message.partition(), message.offset());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A header's text.
+#[must_use]
+pub fn header(message: &BorrowedMessage<'_>, name: &str) -> Option<String> {
+    let headers = message.headers()?;
+    let header = headers.iter().find(|header| header.key == name)?;
+    Some(String::from_utf8_lossy(header.value?).into_owned())
 }
 
 /// An event whose id follows from `id`.

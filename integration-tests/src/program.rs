@@ -49,15 +49,18 @@ impl Binary {
             })
     }
 
-    /// A command of the program, with no configuration but the given file.
+    /// A command of the program with one source of configuration: variables
+    /// would win over the file, and a shell may have those of another stack.
     fn command<A: AsRef<OsStr>>(self, config: &Path, args: &[A]) -> Result<Command> {
         let mut command = Command::new(self.path()?);
-        command.args(args).arg("--config").arg(config).stdin(Stdio::null());
         for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("OUTPOUR_") {
+            if name.to_string_lossy().starts_with("OUTPOUR_") && name != "OUTPOUR_LOG" {
                 command.env_remove(name);
             }
         }
+        // Ctrl-C is for this process, which then ends the other.
+        command.args(args).arg("--config").arg(config).process_group(0);
+        command.stdin(Stdio::null()).kill_on_drop(true);
         Ok(command)
     }
 
@@ -66,23 +69,26 @@ impl Binary {
     /// # Errors
     /// When it cannot be started; how it ends is for the caller to look at.
     pub async fn output<A: AsRef<OsStr>>(self, config: &Path, args: &[A]) -> Result<Output> {
-        let mut command = self.command(config, args)?;
-        command.kill_on_drop(true).output().await.context("cannot start the program")
+        self.command(config, args)?.output().await.context("cannot start the program")
     }
 
-    /// Starts the program's main job, with its log in `log`.
+    /// Starts the program's main job, with its log at the end of `log`. Its
+    /// client of Kafka is called like the log.
     ///
     /// # Errors
     /// When it cannot be started.
     pub fn start(self, config: &Path, log: &Path) -> Result<Program> {
-        let file = File::options().create(true).append(true).open(log)?;
-        let child = self
-            .command(config, &["run"])?
-            .stdout(file.try_clone()?)
-            .stderr(file)
-            .kill_on_drop(true)
-            .spawn()
-            .with_context(|| format!("cannot start {}", self.name()))?;
+        let file = File::options()
+            .create(true)
+            .append(true)
+            .open(log)
+            .with_context(|| format!("cannot write {}", log.display()))?;
+        let mut command = self.command(config, &["run"])?;
+        if let (Binary::Consumer, Some(name)) = (self, log.file_stem()) {
+            command.env("OUTPOUR_CONSUMER_CLIENT_ID", name);
+        }
+        let child = command.stdout(file.try_clone()?).stderr(file).spawn();
+        let child = child.with_context(|| format!("cannot start {}", self.name()))?;
         Ok(Program { binary: self, child, log: log.to_owned() })
     }
 }
@@ -138,18 +144,39 @@ impl Program {
     /// When it does not end in time, or not with exit code 0.
     pub async fn stop(mut self) -> Result<()> {
         const PATIENCE: Duration = Duration::from_secs(30);
-        self.signal(Signal::TERM)?;
+        // It may have ended by itself: how, is told below.
+        self.signal(Signal::TERM).ok();
         let Ok(status) = tokio::time::timeout(PATIENCE, self.child.wait()).await else {
-            bail!("{} did not stop; its log:\n{}", self.binary.name(), self.log_text());
+            let seconds = PATIENCE.as_secs();
+            bail!("{} did not stop within {seconds} s. {}", self.binary.name(), self.last_words());
         };
         let status = status?;
         ensure!(
             status.success(),
-            "{} ended with {status}:\n{}",
+            "{} ended with {status}. {}",
             self.binary.name(),
-            self.log_text()
+            self.last_words()
         );
         Ok(())
+    }
+
+    /// Fails if it has ended.
+    ///
+    /// # Errors
+    /// Says how it ended, and what it said last.
+    pub fn check(&mut self) -> Result<()> {
+        match self.child.try_wait()? {
+            None => Ok(()),
+            Some(status) => {
+                bail!("{} has ended with {status}. {}", self.binary.name(), self.last_words())
+            }
+        }
+    }
+
+    /// Its process id, while it runs.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
     }
 
     /// SIGSTOP: it stands still, its connections open.
@@ -199,6 +226,16 @@ impl Program {
     /// Everything logged so far, by this and earlier runs with the same log.
     #[must_use]
     pub fn log_text(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// Where its log is, and how that ends.
+    #[must_use]
+    pub fn last_words(&self) -> String {
+        const LAST: usize = 8;
+        let text = self.log_text();
+        let lines: Vec<_> = text.lines().collect();
+        let last = lines[lines.len().saturating_sub(LAST)..].join("\n");
+        format!("Its log is {}; it ends with:\n{last}", self.log.display())
     }
 }

@@ -1,11 +1,11 @@
 //! The commands of `outpour-relay`.
 
-use std::{io::Write, num::NonZeroUsize, path::PathBuf};
+use std::{num::NonZeroUsize, path::PathBuf};
 
 use clap::{Parser, Subcommand};
 use outpour_schemas::{
     config::{self, Config},
-    program::{CommonArgs, on_stop_signal},
+    program::{CommonArgs, on_stop_signal, print},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -61,27 +61,27 @@ impl Cli {
     /// Whatever the command did not manage.
     pub async fn run(self) -> Result<(), RelayError> {
         let config = config::load(self.common.config.as_deref())?;
-        match self.command {
-            Command::Init { print_sql: true } => print(&init::print_sql(&config)),
+        let text = match self.command {
+            Command::Init { print_sql: true } => init::print_sql(&config),
             Command::Init { print_sql: false } => {
-                let report = init::init(&config).await?;
-                print(&format!("{}\n", report.join("\n")))
+                format!("{}\n", init::init(&config).await?.join("\n"))
             }
-            Command::Run { accept_gap } => run(&config, StartOptions { accept_gap }).await,
-            Command::Status { json } => {
+            Command::Run { accept_gap } => {
+                return run(&config, StartOptions { accept_gap }).await;
+            }
+            Command::Status { json: true } => {
                 let status = status::status(&config).await?;
-                if json {
-                    let text = serde_json::to_string(&status).map_err(std::io::Error::from);
-                    print(&format!("{}\n", text.map_err(RelayError::Output)?))
-                } else {
-                    print(&format!("{}\n", status.table()))
-                }
+                format!("{}\n", serde_json::to_string(&status).map_err(std::io::Error::from)?)
+            }
+            Command::Status { json: false } => {
+                format!("{}\n", status::status(&config).await?.table())
             }
             Command::Emit { file, per_transaction } => {
                 let done = emit::emit(&config, file.as_deref(), per_transaction.get()).await?;
-                print(&format!("{} events in {} transactions\n", done.events, done.transactions))
+                format!("{} events in {} transactions\n", done.events, done.transactions)
             }
-        }
+        };
+        Ok(print(&text)?)
     }
 }
 
@@ -90,14 +90,4 @@ async fn run(config: &Config, options: StartOptions) -> Result<(), RelayError> {
     let asked = stop.clone();
     on_stop_signal(move || asked.cancel())?;
     relay::run(config, options, stop).await
-}
-
-/// Writes to standard output; a reader that has gone away is no error.
-fn print(text: &str) -> Result<(), RelayError> {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(RelayError::Output(error))
-        }
-        _ => Ok(()),
-    }
 }

@@ -40,7 +40,7 @@ pub enum RelayError {
     #[error(transparent)]
     Emit(#[from] EmitError),
     #[error("cannot write the result")]
-    Output(#[source] std::io::Error),
+    Output(#[from] std::io::Error),
     #[error("cannot receive signals")]
     Signals(#[from] ctrlc::Error),
     #[error("a worker thread ended unexpectedly")]
@@ -95,16 +95,4 @@ impl RelayError {
             _ => Exit::Failed,
         }
     }
-}
-
-/// An error with its causes, for a log field.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use outpour_schemas::program::error_line;
+
 /// What has to happen before the same insert can work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
@@ -68,22 +70,10 @@ impl SinkError {
 
 impl From<clickhouse::error::Error> for SinkError {
     fn from(error: clickhouse::error::Error) -> Self {
-        let mut text = error.to_string();
-        let mut cause = std::error::Error::source(&error);
-        while let Some(error) = cause {
-            let more = error.to_string();
-            if !text.contains(&more) {
-                text.push_str(": ");
-                text.push_str(&more);
-            }
-            cause = error.source();
-        }
+        let text = error_line(&error);
         let text = text.strip_prefix("bad response: ").unwrap_or(&text);
         let text = text.split("Stack trace:").next().unwrap_or(text);
-        SinkError {
-            code: code(text),
-            message: text.split_whitespace().collect::<Vec<_>>().join(" "),
-        }
+        SinkError { code: code(text), message: text.trim_end().to_owned() }
     }
 }
 

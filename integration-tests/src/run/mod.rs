@@ -45,12 +45,15 @@ use self::{
     audit::{Fed, Findings},
     flights::FlightDeparted,
     place::Place,
-    programs::{Binaries, Programs},
+    programs::Programs,
     report::Report,
     stream::Streamed,
     truth::Facts,
 };
-use crate::stack::{Stack, StackOptions};
+use crate::{
+    program::Binary,
+    stack::{Stack, StackOptions},
+};
 
 /// The exit code of a program that a signal ended.
 const INTERRUPTED: u8 = 130;
@@ -69,9 +72,10 @@ pub struct Options {
 /// When something could not run at all.
 pub async fn run(options: Options) -> Result<ExitCode> {
     let stop = stop_on_signals()?;
-    let binaries = Binaries::find()?;
+    // Missing programs are told before anything is fetched for them.
+    [Binary::Relay, Binary::Consumer].into_iter().try_for_each(|binary| binary.path().map(drop))?;
     let place = Place::claim()?;
-    let outcome = on_services(&place, &binaries, options, &stop).await;
+    let outcome = on_services(&place, options, &stop).await;
     // Also those that came up before something went wrong.
     let stopped = place.stop_services().await;
     let code = outcome?;
@@ -81,7 +85,6 @@ pub async fn run(options: Options) -> Result<ExitCode> {
 
 async fn on_services(
     place: &Place,
-    binaries: &Binaries,
     options: Options,
     stop: &CancellationToken,
 ) -> Result<ExitCode> {
@@ -98,11 +101,11 @@ async fn on_services(
     let client = clickhouse::Client::default().with_url(stack.clickhouse.url());
     let initialising = async {
         tables::create(&client).await.context("cannot create the tables")?;
-        binaries.init(place).await
+        programs::init(place).await
     };
     stages.time("init", initialising).await?;
 
-    let mut programs = Programs::start(binaries, place)?;
+    let mut programs = Programs::start(place)?;
     let working = async {
         let streamed =
             stream::stream(&stack, &client, &flights, &mut programs, &mut stages).await?;

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, TryLockError},
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use anyhow::{Context, Result, bail};
@@ -82,11 +82,5 @@ impl Place {
             Some(stack) => stack.down().await,
             None => Ok(()),
         }
-    }
-}
-
-impl AsRef<Path> for Place {
-    fn as_ref(&self) -> &Path {
-        &self.dir
     }
 }

@@ -8,7 +8,7 @@ pub(super) const DATABASE: &str = "outpour";
 
 pub(super) const POSTGRES: [(&str, &str); 4] = [
     ("wal_level", "logical"),
-    ("max_replication_slots", "64"),
+    ("max_replication_slots", "256"),
     ("max_wal_senders", "64"),
     ("max_connections", "200"),
 ];

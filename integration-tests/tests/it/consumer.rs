@@ -1,17 +1,16 @@
 //! From Kafka to ClickHouse.
 
-use std::time::Duration;
-
 use anyhow::ensure;
 use integration_tests::{
     eventually,
-    pipeline::{PATIENCE, Pipeline},
+    pipeline::{PATIENCE, Pipeline, header},
     stack::Stack,
 };
 use rdkafka::{
-    ClientConfig, Message,
-    consumer::{BaseConsumer, Consumer},
-    message::Headers,
+    ClientConfig, Message, Offset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    client::DefaultClientContext,
+    message::{Header, OwnedHeaders},
     producer::{FutureProducer, FutureRecord},
 };
 
@@ -27,14 +26,13 @@ async fn a_batch_is_flushed_by_size() {
     // Nothing but size can close a batch here, and all keys are in one partition.
     let settings = "max_delay = '1h'\nmax_rows = 10";
     let pipeline = Pipeline::new(Stack::shared().await.unwrap(), settings).await.unwrap();
-    let topic = pipeline.topic("order");
-    let producer = producer(&pipeline);
+    let feed = Feed::of(&pipeline, "order").await;
     let consumer = pipeline.consumer().unwrap();
-    produce(&producer, &topic, 0..25).await;
+    feed.send_all(0..25);
     // Two batches of ten; the five that remain wait for the sixth of an hour.
     pipeline.arrived("event_log", 20).await.unwrap();
     assert_eq!(inserts(&pipeline).await, 2);
-    produce(&producer, &topic, 25..30).await;
+    feed.send_all(25..30);
     pipeline.arrived("event_log", 30).await.unwrap();
     assert_eq!(inserts(&pipeline).await, 3);
     consumer.stop().await.unwrap();
@@ -68,10 +66,9 @@ async fn an_idle_group_is_seen_at_the_end_although_markers_follow_its_last_recor
 async fn a_batch_is_flushed_by_time() {
     let settings = "max_delay = '300ms'\nmax_rows = 1000000";
     let pipeline = Pipeline::new(Stack::shared().await.unwrap(), settings).await.unwrap();
-    let topic = pipeline.topic("order");
-    let producer = producer(&pipeline);
+    let feed = Feed::of(&pipeline, "order").await;
     let consumer = pipeline.consumer().unwrap();
-    produce(&producer, &topic, 0..7).await;
+    feed.send_all(0..7);
     pipeline.arrived("event_log", 7).await.unwrap();
     consumer.stop().await.unwrap();
 }
@@ -116,48 +113,44 @@ async fn the_offset_is_not_committed_while_clickhouse_is_down_and_everything_arr
 async fn a_partition_paused_for_want_of_room_goes_on_after_a_rebalance() {
     let stack = Stack::private("rebalance").await.unwrap();
     let pipeline = Pipeline::new(&stack, "max_rows = 50\nmax_delay = '100ms'").await.unwrap();
-    pipeline.set("OUTPOUR_CLICKHOUSE_INSERT_TIMEOUT=2s").unwrap();
-    let producer = producer(&pipeline);
+    let feed = Feed::of(&pipeline, "first").await;
     let consumer = pipeline.consumer().unwrap();
-    produce(&producer, &pipeline.topic("first"), 0..10).await;
+    feed.send_all(0..10);
     pipeline.arrived("event_log", 10).await.unwrap();
 
-    // More than three batches, none of which can be stored: the rest has to wait.
-    stack.clickhouse.pause().await.unwrap();
-    produce(&producer, &pipeline.topic("first"), 10..1000).await;
+    // More batches than may wait, and none of them can be stored.
+    stack.clickhouse.kill().await.unwrap();
+    feed.send_all(10..5000);
     consumer.logged("partition paused", PATIENCE).await.unwrap();
     // A new topic makes the group share out its partitions anew.
-    produce(&producer, &pipeline.topic("second"), 1000..1010).await;
+    Feed::of(&pipeline, "second").await.send_all(5000..5010);
     consumer.logged("partitions given up", PATIENCE).await.unwrap();
-    stack.clickhouse.resume().await.unwrap();
-    pipeline.arrived("event_log", 1010).await.unwrap();
+    stack.clickhouse.start().await.unwrap();
+    pipeline.arrived("event_log", 5010).await.unwrap();
     consumer.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_consumer_killed_in_mid_stream_loses_nothing_and_doubles_nothing() {
-    const EVENTS: u64 = 30_000;
+    const EVENTS: u64 = 40_000;
     let settings = "max_delay = '20ms'\nmax_rows = 200";
     let pipeline = Pipeline::new(Stack::shared().await.unwrap(), settings).await.unwrap();
-    let topic = pipeline.topic("order");
-    let producer = producer(&pipeline);
-    let feed = produce(&producer, &topic, 0..EVENTS);
-    let kills = async {
-        for _ in 0..4 {
-            let (before, _) = pipeline.count("event_log").await.unwrap();
-            let consumer = pipeline.consumer().unwrap();
-            // In mid-stream: some more has arrived, and it is not all.
-            eventually(PATIENCE, async || {
-                let (rows, _) = pipeline.count("event_log").await?;
-                ensure!(rows > before, "{rows} rows");
-                Ok(())
-            })
-            .await
-            .unwrap();
-            consumer.kill().await.unwrap();
-        }
-    };
-    tokio::join!(feed, kills);
+    let feed = Feed::of(&pipeline, "order").await;
+    feed.send_all(0..EVENTS);
+    for _ in 0..4 {
+        let (before, _) = pipeline.count("event_log").await.unwrap();
+        assert!(before < EVENTS, "killed too late to prove anything");
+        let consumer = pipeline.consumer().unwrap();
+        // In mid-stream: some more has arrived.
+        eventually(PATIENCE, async || {
+            let (rows, _) = pipeline.count("event_log").await?;
+            ensure!(rows > before, "{rows} rows");
+            Ok(())
+        })
+        .await
+        .unwrap();
+        consumer.kill().await.unwrap();
+    }
     let consumer = pipeline.consumer().unwrap();
     pipeline.arrived("event_log", EVENTS).await.unwrap();
     consumer.stop().await.unwrap();
@@ -187,7 +180,7 @@ async fn typed_columns_are_exact_and_what_does_not_fit_is_parked_alone() {
         .execute()
         .await
         .unwrap();
-    let producer = producer(&pipeline);
+    let feed = Feed::of(&pipeline, "payment").await;
     let consumer = pipeline.consumer().unwrap();
     let good = [
         r#"{"amount":"123456789012.3456","small":255,"rate":1e3,"address":{"city":"Bonn"},"note":null}"#,
@@ -205,7 +198,7 @@ async fn typed_columns_are_exact_and_what_does_not_fit_is_parked_alone() {
         (r#"{"amount":"1","small":1,"#, "malformed "),
     ];
     for (index, payload) in bad.iter().map(|(payload, _)| *payload).chain(good).enumerate() {
-        send(&producer, &topic, index as u64, payload).await;
+        feed.send(index as u64, payload);
     }
     pipeline.arrived("payments", 2).await.unwrap();
     let rows: Vec<String> = pipeline
@@ -227,15 +220,37 @@ async fn typed_columns_are_exact_and_what_does_not_fit_is_parked_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn records_that_kafka_removed_unread_stop_the_consumer_and_are_named() {
+    let pipeline =
+        Pipeline::new(Stack::shared().await.unwrap(), "max_delay = '50ms'").await.unwrap();
+    let feed = Feed::of(&pipeline, "order").await;
+    let consumer = pipeline.consumer().unwrap();
+    feed.send_all(0..10);
+    pipeline.arrived("event_log", 10).await.unwrap();
+    consumer.stop().await.unwrap();
+
+    feed.send_all(10..30);
+    pipeline.reader(&feed.topic).unwrap().take(30, |_| Some(())).unwrap();
+    let mut removed = TopicPartitionList::new();
+    removed.add_partition_offset(&feed.topic, 0, Offset::Offset(20)).unwrap();
+    feed.admin.delete_records(&removed, &AdminOptions::new()).await.unwrap();
+
+    let mut consumer = pipeline.consumer().unwrap();
+    assert_eq!(consumer.ended(PATIENCE).await.unwrap(), Some(3));
+    let told = format!("offset 10 of {}/0 is no longer in Kafka", feed.topic);
+    assert!(consumer.log_text().contains(&told), "{}", consumer.log_text());
+    assert_eq!(pipeline.count("event_log").await.unwrap(), (10, 10), "it must not jump");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_topic_made_later_is_taken_up() {
     let pipeline =
         Pipeline::new(Stack::shared().await.unwrap(), "max_delay = '50ms'").await.unwrap();
     let consumer = pipeline.consumer().unwrap();
     consumer.logged("consumer started", PATIENCE).await.unwrap();
-    let producer = producer(&pipeline);
-    produce(&producer, &pipeline.topic("first"), 0..3).await;
+    Feed::of(&pipeline, "first").await.send_all(0..3);
     pipeline.arrived("event_log", 3).await.unwrap();
-    produce(&producer, &pipeline.topic("second"), 3..6).await;
+    Feed::of(&pipeline, "second").await.send_all(3..6);
     pipeline.arrived("event_log", 6).await.unwrap();
     consumer.stop().await.unwrap();
 }
@@ -261,81 +276,57 @@ async fn partitions_move_between_two_consumers_and_every_event_stays_single() {
     first.stop().await.unwrap();
 }
 
-fn producer(pipeline: &Pipeline<'_>) -> FutureProducer {
-    ClientConfig::new()
-        .set("bootstrap.servers", pipeline.stack.kafka.url())
-        .set("linger.ms", "1")
-        .create()
-        .unwrap()
+/// Sends events to a topic of one partition.
+struct Feed {
+    admin: AdminClient<DefaultClientContext>,
+    producer: FutureProducer,
+    topic: String,
 }
 
-/// Sends events with the ids of `range` to a topic of one partition.
-async fn produce(producer: &FutureProducer, topic: &str, range: std::ops::Range<u64>) {
-    for id in range {
-        send(producer, topic, id, "{}").await;
+impl Feed {
+    /// The topic of an aggregate type, made now.
+    async fn of(pipeline: &Pipeline<'_>, aggregate_type: &str) -> Feed {
+        let mut client = ClientConfig::new();
+        client.set("bootstrap.servers", pipeline.stack.kafka.url()).set("linger.ms", "1");
+        let admin: AdminClient<DefaultClientContext> = client.create().unwrap();
+        let topic = pipeline.topic(aggregate_type);
+        let new = NewTopic::new(&topic, 1, TopicReplication::Fixed(1));
+        admin.create_topics([&new], &AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
+        Feed { admin, producer: client.create().unwrap(), topic }
     }
-}
 
-async fn send(producer: &FutureProducer, topic: &str, id: u64, payload: &str) {
-    ensure_topic(producer, topic).await;
-    let id = uuid::Uuid::from_u128(u128::from(id)).to_string();
-    let header = |key, value| rdkafka::message::Header { key, value: Some(value) };
-    let headers = rdkafka::message::OwnedHeaders::new()
-        .insert(header("id", id.as_str()))
-        .insert(header("eventType", "happened"))
-        .insert(header("schemaVersion", "1"));
-    let record = FutureRecord::to(topic).key("k").payload(payload).headers(headers);
-    // Queued in order; the last acknowledgement is awaited by whoever reads.
-    let queued = producer.send_result(record);
-    if queued.is_err() {
-        panic!("the producer's queue is full");
+    /// An event for each id.
+    fn send_all(&self, ids: std::ops::Range<u64>) {
+        ids.for_each(|id| self.send(id, "{}"));
     }
-}
 
-async fn ensure_topic(producer: &FutureProducer, topic: &str) {
-    use std::sync::Mutex;
-    static KNOWN: Mutex<Vec<String>> = Mutex::new(Vec::new());
-    if KNOWN.lock().unwrap().iter().any(|known| known == topic) {
-        return;
+    /// Queued in order; that it arrived is awaited where it should arrive.
+    fn send(&self, id: u64, payload: &str) {
+        let id = uuid::Uuid::from_u128(id.into()).to_string();
+        let named = |key, value| Header { key, value: Some(value) };
+        let headers = OwnedHeaders::new()
+            .insert(named("id", id.as_str()))
+            .insert(named("eventType", "happened"))
+            .insert(named("schemaVersion", "1"));
+        let record = FutureRecord::to(&self.topic).key("k").payload(payload).headers(headers);
+        let queued = self.producer.send_result(record);
+        assert!(queued.is_ok(), "the producer's queue is full");
     }
-    let admin: rdkafka::admin::AdminClient<rdkafka::client::DefaultClientContext> = {
-        use rdkafka::producer::Producer;
-        let brokers = producer.client().fetch_metadata(None, PATIENCE).unwrap();
-        let broker = &brokers.brokers()[0];
-        let address = format!("{}:{}", broker.host(), broker.port());
-        ClientConfig::new().set("bootstrap.servers", address).create().unwrap()
-    };
-    let new = rdkafka::admin::NewTopic::new(topic, 1, rdkafka::admin::TopicReplication::Fixed(1));
-    let options = rdkafka::admin::AdminOptions::new();
-    admin.create_topics([&new], &options).await.unwrap()[0].as_ref().unwrap();
-    KNOWN.lock().unwrap().push(topic.to_owned());
 }
 
 /// Reason and column, and the value, of the letters of a topic.
 fn letters(pipeline: &Pipeline<'_>, source: &str, count: usize) -> Vec<(String, String)> {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", pipeline.stack.kafka.url())
-        .set("group.id", pipeline.stack.unique("reader"))
-        .set("auto.offset.reset", "earliest")
-        .create()
-        .unwrap();
-    consumer.subscribe(&[&format!("outpour.dead-letter.{source}")]).unwrap();
-    let until = std::time::Instant::now() + PATIENCE;
-    let mut found = Vec::new();
-    while found.len() < count {
-        assert!(std::time::Instant::now() < until, "{found:?}");
-        let Some(Ok(message)) = consumer.poll(Duration::from_millis(50)) else { continue };
-        let header = |name: &str| {
-            let headers = message.headers().unwrap();
-            let header = headers.iter().find(|header| header.key == name)?;
-            Some(String::from_utf8_lossy(header.value?).into_owned())
-        };
-        assert_eq!(header("outpour-source-topic").as_deref(), Some(source));
-        assert_eq!(header("outpour-source-offset"), Some(found.len().to_string()));
-        let reason = header("outpour-reason").unwrap();
-        let column = header("outpour-column").unwrap_or_default();
-        let value = String::from_utf8_lossy(message.payload().unwrap()).into_owned();
-        found.push((format!("{reason} {column}"), value));
-    }
-    found
+    let reader = pipeline.reader(&format!("outpour.dead-letter.{source}")).unwrap();
+    let mut offset = 0..;
+    let letters = reader.take(count, |message| {
+        assert_eq!(header(message, "outpour-source-topic").as_deref(), Some(source));
+        let expected = offset.next().map(|offset: usize| offset.to_string());
+        assert_eq!(header(message, "outpour-source-offset"), expected);
+        let reason = header(message, "outpour-reason")?;
+        let column = header(message, "outpour-column").unwrap_or_default();
+        let value = String::from_utf8_lossy(message.payload()?).into_owned();
+        Some((format!("{reason} {column}"), value))
+    });
+    reader.nothing_more().unwrap();
+    letters.unwrap()
 }

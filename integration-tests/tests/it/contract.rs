@@ -1,7 +1,5 @@
 //! The golden examples, through the real services.
 
-use std::time::Duration;
-
 use integration_tests::{
     eventually,
     pipeline::{PATIENCE, Pipeline},
@@ -9,31 +7,9 @@ use integration_tests::{
 };
 use outpour_schemas::{Record, example};
 use rdkafka::{
-    ClientConfig, Message,
-    consumer::{BaseConsumer, Consumer},
+    Message,
     message::{Headers, OwnedMessage},
 };
-
-/// Reads `count` committed records of a topic.
-fn records(pipeline: &Pipeline<'_>, topic: &str, count: usize) -> Vec<OwnedMessage> {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", pipeline.stack.kafka.url())
-        .set("group.id", pipeline.stack.unique("reader"))
-        .set("auto.offset.reset", "earliest")
-        .set("isolation.level", "read_committed")
-        .create()
-        .unwrap();
-    consumer.subscribe(&[topic]).unwrap();
-    let until = std::time::Instant::now() + PATIENCE;
-    let mut found = Vec::new();
-    while found.len() < count {
-        assert!(std::time::Instant::now() < until, "{} of {count} records", found.len());
-        if let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) {
-            found.push(message.detach());
-        }
-    }
-    found
-}
 
 /// What cannot be known beforehand is taken from the record itself.
 fn comparable(message: &OwnedMessage, expected: &Record) -> Record {
@@ -90,7 +66,8 @@ async fn every_golden_example_is_the_same_in_kafka_and_in_clickhouse() {
             .await
             .unwrap();
         let topic = pipeline.topic(&aggregate_type);
-        let message = &records(&pipeline, &topic, 1)[0];
+        let reader = pipeline.reader(&topic).unwrap();
+        let message = &reader.take(1, |message| Some(message.detach())).unwrap()[0];
         let expected = example.record();
         assert_eq!(comparable(message, &expected), expected, "{}", example.says);
 

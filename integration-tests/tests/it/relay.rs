@@ -3,21 +3,16 @@
 use std::{
     collections::HashMap,
     sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
 };
 
 use integration_tests::{
     eventually,
-    pipeline::{PATIENCE, Pipeline, order},
+    pipeline::{PATIENCE, Pipeline, header, order},
     stack::Stack,
 };
 use outpour_producer::Outbox;
 use outpour_schemas::Position;
-use rdkafka::{
-    ClientConfig, Message,
-    consumer::{BaseConsumer, Consumer},
-    message::Headers,
-};
+use rdkafka::Message;
 
 /// What a read_committed reader finds in a topic, in the order of reading.
 struct Found {
@@ -26,36 +21,19 @@ struct Found {
     position: Position,
 }
 
-/// Reads a topic until nothing more has come for a while after `at_least`.
-fn read(pipeline: &Pipeline<'_>, aggregate_type: &str, at_least: usize) -> Vec<Found> {
-    const QUIET: Duration = Duration::from_secs(2);
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", pipeline.stack.kafka.url())
-        .set("group.id", pipeline.stack.unique("reader"))
-        .set("auto.offset.reset", "earliest")
-        .set("isolation.level", "read_committed")
-        .create()
-        .unwrap();
-    consumer.subscribe(&[pipeline.topic(aggregate_type).as_str()]).unwrap();
-    let until = std::time::Instant::now() + PATIENCE;
-    let mut last = std::time::Instant::now();
-    let mut found = Vec::new();
-    while found.len() < at_least || last.elapsed() < QUIET {
-        assert!(std::time::Instant::now() < until, "{} of {at_least} records", found.len());
-        let Some(Ok(message)) = consumer.poll(Duration::from_millis(50)) else { continue };
-        last = std::time::Instant::now();
-        let header = |name: &str| {
-            let headers = message.headers().unwrap();
-            let header = headers.iter().find(|header| header.key == name).unwrap();
-            String::from_utf8(header.value.unwrap().to_vec()).unwrap()
-        };
-        found.push(Found {
-            key: String::from_utf8(message.key().unwrap().to_vec()).unwrap(),
-            id: header("id"),
-            position: header("outpour-lsn").parse().unwrap(),
-        });
-    }
-    found
+/// Reads `count` records of an aggregate type, and makes sure that there are no
+/// more.
+fn read(pipeline: &Pipeline<'_>, aggregate_type: &str, count: usize) -> Vec<Found> {
+    let reader = pipeline.reader(&pipeline.topic(aggregate_type)).unwrap();
+    let found = reader.take(count, |message| {
+        Some(Found {
+            key: String::from_utf8(message.key()?.to_vec()).ok()?,
+            id: header(message, "id")?,
+            position: header(message, "outpour-lsn")?.parse().ok()?,
+        })
+    });
+    reader.nothing_more().unwrap();
+    found.unwrap()
 }
 
 fn assert_once_and_in_order(found: &[Found], expected: usize) {
@@ -125,6 +103,30 @@ async fn a_relay_killed_in_mid_stream_loses_nothing_and_doubles_nothing() {
     let (events, ()) = tokio::join!(feed, kills);
     let _relay = pipeline.relay().unwrap();
     assert_once_and_in_order(&read(&pipeline, "order", events), events);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_too_large_for_kafka_is_resumed_by_row_when_the_relay_is_killed_inside_it() {
+    const ROWS: u64 = 20_000;
+    let pipeline = Pipeline::new(Stack::shared().await.unwrap(), "").await.unwrap();
+    pipeline.set("OUTPOUR_RELAY_MAX_TRANSACTION_ROWS=50").unwrap();
+    pipeline.commit_orders(0..ROWS, 20_000).await.unwrap();
+    for _ in 0..3 {
+        let before = published(&pipeline).await;
+        assert!(before < ROWS / 50, "killed too late to prove anything");
+        let relay = pipeline.relay().unwrap();
+        eventually(PATIENCE, async || {
+            let now = published(&pipeline).await;
+            anyhow::ensure!(now > before, "at {now}, started at {before}");
+            Ok(())
+        })
+        .await
+        .unwrap();
+        relay.kill().await.unwrap();
+    }
+    let _relay = pipeline.relay().unwrap();
+    let rows = usize::try_from(ROWS).unwrap();
+    assert_once_and_in_order(&read(&pipeline, "order", rows), rows);
 }
 
 /// The number of checkpoints that the relay has written.
@@ -219,30 +221,15 @@ async fn what_kafka_would_refuse_is_parked_and_nothing_waits_for_it() {
     assert_eq!(read(&pipeline, "order", 2).len(), 2);
 
     // The topic is everybody's: only this pipeline's letters count.
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", pipeline.stack.kafka.url())
-        .set("group.id", pipeline.stack.unique("reader"))
-        .set("auto.offset.reset", "earliest")
-        .set("isolation.level", "read_committed")
-        .create()
+    let reader = pipeline.reader("outbox.dead-letter").unwrap();
+    let mut reasons = reader
+        .take(2, |message| {
+            let error = header(message, "outpour-error")?;
+            let topic = header(message, "outpour-source-topic").unwrap_or_default();
+            let is_ours = error.contains(&pipeline.name) || topic.contains(&pipeline.name);
+            is_ours.then(|| header(message, "outpour-reason")).flatten()
+        })
         .unwrap();
-    consumer.subscribe(&["outbox.dead-letter"]).unwrap();
-    let until = std::time::Instant::now() + PATIENCE;
-    let mut reasons = Vec::new();
-    while reasons.len() < 2 {
-        assert!(std::time::Instant::now() < until, "{reasons:?}");
-        let Some(Ok(message)) = consumer.poll(Duration::from_millis(50)) else { continue };
-        let header = |name: &str| {
-            let headers = message.headers().unwrap();
-            let header = headers.iter().find(|header| header.key == name)?;
-            Some(String::from_utf8_lossy(header.value?).into_owned())
-        };
-        let error = header("outpour-error").unwrap();
-        let topic = header("outpour-source-topic").unwrap_or_default();
-        if error.contains(&pipeline.name) || topic.contains(&pipeline.name) {
-            reasons.push(header("outpour-reason").unwrap());
-        }
-    }
     reasons.sort();
     assert_eq!(reasons, ["invalid_topic", "record_too_large"]);
 }

@@ -18,7 +18,7 @@ mod session;
 use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use outpour_schemas::config::Config;
+use outpour_schemas::{config::Config, program::error_line};
 use tokio_util::sync::CancellationToken;
 
 use self::session::Session;
@@ -83,7 +83,7 @@ pub async fn run(
             }
             let delay = delays.next().unwrap_or(Duration::from_secs(5));
             tracing::warn!(
-                error = crate::error::chain(&error),
+                error = error_line(&error),
                 retry_in_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
                 "replication interrupted"
             );

@@ -1,6 +1,6 @@
 //! How a command ends: one line and a code.
 
-use std::{error::Error, process::ExitCode};
+use std::{error::Error, io::Write, process::ExitCode};
 
 /// What an error means to whoever called the command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,15 +28,26 @@ pub fn finish<E: Error>(result: Result<(), E>, exit: impl Fn(&E) -> Exit) -> Exi
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", line(&error));
+            eprintln!("error: {}", error_line(&error));
             exit(&error).into()
         }
     }
 }
 
-/// The error and its causes on one line, leaving out a cause that the text
+/// Writes to standard output. A reader that has gone away is no error.
+///
+/// # Errors
+/// When the text cannot be written for another reason.
+pub fn print(text: &str) -> std::io::Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        outcome => outcome,
+    }
+}
+
+/// An error and its causes on one line, leaving out a cause that the text
 /// before it quotes already.
-fn line(error: &dyn Error) -> String {
+pub fn error_line(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -64,6 +75,6 @@ mod tests {
 
     #[test]
     fn an_error_and_its_causes_make_one_line() {
-        assert_eq!(line(&Outer(Inner)), "cannot open the door: the key is bent");
+        assert_eq!(error_line(&Outer(Inner)), "cannot open the door: the key is bent");
     }
 }

@@ -7,7 +7,7 @@ mod stop;
 use std::path::PathBuf;
 
 pub use self::{
-    exit::{Exit, finish},
+    exit::{Exit, error_line, finish, print},
     logging::{LogFormat, start_logging},
     stop::on_stop_signal,
 };

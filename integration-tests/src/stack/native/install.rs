@@ -27,7 +27,7 @@ const TICK: Duration = Duration::from_millis(200);
 static APT_IS_UPDATED: Mutex<bool> = Mutex::new(false);
 
 /// The directory `name` of the cache, made by `build` if it is not there yet.
-pub(super) fn cached(
+pub(crate) fn cached(
     name: &str,
     step: &Step,
     build: impl FnOnce(&Path) -> Result<()>,
@@ -105,7 +105,7 @@ fn apt_get() -> Command {
 }
 
 /// Runs `command` to its end, showing each line of its output to `watch`.
-pub(super) fn run(command: &mut Command, mut watch: impl FnMut(&str)) -> Result<()> {
+pub(crate) fn run(command: &mut Command, mut watch: impl FnMut(&str)) -> Result<()> {
     let shown = format!("{command:?}");
     let (output, input) = std::io::pipe()?;
     let mut child = command

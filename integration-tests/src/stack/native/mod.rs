@@ -4,7 +4,7 @@
 //! process can find, stop or kill what another has started.
 
 mod clickhouse;
-mod install;
+pub(crate) mod install;
 mod kafka;
 mod postgres;
 mod process;
