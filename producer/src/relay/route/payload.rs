@@ -61,11 +61,12 @@ impl Expansion {
                     key = None;
                     continue;
                 }
-                "[" if key.is_some() && !self.keep_empty_arrays => {
-                    if tokens.next_if_eq(&"]").is_some() {
-                        key = None;
-                        continue;
-                    }
+                "[" if key.is_some()
+                    && !self.keep_empty_arrays
+                    && tokens.next_if_eq(&"]").is_some() =>
+                {
+                    key = None;
+                    continue;
                 }
                 _ if key.is_none() && containers.last() == Some(&true) => {
                     key = Some(token);
