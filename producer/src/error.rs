@@ -13,14 +13,17 @@ use crate::{
 pub enum RelayError {
     #[error(transparent)]
     Config(#[from] ConfigError),
-    #[error("relay.route_topic_regex")]
-    Pattern(#[from] regex::Error),
     #[error(transparent)]
     Postgres(#[from] PostgresError),
     #[error(transparent)]
     Slot(#[from] SlotError),
     #[error(transparent)]
     Assembly(#[from] AssemblyError),
+    #[error(
+        "a row of {table} was updated, which is no event; publish inserts only, \
+         or set relay.op_invalid_behavior to warn"
+    )]
+    Updated { table: String },
     #[error("the server ended the replication stream")]
     StreamEnded,
     #[error("{doing} on Kafka at {brokers} failed")]
@@ -71,8 +74,8 @@ impl RelayError {
             | RelayError::Topic { .. }
             | RelayError::Worker(_) => true,
             RelayError::Config(_)
-            | RelayError::Pattern(_)
             | RelayError::Assembly(_)
+            | RelayError::Updated { .. }
             | RelayError::Checkpoint { .. }
             | RelayError::Fenced { .. }
             | RelayError::Gap { .. }
@@ -90,7 +93,7 @@ impl RelayError {
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
-            RelayError::Config(_) | RelayError::Pattern(_) => Exit::Usage,
+            RelayError::Config(_) => Exit::Usage,
             RelayError::Gap { .. } => Exit::Finding,
             _ => Exit::Failed,
         }

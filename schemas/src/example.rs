@@ -43,6 +43,7 @@ impl Example {
         let record = self.record.clone();
         Record {
             topic: record.topic,
+            partition: None,
             key: record.key.map(String::into_bytes),
             value: record.value.map(String::into_bytes),
             timestamp_ms: record.timestamp_ms,

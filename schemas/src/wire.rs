@@ -53,10 +53,12 @@ pub mod dead_letter {
 /// A header; Kafka tells a null value from an empty one.
 pub type Header = (String, Option<Vec<u8>>);
 
-/// A record on its way to Kafka. The partition follows from the key.
+/// A record on its way to Kafka.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     pub topic: String,
+    /// `None`: it follows from the key.
+    pub partition: Option<i32>,
     pub key: Option<Vec<u8>>,
     /// `None` is a tombstone.
     pub value: Option<Vec<u8>>,

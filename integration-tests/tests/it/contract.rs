@@ -23,6 +23,7 @@ fn comparable(message: &OwnedMessage, expected: &Record) -> Record {
     };
     Record {
         topic: expected.topic.clone(),
+        partition: expected.partition,
         key: message.key().map(<[u8]>::to_vec),
         value: message.payload().map(<[u8]>::to_vec),
         timestamp_ms: expected.timestamp_ms,

@@ -5,6 +5,7 @@ mod bad_input;
 mod compose;
 mod consumer;
 mod contract;
+mod debezium;
 mod native_types;
 mod outbox;
 mod relay;

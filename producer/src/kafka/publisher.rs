@@ -1,7 +1,7 @@
 //! Records into Kafka, all of a transaction or none.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -58,6 +58,8 @@ pub(crate) struct Publisher {
     deliveries: Deliveries,
     topics: Topics,
     known_topics: HashSet<String>,
+    /// How many partitions the topics have for which a row named one.
+    partitions: HashMap<String, i32>,
     kafka: Kafka,
     relay: Relay,
     /// Whether a Kafka transaction has been begun and not ended.
@@ -107,6 +109,7 @@ impl Publisher {
             deliveries,
             topics,
             known_topics: HashSet::new(),
+            partitions: HashMap::new(),
             kafka,
             relay,
             in_transaction: false,
@@ -117,18 +120,36 @@ impl Publisher {
         Ok(Unfenced(publisher))
     }
 
+    /// Whether `topic`, which is made if need be, has this partition.
+    pub(crate) async fn has_partition(
+        &mut self,
+        topic: &str,
+        partition: i32,
+    ) -> Result<bool, RelayError> {
+        if self.partitions.get(topic).is_some_and(|&count| partition < count) {
+            return Ok(true);
+        }
+        self.ensure(topic).await?;
+        // Asked again and again for one that is not there: it may come.
+        let count = self.topics.partitions(topic).await?;
+        self.partitions.insert(topic.to_owned(), count);
+        Ok(partition < count)
+    }
+
+    /// Creates the topic unless it is known to be there.
+    async fn ensure(&mut self, topic: &str) -> Result<(), RelayError> {
+        if !self.known_topics.contains(topic) {
+            let (partitions, replicas) =
+                (self.relay.topic_partitions, self.relay.topic_replication_factor);
+            self.topics.ensure(topic, partitions, replicas).await?;
+            self.known_topics.insert(topic.to_owned());
+        }
+        Ok(())
+    }
+
     /// Hands a record to the client. It is durable only after [`Self::commit`].
     pub(crate) async fn send(&mut self, record: Record) -> Result<(), RelayError> {
-        if !self.known_topics.contains(&record.topic) {
-            self.topics
-                .ensure(
-                    &record.topic,
-                    self.relay.topic_partitions,
-                    self.relay.topic_replication_factor,
-                )
-                .await?;
-            self.known_topics.insert(record.topic.clone());
-        }
+        self.ensure(&record.topic).await?;
         self.begin()?;
         let headers = record.headers.iter().fold(
             OwnedHeaders::new_with_capacity(record.headers.len()),
@@ -138,6 +159,7 @@ impl Publisher {
             BaseRecord::to(&record.topic).timestamp(record.timestamp_ms).headers(headers);
         message.key = record.key.as_deref();
         message.payload = record.value.as_deref();
+        message.partition = record.partition;
         loop {
             match self.client.send(message) {
                 Ok(()) => return Ok(()),

@@ -1,7 +1,10 @@
 //! Topics are made here, with the partitions and replicas that were asked for,
 //! not by the broker's auto-creation.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use outpour_schemas::{config::Kafka, wire};
 use rdkafka::{
@@ -59,6 +62,34 @@ impl Topics {
         let partitions = i32::try_from(partitions).unwrap_or(i32::MAX);
         self.create(NewTopic::new(name, partitions, TopicReplication::Fixed(i32::from(replicas))))
             .await
+    }
+
+    /// How many partitions a topic has that is there, or has just been made.
+    pub(super) async fn partitions(&self, name: &str) -> Result<i32, RelayError> {
+        const LAG: Duration = Duration::from_millis(50);
+        let until = Instant::now() + REQUEST_TIMEOUT;
+        loop {
+            let (admin, topic) = (Arc::clone(&self.admin), name.to_owned());
+            let metadata = tokio::task::spawn_blocking(move || {
+                admin.inner().fetch_metadata(Some(&topic), REQUEST_TIMEOUT)
+            })
+            .await
+            .map_err(RelayError::Worker)?
+            .map_err(|source| self.failed("counting partitions", source))?;
+            let count = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
+            if count > 0 {
+                return Ok(i32::try_from(count).unwrap_or(i32::MAX));
+            }
+            // A broker may hear of a new topic after the one that made it.
+            if Instant::now() >= until {
+                return Err(RelayError::Topic {
+                    topic: name.to_owned(),
+                    brokers: self.brokers.clone(),
+                    code: RDKafkaErrorCode::UnknownTopicOrPartition,
+                });
+            }
+            tokio::time::sleep(LAG).await;
+        }
     }
 
     async fn create(&self, topic: NewTopic<'_>) -> Result<(), RelayError> {

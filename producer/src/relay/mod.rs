@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use self::session::Session;
 pub use self::{
     ledger::{Checkpoint, Ledger, Limits, PublishedWithin},
-    route::{Routed, Router, Unroutable},
+    route::{NotExpanded, Routed, Router, Unroutable},
 };
 use crate::{error::RelayError, postgres::Target};
 

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use futures_util::FutureExt;
-use outpour_schemas::config::Config;
+use outpour_schemas::config::{Config, OpInvalid};
 use tokio_util::sync::CancellationToken;
 
 use super::{Checkpoint, Ledger, Limits, Routed, Router, StartOptions};
@@ -12,6 +12,7 @@ use crate::{
     kafka::{checkpoint, publisher::Publisher},
     postgres::Target,
     wal::{
+        row::OutboxRow,
         slot::{self, SlotState},
         stream::WalStream,
         transaction::{Assembler, Progress},
@@ -32,6 +33,9 @@ pub(super) struct Session {
     router: Router,
     publisher: Publisher,
     ledger: Ledger,
+    op_invalid: OpInvalid,
+    /// Whether it was told that a payload could not be expanded: once will do.
+    told_unexpanded: bool,
 }
 
 impl Session {
@@ -42,6 +46,8 @@ impl Session {
         options: StartOptions,
         target: &Target,
     ) -> Result<Self, RelayError> {
+        // First, so that a mistake in it is not hidden behind one elsewhere.
+        let router = Router::new(&config.outbox, &config.relay)?;
         let client = target.connect().await?;
         slot::inspect(&client, target, config).await?;
         // Asked before the slot is taken: it may take the broker's time to answer.
@@ -61,10 +67,12 @@ impl Session {
         );
         Ok(Session {
             wal,
-            assembler: Assembler::new(config.outbox.clone()),
-            router: Router::new(&config.relay)?,
+            assembler: Assembler::new(&config.outbox, router.wanted().to_vec()),
+            router,
             publisher,
             ledger: Ledger::new(checkpoint, Limits::from(&config.relay), Instant::now()),
+            op_invalid: config.relay.op_invalid_behavior,
+            told_unexpanded: false,
         })
     }
 
@@ -73,7 +81,8 @@ impl Session {
         loop {
             match self.happening(stop).await? {
                 Happening::Wal(Some(event)) => match self.assembler.next(event)? {
-                    Progress::Row(row) => self.publish(row).await?,
+                    Progress::Row(row) => self.publish(&row).await?,
+                    Progress::Updated { table } => self.updated(table)?,
                     Progress::Committed { end_lsn } => self.ledger.transaction_ended(end_lsn),
                     Progress::CaughtUp { wal_end } => {
                         if self.ledger.caught_up(wal_end, Instant::now()) {
@@ -119,21 +128,49 @@ impl Session {
         }
     }
 
-    async fn publish(&mut self, row: crate::wal::transaction::OutboxRow) -> Result<(), RelayError> {
+    async fn publish(&mut self, row: &OutboxRow) -> Result<(), RelayError> {
         let position = row.position;
         if self.ledger.committed().covers(position) {
             return Ok(());
         }
-        let record = match self.router.route(row) {
-            Routed::Publish(record) => record,
-            Routed::Park(record, reason) => {
-                tracing::warn!(%position, %reason, "row parked in the dead-letter topic");
-                record
+        let (record, parked) = match self.router.route(row) {
+            Routed::Publish(record) => (record, None),
+            Routed::PublishUnexpanded(record, reason) => {
+                if !std::mem::replace(&mut self.told_unexpanded, true) {
+                    tracing::warn!(
+                        %position, %reason,
+                        "payload published as it is (relay.expand_json_payload); \
+                         said once, for the first of them"
+                    );
+                }
+                (record, None)
             }
+            Routed::Park(record, reason) => (record, Some(reason)),
         };
+        // A partition that is not there only Kafka knows of.
+        let (record, parked) = match record.partition {
+            Some(partition) if !self.publisher.has_partition(&record.topic, partition).await? => {
+                let (letter, reason) = self.router.park_without_partition(record, partition);
+                (letter, Some(reason))
+            }
+            _ => (record, parked),
+        };
+        if let Some(reason) = parked {
+            tracing::warn!(%position, %reason, "row parked in the dead-letter topic");
+        }
         let bytes = record.wire_size();
         self.publisher.send(record).await?;
         self.ledger.sent(position, bytes, Instant::now());
+        Ok(())
+    }
+
+    /// An event that was written is not to be written anew: it is published.
+    fn updated(&self, table: String) -> Result<(), RelayError> {
+        match self.op_invalid {
+            OpInvalid::Warn => tracing::warn!(table, "update of the outbox passed over"),
+            OpInvalid::Error => tracing::error!(table, "update of the outbox passed over"),
+            OpInvalid::Fatal => return Err(RelayError::Updated { table }),
+        }
         Ok(())
     }
 

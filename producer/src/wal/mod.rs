@@ -5,9 +5,12 @@
 //! stream.rs    the replication connection ──▶ WalEvent               (I/O)
 //! pgoutput.rs  bytes of a change          ──▶ Relation, Insert       (pure)
 //! transaction.rs  events                  ──▶ OutboxRow, Committed   (pure)
+//! row.rs, oid.rs  what a row is, and its types
 //! ```
 
+pub mod oid;
 pub mod pgoutput;
+pub mod row;
 pub(crate) mod slot;
 pub(crate) mod stream;
 pub mod transaction;

@@ -14,7 +14,11 @@ pub enum Message {
         relation: u32,
         row: Vec<Cell>,
     },
-    /// Update, delete or truncate of `relation`: nothing an outbox publishes.
+    /// Its rows, old and new, are not read.
+    Update {
+        relation: u32,
+    },
+    /// Delete, truncate and what else an outbox never publishes.
     Other {
         tag: u8,
     },
@@ -79,7 +83,8 @@ pub fn decode(mut bytes: Bytes) -> Result<Message, PgoutputError> {
                 other => return Err(PgoutputError::NoRow(other)),
             }
         }
-        b'U' | b'D' | b'T' | b'O' | b'Y' => return Ok(Message::Other { tag }),
+        b'U' => return Ok(Message::Update { relation: u32_of(&mut bytes, "a relation id")? }),
+        b'D' | b'T' | b'O' | b'Y' => return Ok(Message::Other { tag }),
         unknown => return Err(PgoutputError::UnknownTag(unknown)),
     };
     match bytes.remaining() {
@@ -185,6 +190,13 @@ mod tests {
             decode(insert_bytes().into()).unwrap(),
             Message::Insert { relation: 0x4001, row }
         );
+    }
+
+    #[test]
+    fn an_update_names_its_table() {
+        let bytes = Bytes::from_static(b"U\0\0\x40\x01N\0\x01n");
+        assert_eq!(decode(bytes), Ok(Message::Update { relation: 0x4001 }));
+        assert!(decode(Bytes::from_static(b"U\0\0")).is_err());
     }
 
     #[test]

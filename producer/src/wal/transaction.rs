@@ -18,33 +18,17 @@ use outpour_schemas::{Lsn, OutboxTable, Position};
 use super::{
     WalEvent,
     pgoutput::{self, Cell, Message, PgoutputError, Relation},
+    row::{Expects, OutboxRow, Value, Wanted},
 };
-
-/// One row of the outbox, its columns in the text form of their types.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OutboxRow {
-    pub position: Position,
-    /// Microseconds since the Unix epoch.
-    pub committed_at_us: i64,
-    pub id: Option<Bytes>,
-    pub aggregate_type: Option<Bytes>,
-    pub aggregate_id: Option<Bytes>,
-    pub event_type: Optional,
-    pub payload: Option<Bytes>,
-    pub occurred_at: Optional,
-    pub schema_version: Optional,
-    pub traceparent: Optional,
-}
-
-/// A column that the outbox table need not have: absent, or a value that may
-/// be NULL.
-pub type Optional = Option<Option<Bytes>>;
 
 /// What the relay has to act on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "moved once, and rows are nearly all of them")]
 pub enum Progress {
     Row(OutboxRow),
+    /// A row of the outbox was updated, which is no event.
+    Updated {
+        table: String,
+    },
     /// A transaction ended; everything before `end_lsn` has been handed on.
     Committed {
         end_lsn: Lsn,
@@ -72,6 +56,8 @@ pub enum AssemblyError {
     CellCount { table: String, expected: usize, found: usize },
     #[error("table {table} has no column `{column}` ({key})")]
     MissingColumn { table: String, column: String, key: &'static str },
+    #[error("column `{column}` of table {table} ({key}) must be {expects}")]
+    ColumnType { table: String, column: String, key: &'static str, expects: Expects },
     #[error("more than {} rows in one transaction", u32::MAX)]
     TooManyRows,
 }
@@ -84,16 +70,26 @@ struct Open {
 
 /// Follows the stream and keeps what its messages refer to.
 pub struct Assembler {
-    outbox: OutboxTable,
+    schema: String,
+    table: String,
+    wanted: Vec<Wanted>,
     /// `None` for tables that the publication has besides the outbox.
     layouts: HashMap<u32, Option<Layout>>,
     open: Option<Open>,
 }
 
 impl Assembler {
+    /// Of `outbox` only the name counts: its columns are among the wanted ones.
     #[must_use]
-    pub fn new(outbox: OutboxTable) -> Self {
-        Assembler { outbox, layouts: HashMap::new(), open: None }
+    pub fn new(outbox: &OutboxTable, wanted: Vec<Wanted>) -> Self {
+        let (schema, table) = outbox.qualified();
+        Assembler {
+            schema: schema.to_owned(),
+            table: table.to_owned(),
+            wanted,
+            layouts: HashMap::new(),
+            open: None,
+        }
     }
 
     /// Takes the next event.
@@ -124,7 +120,10 @@ impl Assembler {
     fn change(&mut self, data: Bytes) -> Result<Progress, AssemblyError> {
         match pgoutput::decode(data)? {
             Message::Relation(relation) => {
-                let layout = Layout::of(&relation, &self.outbox)?;
+                let name = (relation.namespace.as_str(), relation.name.as_str());
+                let layout = (name == (self.schema.as_str(), self.table.as_str()))
+                    .then(|| Layout::of(&relation, &self.wanted))
+                    .transpose()?;
                 self.layouts.insert(relation.id, layout);
                 Ok(Progress::Nothing)
             }
@@ -137,54 +136,55 @@ impl Assembler {
                     None => Ok(Progress::Nothing),
                 }
             }
+            Message::Update { relation } => Ok(match self.layouts.get(&relation) {
+                Some(Some(layout)) => Progress::Updated { table: layout.table.clone() },
+                _ => Progress::Nothing,
+            }),
             Message::Other { .. } => Ok(Progress::Nothing),
         }
     }
 }
 
-/// Which cell of the outbox table's rows holds what.
+/// Which cells of the outbox table's rows hold what is wanted.
 struct Layout {
     table: String,
     width: usize,
-    id: usize,
-    aggregate_type: usize,
-    aggregate_id: usize,
-    payload: usize,
-    event_type: Option<usize>,
-    occurred_at: Option<usize>,
-    schema_version: Option<usize>,
-    traceparent: Option<usize>,
+    /// Place and type of each wanted column.
+    sources: Vec<Option<(usize, u32)>>,
 }
 
 impl Layout {
-    fn of(relation: &Relation, outbox: &OutboxTable) -> Result<Option<Self>, AssemblyError> {
-        if (relation.namespace.as_str(), relation.name.as_str()) != outbox.qualified() {
-            return Ok(None);
-        }
+    fn of(relation: &Relation, wanted: &[Wanted]) -> Result<Self, AssemblyError> {
         let table = format!("{}.{}", relation.namespace, relation.name);
-        let find = |name: &str| relation.columns.iter().position(|column| column.name == name);
-        let require = |name: &str, key| {
-            find(name).ok_or_else(|| AssemblyError::MissingColumn {
-                table: table.clone(),
-                column: name.to_owned(),
-                key,
-            })
+        let source = |wanted: &Wanted| {
+            let found = relation
+                .columns
+                .iter()
+                .enumerate()
+                .find(|(_, column)| column.name == wanted.column);
+            match found {
+                Some((_, column)) if !wanted.expects.takes(column.type_oid) => {
+                    Err(AssemblyError::ColumnType {
+                        table: table.clone(),
+                        column: wanted.column.clone(),
+                        key: wanted.key,
+                        expects: wanted.expects,
+                    })
+                }
+                Some((at, column)) => Ok(Some((at, column.type_oid))),
+                None if wanted.required => Err(AssemblyError::MissingColumn {
+                    table: table.clone(),
+                    column: wanted.column.clone(),
+                    key: wanted.key,
+                }),
+                None => Ok(None),
+            }
         };
-        Ok(Some(Layout {
-            width: relation.columns.len(),
-            id: require(&outbox.column_id, "outbox.column_id")?,
-            aggregate_type: require(&outbox.column_aggregate_type, "outbox.column_aggregate_type")?,
-            aggregate_id: require(&outbox.column_aggregate_id, "outbox.column_aggregate_id")?,
-            payload: require(&outbox.column_payload, "outbox.column_payload")?,
-            event_type: find(&outbox.column_type),
-            occurred_at: find(&outbox.column_occurred_at),
-            schema_version: find(&outbox.column_schema_version),
-            traceparent: find(&outbox.column_traceparent),
-            table,
-        }))
+        let sources = wanted.iter().map(source).collect::<Result<_, _>>()?;
+        Ok(Layout { width: relation.columns.len(), sources, table })
     }
 
-    fn row(&self, mut cells: Vec<Cell>, open: &mut Open) -> Result<OutboxRow, AssemblyError> {
+    fn row(&self, cells: Vec<Cell>, open: &mut Open) -> Result<OutboxRow, AssemblyError> {
         if cells.len() != self.width {
             return Err(AssemblyError::CellCount {
                 table: self.table.clone(),
@@ -194,22 +194,16 @@ impl Layout {
         }
         let position = Position { commit_lsn: open.commit_lsn, ordinal: open.next_ordinal };
         open.next_ordinal = open.next_ordinal.checked_add(1).ok_or(AssemblyError::TooManyRows)?;
-        let mut take = |at: usize| match std::mem::replace(&mut cells[at], Cell::Null) {
-            Cell::Text(text) => Some(text),
-            Cell::Null | Cell::Unchanged => None,
+        // A column may be wanted more than once; its bytes are shared.
+        let value = |&(at, type_oid): &(usize, u32)| Value {
+            type_oid,
+            text: match &cells[at] {
+                Cell::Text(text) => Some(text.clone()),
+                Cell::Null | Cell::Unchanged => None,
+            },
         };
-        Ok(OutboxRow {
-            position,
-            committed_at_us: open.committed_at_us,
-            id: take(self.id),
-            aggregate_type: take(self.aggregate_type),
-            aggregate_id: take(self.aggregate_id),
-            payload: take(self.payload),
-            event_type: self.event_type.map(&mut take),
-            occurred_at: self.occurred_at.map(&mut take),
-            schema_version: self.schema_version.map(&mut take),
-            traceparent: self.traceparent.map(&mut take),
-        })
+        let values = self.sources.iter().map(|source| source.as_ref().map(value)).collect();
+        Ok(OutboxRow { position, committed_at_us: open.committed_at_us, values })
     }
 }
 
@@ -252,8 +246,24 @@ mod tests {
 
     const REQUIRED: [&str; 4] = ["payload", "id", "aggregateid", "aggregatetype"];
 
+    fn assembler() -> Assembler {
+        let wanted = |column: &str, required, expects| Wanted {
+            column: column.to_owned(),
+            key: "outbox.column_x",
+            required,
+            expects,
+        };
+        let wanted = vec![
+            wanted("aggregatetype", true, Expects::Anything),
+            wanted("payload", true, Expects::Anything),
+            wanted("traceparent", false, Expects::Anything),
+            wanted("shard", false, Expects::Integer),
+        ];
+        Assembler::new(&OutboxTable::default(), wanted)
+    }
+
     fn rows(events: impl IntoIterator<Item = WalEvent>) -> Result<Vec<OutboxRow>, AssemblyError> {
-        let mut assembler = Assembler::new(OutboxTable::default());
+        let mut assembler = assembler();
         let mut rows = Vec::new();
         for event in events {
             if let Progress::Row(row) = assembler.next(event)? {
@@ -278,9 +288,10 @@ mod tests {
         .unwrap();
         let ordinals: Vec<_> = rows.iter().map(|row| row.position.ordinal).collect();
         assert_eq!(ordinals, [0, 1, 0]);
-        assert_eq!(rows[0].aggregate_type.as_deref(), Some(b"order".as_slice()));
-        assert_eq!(rows[0].traceparent, None, "a column that the table does not have");
-        assert_eq!(rows[2].payload, None);
+        let value = |text| Some(Value { type_oid: 0, text });
+        assert_eq!(rows[0].values[0], value(Some(Bytes::from_static(b"order"))));
+        assert_eq!(rows[0].values[2], None, "a column that the table does not have");
+        assert_eq!(rows[2].values[1], value(None));
     }
 
     #[test]
@@ -294,8 +305,34 @@ mod tests {
         let error = rows([BEGIN, relation(1, "outbox", &["id"])]).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "table public.outbox has no column `aggregatetype` (outbox.column_aggregate_type)"
+            "table public.outbox has no column `aggregatetype` (outbox.column_x)"
         );
+    }
+
+    #[test]
+    fn a_column_of_the_wrong_type_is_named_with_its_configuration_key() {
+        let columns = ["aggregatetype", "payload", "shard"];
+        let error = rows([BEGIN, relation(1, "outbox", &columns)]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "column `shard` of table public.outbox (outbox.column_x) must be smallint, integer or bigint"
+        );
+    }
+
+    #[test]
+    fn an_update_of_the_outbox_is_told_and_its_deletes_are_passed_over() {
+        let mut assembler = assembler();
+        assembler.next(BEGIN).unwrap();
+        assembler.next(relation(1, "outbox", &REQUIRED)).unwrap();
+        assembler.next(relation(2, "other", &["x"])).unwrap();
+        let mut next = |bytes: &'static [u8]| {
+            assembler.next(WalEvent::Change(Bytes::from_static(bytes))).unwrap()
+        };
+        let table = "public.outbox".to_owned();
+        assert_eq!(next(b"U\0\0\0\x01N"), Progress::Updated { table });
+        assert_eq!(next(b"U\0\0\0\x02N"), Progress::Nothing);
+        assert_eq!(next(b"D\0\0\0\x01K"), Progress::Nothing);
+        assert_eq!(next(b"T\0\0\0\x01"), Progress::Nothing);
     }
 
     #[test]
@@ -311,7 +348,7 @@ mod tests {
 
     #[test]
     fn a_keepalive_inside_a_transaction_says_nothing_about_being_caught_up() {
-        let mut assembler = Assembler::new(OutboxTable::default());
+        let mut assembler = assembler();
         let keepalive = || WalEvent::KeepAlive { wal_end: Lsn(9) };
         let caught_up = Progress::CaughtUp { wal_end: Lsn(9) };
         assert_eq!(assembler.next(keepalive()).unwrap(), caught_up);

@@ -11,6 +11,7 @@ mod environment;
 mod kafka;
 mod load;
 mod postgres;
+mod record;
 mod relay;
 mod secret;
 mod units;
@@ -25,6 +26,10 @@ pub use self::{
     kafka::Kafka,
     load::{ConfigError, load},
     postgres::Postgres,
+    record::{
+        AdditionalField, AdditionalFields, Compat, FieldMissing, JsonEmptyArray, JsonNull,
+        OpInvalid, Placement,
+    },
     relay::{Delivery, Relay},
     secret::{Secret, redact_url},
     units::Span,

@@ -1,7 +1,10 @@
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, Span};
+use super::{
+    ConfigError, Span,
+    record::{AdditionalFields, Compat, FieldMissing, JsonEmptyArray, JsonNull, OpInvalid},
+};
 
 /// How sure a published record is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,12 +26,27 @@ pub struct Relay {
     pub slot: String,
     pub publication: String,
     pub delivery: Delivery,
-    /// Matched against the whole of the aggregate type.
+    /// Whose record: the defaults of what follows are Outpour's or Debezium's.
+    pub compat: Compat,
+    /// The column that the topic is made of; the aggregate type unless set.
+    pub route_by_field: Option<String>,
+    /// Matched against the whole of that column's value.
     pub route_topic_regex: String,
     /// The topic; `${name}` and `$1` stand for groups of the regex.
     pub route_topic_replacement: String,
+    /// Columns that are part of the record besides id, key and payload.
+    pub additional_fields: Option<AdditionalFields>,
+    pub additional_field_missing: FieldMissing,
+    /// The column that is the record's timestamp; the commit time unless set.
+    pub timestamp_column: Option<String>,
     /// A null or blank payload becomes a record without a value.
     pub tombstone_on_empty_payload: bool,
+    /// A JSON payload is published in its compact form, and in an envelope as
+    /// an object instead of a string.
+    pub expand_json_payload: bool,
+    pub json_payload_null_behavior: JsonNull,
+    pub json_payload_empty_array_behavior: JsonEmptyArray,
+    pub op_invalid_behavior: OpInvalid,
     /// Partitions of a topic that the relay creates.
     pub topic_partitions: u32,
     pub topic_replication_factor: u16,
@@ -50,9 +68,18 @@ impl Default for Relay {
             slot: "outpour".to_owned(),
             publication: "outpour".to_owned(),
             delivery: Delivery::ExactlyOnce,
+            compat: Compat::Outpour,
+            route_by_field: None,
             route_topic_regex: "(?<routedByValue>.*)".to_owned(),
             route_topic_replacement: format!("{}${{routedByValue}}", crate::wire::TOPIC_PREFIX),
+            additional_fields: None,
+            additional_field_missing: FieldMissing::Error,
+            timestamp_column: None,
             tombstone_on_empty_payload: false,
+            expand_json_payload: false,
+            json_payload_null_behavior: JsonNull::Ignore,
+            json_payload_empty_array_behavior: JsonEmptyArray::Ignore,
+            op_invalid_behavior: OpInvalid::Warn,
             topic_partitions: 6,
             topic_replication_factor: 1,
             max_record_size: ByteSize(1_048_588),
@@ -93,6 +120,15 @@ impl Relay {
                 format!("`{}`: {}", self.route_topic_regex, reason.trim_start_matches("error: ")),
             )
         })?;
+        let columns = [
+            ("relay.route_by_field", &self.route_by_field),
+            ("relay.timestamp_column", &self.timestamp_column),
+        ];
+        for (key, column) in columns {
+            if column.as_ref().is_some_and(String::is_empty) {
+                return Err(ConfigError::invalid(key, "is empty; name a column or remove the key"));
+            }
+        }
         let positive = [
             ("relay.topic_partitions", u64::from(self.topic_partitions)),
             ("relay.topic_replication_factor", u64::from(self.topic_replication_factor)),

@@ -1,0 +1,124 @@
+//! The options of Debezium's outbox event router, as far as it takes Kafka or
+//! PostgreSQL to show them. The rest are tests of the router itself.
+
+use std::time::Duration;
+
+use integration_tests::{
+    pipeline::{PATIENCE, Pipeline},
+    stack::Stack,
+};
+use rdkafka::{
+    ClientConfig, Message,
+    consumer::{BaseConsumer, Consumer},
+    message::{Headers, OwnedMessage},
+};
+
+/// The first `count` committed records of a topic that `wanted` takes.
+fn read(
+    pipeline: &Pipeline<'_>,
+    topic: &str,
+    count: usize,
+    wanted: impl Fn(&OwnedMessage) -> bool,
+) -> Vec<OwnedMessage> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", pipeline.stack.kafka.url())
+        .set("group.id", pipeline.stack.unique("reader"))
+        .set("auto.offset.reset", "earliest")
+        .set("isolation.level", "read_committed")
+        .create()
+        .unwrap();
+    consumer.subscribe(&[topic]).unwrap();
+    let until = std::time::Instant::now() + PATIENCE;
+    let mut found = Vec::new();
+    while found.len() < count {
+        assert!(std::time::Instant::now() < until, "{} of {count} records", found.len());
+        let Some(Ok(message)) = consumer.poll(Duration::from_millis(50)) else { continue };
+        found.extend(Some(message.detach()).filter(&wanted));
+    }
+    found
+}
+
+fn header(message: &OwnedMessage, name: &str) -> Option<String> {
+    let header = message.headers()?.iter().find(|header| header.key == name)?;
+    Some(String::from_utf8_lossy(header.value?).into_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn columns_become_partition_timestamp_header_and_part_of_the_value() {
+    let pipeline = Pipeline::new(Stack::shared().await.unwrap(), "").await.unwrap();
+    pipeline.set("OUTPOUR_RELAY_COMPAT=debezium").unwrap();
+    pipeline.set("OUTPOUR_RELAY_EXPAND_JSON_PAYLOAD=true").unwrap();
+    pipeline.set("OUTPOUR_RELAY_TIMESTAMP_COLUMN=occurred_at").unwrap();
+    let fields = "type:header:eventType,type:envelope:kind,shard:partition";
+    pipeline.set(&format!("OUTPOUR_RELAY_ADDITIONAL_FIELDS={fields}")).unwrap();
+    let client = pipeline.postgres().await.unwrap();
+    client.batch_execute("ALTER TABLE outbox ADD shard integer").await.unwrap();
+    let _relay = pipeline.relay().unwrap();
+    let insert = "INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, shard, occurred_at)
+                  VALUES (gen_random_uuid(), 'order', 'k', 'placed', '{\"n\": 1.50, \"x\": null}', $1,
+                          '2026-01-02 03:04:05.678+00')";
+    // The topic has six partitions: the last of these rows is for none of them.
+    for shard in [Some(3), Some(4), None, Some(99)] {
+        client.execute(insert, &[&shard]).await.unwrap();
+    }
+
+    let topic = pipeline.topic("order");
+    let records = read(&pipeline, &topic, 3, |_| true);
+    let partitions: Vec<_> = records.iter().map(Message::partition).collect();
+    assert!(partitions.contains(&3) && partitions.contains(&4), "{partitions:?}");
+    for record in &records {
+        assert_eq!(record.timestamp().to_millis(), Some(1_767_323_045_678));
+        assert_eq!(record.payload(), Some(br#"{"payload":{"n":1.50},"kind":"placed"}"#.as_slice()));
+        let names: Vec<_> =
+            record.headers().unwrap().iter().map(|header| header.key.to_owned()).collect();
+        assert_eq!(names, ["id", "eventType"]);
+    }
+    // The topic is everybody's: only this pipeline's letters count.
+    let ours = |message: &OwnedMessage| {
+        header(message, "outpour-source-topic").is_some_and(|source| source == topic)
+    };
+    let letter = &read(&pipeline, "outbox.dead-letter", 1, ours)[0];
+    assert_eq!(header(letter, "outpour-reason").as_deref(), Some("invalid_partition"));
+    assert_eq!(header(letter, "outpour-source-partition").as_deref(), Some("99"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_update_of_the_outbox_is_passed_over_or_stops_the_relay_as_configured() {
+    let pipeline = Pipeline::new(Stack::shared().await.unwrap(), "").await.unwrap();
+    let client = pipeline.postgres().await.unwrap();
+    let publish = format!(
+        "ALTER PUBLICATION {} SET (publish = 'insert, update, delete, truncate')",
+        pipeline.name
+    );
+    client.batch_execute(&publish).await.unwrap();
+    let relay = pipeline.relay().unwrap();
+    pipeline.commit_orders(0..1, 1).await.unwrap();
+    client.batch_execute("UPDATE outbox SET type = 'other'").await.unwrap();
+    client.batch_execute("DELETE FROM outbox; TRUNCATE outbox").await.unwrap();
+    pipeline.commit_orders(1..2, 1).await.unwrap();
+    let topic = pipeline.topic("order");
+    read(&pipeline, &topic, 2, |_| true);
+    relay.logged("update of the outbox passed over", PATIENCE).await.unwrap();
+    relay.stop().await.unwrap();
+
+    pipeline.set("OUTPOUR_RELAY_OP_INVALID_BEHAVIOR=fatal").unwrap();
+    client.batch_execute("UPDATE outbox SET type = 'other'").await.unwrap();
+    let mut relay = pipeline.relay().unwrap();
+    assert_eq!(relay.ended(PATIENCE).await.unwrap(), Some(1));
+    assert!(
+        relay.log_text().contains("a row of public.outbox was updated"),
+        "{}",
+        relay.log_text()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_column_that_the_table_lacks_stops_the_relay_in_one_line() {
+    let pipeline = Pipeline::new(Stack::shared().await.unwrap(), "").await.unwrap();
+    pipeline.set("OUTPOUR_RELAY_ADDITIONAL_FIELDS=tenant:header").unwrap();
+    let mut relay = pipeline.relay().unwrap();
+    pipeline.commit_orders(0..1, 1).await.unwrap();
+    assert_eq!(relay.ended(PATIENCE).await.unwrap(), Some(1));
+    let expected = "table public.outbox has no column `tenant` (relay.additional_fields)";
+    assert!(relay.log_text().contains(expected), "{}", relay.log_text());
+}
