@@ -133,13 +133,19 @@ impl<'s> Pipeline<'s> {
     /// # Errors
     /// When the program cannot be started.
     pub fn relay(&self) -> Result<Program> {
-        Binary::Relay.start(&self.config(), &self.file("relay.log"))
+        self.relay_with(&[])
+    }
+
+    /// # Errors
+    /// When the program cannot be started.
+    pub fn relay_with(&self, options: &[&str]) -> Result<Program> {
+        Binary::Relay.start(&self.config(), &self.file("relay.log"), options)
     }
 
     /// # Errors
     /// When the program cannot be started.
     pub fn consumer(&self) -> Result<Program> {
-        Binary::Consumer.start(&self.config(), &self.file("consumer.log"))
+        Binary::Consumer.start(&self.config(), &self.file("consumer.log"), &[])
     }
 
     /// A connection to its database.

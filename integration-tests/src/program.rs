@@ -72,18 +72,18 @@ impl Binary {
         self.command(config, args)?.output().await.context("cannot start the program")
     }
 
-    /// Starts the program's main job, with its log at the end of `log`. Its
-    /// client of Kafka is called like the log.
+    /// Starts the program's main job with further `options`, and with its log at
+    /// the end of `log`. Its client of Kafka is called like the log.
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn start(self, config: &Path, log: &Path) -> Result<Program> {
+    pub fn start(self, config: &Path, log: &Path, options: &[&str]) -> Result<Program> {
         let file = File::options()
             .create(true)
             .append(true)
             .open(log)
             .with_context(|| format!("cannot write {}", log.display()))?;
-        let mut command = self.command(config, &["run"])?;
+        let mut command = self.command(config, &[&["run"], options].concat())?;
         if let (Binary::Consumer, Some(name)) = (self, log.file_stem()) {
             command.env("OUTPOUR_CONSUMER_CLIENT_ID", name);
         }

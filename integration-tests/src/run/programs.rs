@@ -34,7 +34,7 @@ impl Programs {
             if log.exists() {
                 fs::remove_file(&log)?;
             }
-            binary.start(&place.config(), &log)
+            binary.start(&place.config(), &log, &[])
         };
         let programs = Self {
             relay: start(Binary::Relay, "relay")?,

@@ -172,6 +172,18 @@ async fn a_slot_that_was_moved_behind_our_back_is_refused_and_the_gap_can_be_acc
     assert_eq!(relay.ended(PATIENCE).await.unwrap(), Some(3));
     assert!(relay.log_text().contains("--accept-gap"), "{}", relay.log_text());
     assert!(relay.log_text().contains("bytes past"), "{}", relay.log_text());
+
+    let relay = pipeline.relay_with(&["--accept-gap"]).unwrap();
+    relay.logged("gap accepted", PATIENCE).await.unwrap();
+    pipeline.commit_orders(20..30, 5).await.unwrap();
+    // The ten that the slot was moved past are lost, as was said.
+    assert_once_and_in_order(&read(&pipeline, "order", 20), 20);
+    relay.stop().await.unwrap();
+    // What was accepted once is no gap any more.
+    let relay = pipeline.relay().unwrap();
+    pipeline.commit_orders(30..40, 5).await.unwrap();
+    assert_once_and_in_order(&read(&pipeline, "order", 30), 30);
+    relay.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -43,7 +43,7 @@ pub struct StartOptions {
 /// does not pass by itself.
 pub async fn run(
     config: &Config,
-    options: StartOptions,
+    mut options: StartOptions,
     stop: CancellationToken,
 ) -> Result<(), RelayError> {
     /// A session that has lasted this long was a working one.
@@ -64,6 +64,10 @@ pub async fn run(
             Ok(()) => return Ok(()),
             Err(error) => error,
         };
+        if has_started {
+            // What was accepted is this gap, not the next one.
+            options.accept_gap = false;
+        }
         if attempt_at.elapsed() >= STEADY {
             delays = backoff.build();
         }

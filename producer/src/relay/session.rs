@@ -53,11 +53,15 @@ impl Session {
         // Asked before the slot is taken: it may take the broker's time to answer.
         let publisher = Publisher::connect(config).await?;
         let wal = WalStream::start(target, &config.relay.slot, &config.relay.publication).await?;
-        let publisher = publisher.fence().await?;
+        let mut publisher = publisher.fence().await?;
         let found = checkpoint::read(config).await?;
         // Held by us now, so that nobody moves it any more.
         let state = slot::inspect(&client, target, config).await?;
-        let checkpoint = agree(found, &state, &wal, config, options)?;
+        let checkpoint = agree(found.as_ref(), &state, &wal, config, options)?;
+        if found.as_ref() != Some(&checkpoint) {
+            // From here on the slot can be compared with it, whatever comes.
+            publisher.commit(&checkpoint).await?;
+        }
         tracing::info!(
             slot = config.relay.slot,
             from = %checkpoint.end_lsn,
@@ -187,7 +191,7 @@ impl Session {
 /// Compares what Kafka has with where the slot stands. PostgreSQL itself
 /// passes over a gap without a word.
 fn agree(
-    found: Option<Checkpoint>,
+    found: Option<&Checkpoint>,
     slot: &SlotState,
     wal: &WalStream,
     config: &Config,
@@ -198,7 +202,7 @@ fn agree(
         timeline: wal.system.timeline,
         end_lsn: slot.confirmed,
         within: None,
-        sequence: found.as_ref().map_or(0, |checkpoint| checkpoint.sequence),
+        sequence: found.map_or(0, |checkpoint| checkpoint.sequence + 1),
     };
     let Some(checkpoint) = found else {
         return Ok(fresh);
@@ -222,7 +226,7 @@ fn agree(
             checkpoint.end_lsn
         )
     } else {
-        return Ok(checkpoint);
+        return Ok(checkpoint.clone());
     };
     if options.accept_gap {
         tracing::warn!(slot = config.relay.slot, gap = what, "gap accepted by --accept-gap");
