@@ -1,4 +1,5 @@
-//! What both halves of Outpour agree on, and nothing that does I/O.
+//! What both halves of Outpour agree on. No service is talked to here; the
+//! `program` feature alone reads files and writes to the terminal.
 //!
 //! ```text
 //! Event ──▶ Envelope ──outbox row──▶ WAL ──▶ Record ──Kafka──▶ row in ClickHouse

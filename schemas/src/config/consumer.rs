@@ -19,7 +19,8 @@ pub struct Consumer {
     pub client_id: String,
     /// A member that is silent for so long loses its partitions.
     pub session_timeout: Span,
-    /// Bytes of fetched records and open batches that may be held at once.
+    /// The Kafka client holds up to a quarter of it in fetched records; batches
+    /// are bounded by [`Batch::max_bytes`], for each partition.
     pub memory: ByteSize,
     /// Partitions and replicas of a dead-letter topic that is created.
     pub dead_letter_partitions: u32,

@@ -14,7 +14,7 @@ pub struct Kafka {
     pub password: Secret,
     pub password_file: Option<PathBuf>,
     /// Further settings of the Kafka client under librdkafka's own names, such
-    /// as `"security.protocol" = "SASL_SSL"`. Those that carry the delivery
+    /// as `"socket.keepalive.enable" = "true"`. Those that carry the delivery
     /// guarantee are refused.
     pub properties: BTreeMap<String, String>,
 }
