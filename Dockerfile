@@ -10,7 +10,7 @@ COPY . .
 # The target directory is a cache and gone after this step: hence the copy.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    cargo build --release --locked --bins -p outpour-producer -p outpour-consumer \
+    cargo build --release --locked --bins --features outpour-producer/relay -p outpour-producer -p outpour-consumer \
     && install -D -t /out target/release/outpour-relay target/release/outpour-consumer
 
 FROM debian:bookworm-slim

@@ -36,7 +36,7 @@ build: ## Build every program
 	$(BUILD) --bins
 
 install: ## Build for release and install both programs into PREFIX (/usr/local)
-	cargo build --locked --release --bins -p outpour-producer -p outpour-consumer
+	cargo build --locked --release --bins --features outpour-producer/relay -p outpour-producer -p outpour-consumer
 	install -d $(DESTDIR)$(PREFIX)/bin
 	install -m 755 $(TARGET)/release/outpour-relay $(TARGET)/release/outpour-consumer $(DESTDIR)$(PREFIX)/bin
 

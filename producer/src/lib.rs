@@ -2,13 +2,15 @@
 //!
 //! ```text
 //! service tx ──Outbox::append──▶ outbox ──WAL──▶ relay ──transaction──▶ Kafka
-//!              outbox.rs                 wal/    relay/        kafka/
+//!              outbox/                   wal/    relay/        kafka/
 //! ```
 //!
-//! A service needs [`Outbox`] and turns the `relay` feature off; the program
-//! `outpour-relay` is the rest.
+//! A service needs [`Outbox`], with the feature of its driver: `tokio-postgres`
+//! (the default) or `sqlx`. The program `outpour-relay` is the feature `relay`.
 
+#[cfg(any(feature = "sqlx", feature = "tokio-postgres"))]
 mod outbox;
+#[cfg(any(feature = "sqlx", feature = "tokio-postgres"))]
 mod sql;
 
 #[cfg(feature = "relay")]
@@ -30,4 +32,7 @@ mod status;
 #[cfg(feature = "relay")]
 pub mod wal;
 
-pub use outbox::{Outbox, OutboxError};
+pub use outpour_schemas::{Envelope, EnvelopeError, Event, Money, OutboxTable};
+
+#[cfg(any(feature = "sqlx", feature = "tokio-postgres"))]
+pub use outbox::{Outbox, OutboxDatabase, OutboxError, OutboxTransaction};

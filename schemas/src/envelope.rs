@@ -5,7 +5,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::{Event, identity};
+use crate::{
+    Event, Record, identity,
+    wire::{self, header},
+};
 
 /// One row of the outbox table, in the shape that Debezium's outbox router
 /// expects plus Outpour's optional columns. As JSON it is one line of
@@ -108,6 +111,37 @@ impl Envelope {
     pub fn payload_text(&self) -> Option<&str> {
         self.payload.as_deref().map(RawValue::get)
     }
+
+    /// [`Self::occurred_at`] as RFC 3339 in UTC, microseconds.
+    #[must_use]
+    pub fn occurred_at_text(&self) -> Option<String> {
+        self.occurred_at.as_ref().map(wire::rfc3339)
+    }
+
+    /// The record that the relay, with its defaults, makes of such a row, but for
+    /// the position in the log, which only it knows. `now` is the record's time,
+    /// and that of an event which does not say when it happened.
+    #[must_use]
+    pub fn record(&self, topic_prefix: &str, now: Timestamp) -> Record {
+        let occurred_at = self.occurred_at_text().unwrap_or_else(|| wire::rfc3339(&now));
+        let headers = [
+            (header::ID, Some(self.id.to_string())),
+            (header::EVENT_TYPE, Some(self.event_type.clone())),
+            (header::SCHEMA_VERSION, Some(self.schema_version.to_string())),
+            (header::OCCURRED_AT, Some(occurred_at)),
+            (header::TRACEPARENT, self.traceparent.clone()),
+        ];
+        Record {
+            topic: format!("{topic_prefix}{}", self.aggregate_type),
+            partition: None,
+            key: Some(self.aggregate_id.clone().into_bytes()),
+            value: self.payload_text().map(|text| text.as_bytes().to_vec()),
+            timestamp_ms: now.as_millisecond(),
+            headers: headers
+                .map(|(name, value)| (name.to_owned(), value.map(String::into_bytes)))
+                .into(),
+        }
+    }
 }
 
 /// Whether JSON text holds the escape `\u0000`, as opposed to an escaped
@@ -122,6 +156,7 @@ fn holds_escaped_nul(json: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::example;
 
     fn parse(line: &str) -> Result<Envelope, serde_json::Error> {
         serde_json::from_str(line)
@@ -131,6 +166,42 @@ mod tests {
     fn the_payload_keeps_its_text_to_the_byte() {
         let line = r#"{"aggregatetype":"order","aggregateid":"1","type":"t","payload":{"b": 0.10, "a":1e2}}"#;
         assert_eq!(parse(line).unwrap().payload_text(), Some(r#"{"b": 0.10, "a":1e2}"#));
+    }
+
+    #[test]
+    fn the_record_is_the_one_that_the_relay_makes_of_the_row() {
+        for example in example::all().unwrap() {
+            let column = |name: &str| example.outbox[name].clone();
+            let text = |name: &str| column(name).unwrap();
+            let row = Envelope {
+                id: text("id").parse().unwrap(),
+                aggregate_type: text("aggregatetype"),
+                aggregate_id: text("aggregateid"),
+                event_type: text("type"),
+                payload: column("payload").map(|text| RawValue::from_string(text).unwrap()),
+                occurred_at: column("occurred_at").map(|text| text.parse().unwrap()),
+                schema_version: text("schema_version").parse().unwrap(),
+                traceparent: column("traceparent"),
+            };
+            let mut expected = example.record();
+            expected.headers.retain(|(name, _)| name != header::LSN);
+            let now = Timestamp::from_millisecond(expected.timestamp_ms).unwrap();
+            assert_eq!(row.record(wire::TOPIC_PREFIX, now), expected, "{}", example.says);
+        }
+    }
+
+    #[test]
+    fn an_event_that_does_not_say_when_it_happened_happens_now() {
+        let mut row = parse(r#"{"aggregatetype":"o","aggregateid":"1","type":"t"}"#).unwrap();
+        let now: Timestamp = "2026-01-02T03:04:05.6Z".parse().unwrap();
+        let occurred_at = |row: &Envelope| {
+            let headers = row.record("", now).headers;
+            let (_, value) = headers.into_iter().find(|(name, _)| name == header::OCCURRED_AT)?;
+            value.map(|value| String::from_utf8(value).unwrap())
+        };
+        assert_eq!(occurred_at(&row).unwrap(), "2026-01-02T03:04:05.600000Z");
+        row.occurred_at = Some("2025-12-31T23:59:59.123456789Z".parse().unwrap());
+        assert_eq!(occurred_at(&row).unwrap(), "2025-12-31T23:59:59.123456Z");
     }
 
     #[test]

@@ -9,7 +9,8 @@
 //!
 //! A service needs [`Event`] and [`Envelope`]; the relay and the consumer share
 //! the record contract in [`wire`] and, with the `program` feature, one
-//! configuration file ([`config`]) and the manners of a command ([`program`]).
+//! configuration file (`config`) and the manners of a command (`program`). The
+//! types of the configuration alone are the feature `config`.
 
 pub mod envelope;
 pub mod event;
@@ -20,7 +21,7 @@ pub mod outbox;
 pub mod position;
 pub mod wire;
 
-#[cfg(feature = "program")]
+#[cfg(feature = "config")]
 pub mod config;
 #[cfg(feature = "program")]
 pub mod program;

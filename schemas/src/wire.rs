@@ -2,6 +2,8 @@
 //!
 //! The defaults are those of Debezium's outbox router where it has one.
 
+use jiff::{Timestamp, fmt::temporal::DateTimePrinter};
+
 /// Prefix of the topics that the relay publishes to by default.
 pub const TOPIC_PREFIX: &str = "outbox.event.";
 
@@ -52,6 +54,13 @@ pub mod dead_letter {
 
 /// A header; Kafka tells a null value from an empty one.
 pub type Header = (String, Option<Vec<u8>>);
+
+/// A time as headers carry it: RFC 3339 in UTC, microseconds.
+#[must_use]
+pub fn rfc3339(time: &Timestamp) -> String {
+    const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(6));
+    PRINTER.timestamp_to_string(time)
+}
 
 /// A record on its way to Kafka.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -50,6 +50,17 @@ const RESERVED: &[&str] = &[
 ];
 
 impl Kafka {
+    /// With its secrets read from their files, and checked: for a program that
+    /// fills in this section alone.
+    ///
+    /// # Errors
+    /// Names the key whose value makes no sense, or whose file cannot be read.
+    pub fn checked(mut self) -> Result<Self, ConfigError> {
+        self.resolve_secrets()?;
+        self.validate()?;
+        Ok(self)
+    }
+
     pub(super) fn resolve_secrets(&mut self) -> Result<(), ConfigError> {
         self.password.resolve("kafka.password", self.password_file.as_ref())
     }

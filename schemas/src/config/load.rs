@@ -1,36 +1,16 @@
 //! Reading the configuration: file, then `.env`, then environment.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use figment::{
     Figment,
     providers::{Format, Toml},
 };
 
-use super::{Config, environment};
+use super::{Config, ConfigError, environment};
 
 /// The file that is read when none is named.
 const DEFAULT_FILE: &str = "outpour.toml";
-
-/// A configuration that cannot be used. Shown as one line.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    #[error("cannot read {}: {source}", path.display())]
-    File { path: PathBuf, source: std::io::Error },
-    #[error("{}: {reason}", path.display())]
-    DotEnv { path: PathBuf, reason: String },
-    #[error("{0}")]
-    Value(String),
-    #[error("{key}: {reason}")]
-    Invalid { key: String, reason: String },
-}
-
-impl ConfigError {
-    /// A value of the right type that makes no sense.
-    pub fn invalid(key: impl Into<String>, reason: impl Into<String>) -> Self {
-        ConfigError::Invalid { key: key.into(), reason: reason.into() }
-    }
-}
 
 /// Reads `file`, or `outpour.toml` in the working directory if there is one,
 /// the `.env` beside it, and the environment.
@@ -64,13 +44,8 @@ pub fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
     {
         figment = figment.merge(variable);
     }
-    let mut config: Config =
-        figment.extract().map_err(|error| ConfigError::Value(describe(error)))?;
-    config.postgres.resolve_secrets()?;
-    config.kafka.resolve_secrets()?;
-    config.clickhouse.resolve_secrets()?;
-    config.validate()?;
-    Ok(config)
+    let config: Config = figment.extract().map_err(|error| ConfigError::Value(describe(error)))?;
+    config.checked()
 }
 
 fn dot_env_pairs(path: &Path) -> Result<Vec<(String, String)>, ConfigError> {

@@ -7,8 +7,11 @@
 
 mod clickhouse;
 mod consumer;
+#[cfg(feature = "program")]
 mod environment;
+mod error;
 mod kafka;
+#[cfg(feature = "program")]
 mod load;
 mod postgres;
 mod record;
@@ -20,11 +23,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::outbox::OutboxTable;
 
+#[cfg(feature = "program")]
+pub use self::load::load;
 pub use self::{
     clickhouse::ClickHouse,
     consumer::{Batch, Consumer, Route, UnknownFields},
+    error::ConfigError,
     kafka::Kafka,
-    load::{ConfigError, load},
     postgres::Postgres,
     record::{
         AdditionalField, AdditionalFields, Compat, FieldMissing, JsonEmptyArray, JsonNull,
@@ -51,6 +56,19 @@ pub struct Config {
 }
 
 impl Config {
+    /// With every secret read from its file, and checked: what `load` returns,
+    /// and what a configuration that was made otherwise has to go through.
+    ///
+    /// # Errors
+    /// Names the key whose value makes no sense, or whose file cannot be read.
+    pub fn checked(mut self) -> Result<Self, ConfigError> {
+        self.postgres.resolve_secrets()?;
+        self.kafka.resolve_secrets()?;
+        self.clickhouse.resolve_secrets()?;
+        self.validate()?;
+        Ok(self)
+    }
+
     fn validate(&self) -> Result<(), ConfigError> {
         self.postgres.validate()?;
         self.kafka.validate()?;

@@ -1,10 +1,7 @@
 //! A column's value in the forms that a record wants it in.
 
-use jiff::{
-    Timestamp,
-    fmt::temporal::{DateTimeParser, DateTimePrinter},
-    tz::TimeZone,
-};
+use jiff::{fmt::temporal::DateTimeParser, tz::TimeZone};
+use outpour_schemas::wire;
 
 use crate::wal::{oid, row::Value};
 
@@ -83,9 +80,8 @@ fn binary(text: &[u8]) -> Option<Vec<u8>> {
 
 /// `2026-01-02 03:04:05.6+00` as `2026-01-02T03:04:05.600000Z`.
 fn rfc3339(text: &[u8]) -> Option<String> {
-    const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(6));
-    let timestamp: Timestamp = PARSER.parse_timestamp(text).ok()?;
-    Some(PRINTER.timestamp_to_string(&timestamp))
+    let timestamp = PARSER.parse_timestamp(text).ok()?;
+    Some(wire::rfc3339(&timestamp))
 }
 
 #[cfg(test)]
