@@ -5,7 +5,12 @@
 
 use outpour_schemas::config::Config;
 
-use crate::{error::RelayError, postgres::Target, sql::quoted};
+use crate::{
+    emit_function,
+    error::RelayError,
+    postgres::Target,
+    sql::{literal, quoted},
+};
 
 /// One object of the set-up.
 struct Step {
@@ -54,10 +59,18 @@ pub(crate) async fn init(config: &Config) -> Result<Vec<String>, RelayError> {
 }
 
 fn steps(config: &Config) -> Vec<Step> {
+    let table = config.outbox.has_table().then(|| table(config));
+    table.into_iter().chain([publication(config), slot(config), function(config)]).collect()
+}
+
+fn qualified_table(config: &Config) -> String {
+    let (schema, name) = config.outbox.qualified();
+    format!("{}.{}", quoted(schema), quoted(name))
+}
+
+fn table(config: &Config) -> Step {
     let outbox = &config.outbox;
     let (schema, name) = outbox.qualified();
-    let table = format!("{}.{}", quoted(schema), quoted(name));
-    let publication = quoted(&config.relay.publication);
     let columns = [
         (&outbox.column_id, "uuid PRIMARY KEY"),
         (&outbox.column_aggregate_type, "text NOT NULL"),
@@ -70,44 +83,54 @@ fn steps(config: &Config) -> Vec<Step> {
     ]
     .map(|(column, definition)| format!("    {} {definition}", quoted(column)))
     .join(",\n");
-    vec![
-        Step {
-            what: format!("table {}", outbox.table),
-            exists: format!(
-                "SELECT EXISTS (SELECT FROM pg_tables WHERE schemaname = {} AND tablename = {})",
-                literal(schema),
-                literal(name)
-            ),
-            create: format!("CREATE TABLE {table} (\n{columns}\n)"),
-        },
-        Step {
-            what: format!("publication {}", config.relay.publication),
-            exists: format!(
-                "SELECT EXISTS (SELECT FROM pg_publication WHERE pubname = {})",
-                literal(&config.relay.publication)
-            ),
-            // Inserts only: deleting a row after it was written is housekeeping.
-            create: format!(
-                "CREATE PUBLICATION {publication} FOR TABLE {table} WITH (publish = 'insert')"
-            ),
-        },
-        Step {
-            what: format!("replication slot {}", config.relay.slot),
-            exists: format!(
-                "SELECT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = {})",
-                literal(&config.relay.slot)
-            ),
-            create: format!(
-                "SELECT pg_create_logical_replication_slot({}, 'pgoutput')",
-                literal(&config.relay.slot)
-            ),
-        },
-    ]
+    Step {
+        what: format!("table {}", outbox.table),
+        exists: format!(
+            "SELECT EXISTS (SELECT FROM pg_tables WHERE schemaname = {} AND tablename = {})",
+            literal(schema),
+            literal(name)
+        ),
+        create: format!("CREATE TABLE {} (\n{columns}\n)", qualified_table(config)),
+    }
 }
 
-/// A string constant, whatever it contains.
-fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
+fn publication(config: &Config) -> Step {
+    let name = &config.relay.publication;
+    // Messages belong to no table: without one the publication stays empty.
+    let table = if config.outbox.has_table() {
+        format!(" FOR TABLE {}", qualified_table(config))
+    } else {
+        String::new()
+    };
+    Step {
+        what: format!("publication {name}"),
+        exists: format!(
+            "SELECT EXISTS (SELECT FROM pg_publication WHERE pubname = {})",
+            literal(name)
+        ),
+        // Inserts only: deleting a row after it was written is housekeeping.
+        create: format!("CREATE PUBLICATION {}{table} WITH (publish = 'insert')", quoted(name)),
+    }
+}
+
+fn slot(config: &Config) -> Step {
+    let slot = &config.relay.slot;
+    Step {
+        what: format!("replication slot {slot}"),
+        exists: format!(
+            "SELECT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = {})",
+            literal(slot)
+        ),
+        create: format!("SELECT pg_create_logical_replication_slot({}, 'pgoutput')", literal(slot)),
+    }
+}
+
+fn function(config: &Config) -> Step {
+    Step {
+        what: format!("function {}", emit_function::name(config)),
+        exists: emit_function::exists(config),
+        create: emit_function::create(config),
+    }
 }
 
 #[cfg(test)]

@@ -18,6 +18,8 @@ pub mod cli;
 #[cfg(feature = "relay")]
 mod emit;
 #[cfg(feature = "relay")]
+mod emit_function;
+#[cfg(feature = "relay")]
 pub mod error;
 #[cfg(feature = "relay")]
 mod init;

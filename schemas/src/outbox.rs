@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OutboxTable {
-    /// `schema.table`.
+    /// `schema.table`; empty if there is no table, and every event comes as a
+    /// logical message.
     pub table: String,
     pub column_id: String,
     pub column_aggregate_type: String,
@@ -45,7 +46,14 @@ impl Default for OutboxTable {
 }
 
 impl OutboxTable {
-    /// Schema and table name.
+    /// Whether there is a table at all.
+    #[must_use]
+    pub fn has_table(&self) -> bool {
+        !self.table.is_empty()
+    }
+
+    /// Schema and table name. Without a table the schema is `public`, which is
+    /// where the function is that writes messages.
     #[must_use]
     pub fn qualified(&self) -> (&str, &str) {
         self.table.split_once('.').unwrap_or(("public", &self.table))
@@ -54,7 +62,8 @@ impl OutboxTable {
     /// # Errors
     /// Names the first key whose value is no PostgreSQL name.
     pub fn validate(&self) -> Result<(), NameError> {
-        let (schema, table) = self.qualified();
+        // Without a table there is no name of it to be wrong.
+        let (schema, table) = if self.has_table() { self.qualified() } else { ("-", "-") };
         let names = [
             ("outbox.table", schema),
             ("outbox.table", table),

@@ -115,13 +115,16 @@ impl Ledger {
             Some(PublishedWithin { commit_lsn: position.commit_lsn, ordinal: position.ordinal });
     }
 
-    /// A database transaction ended.
-    pub fn transaction_ended(&mut self, end_lsn: Lsn) {
+    /// A database transaction ended. Whether that is worth a checkpoint of its
+    /// own: of transactions without an event in them there may be many, and no
+    /// pause in which the server would say how far it is.
+    pub fn transaction_ended(&mut self, end_lsn: Lsn, now: Instant) -> bool {
         self.within = None;
         // A transaction is replayed after a restart until it is confirmed.
         if end_lsn > self.committed.end_lsn {
             self.complete = Some(end_lsn);
         }
+        self.caught_up(end_lsn, now)
     }
 
     /// PostgreSQL has nothing on its way that committed before `wal_end`.
@@ -222,7 +225,7 @@ mod tests {
         let now = Instant::now();
         let mut ledger = ledger(now);
         ledger.sent(at(110, 0), 10, now);
-        ledger.transaction_ended(Lsn(120));
+        ledger.transaction_ended(Lsn(120), now);
         assert_eq!(ledger.committed().end_lsn, Lsn(100));
         let checkpoint = ledger.next_checkpoint();
         assert_eq!((checkpoint.end_lsn, checkpoint.sequence), (Lsn(120), 5));
@@ -246,7 +249,7 @@ mod tests {
         assert!(!checkpoint.covers(at(110, 3)));
         ledger.commit(checkpoint, now);
         ledger.sent(at(110, 3), 10, now);
-        ledger.transaction_ended(Lsn(120));
+        ledger.transaction_ended(Lsn(120), now);
         assert_eq!(ledger.next_checkpoint().within, None);
     }
 
@@ -257,9 +260,21 @@ mod tests {
         let mut ledger = ledger(now);
         ledger.sent(at(110, 0), 10, now);
         assert!(!ledger.is_full(later), "inside a database transaction");
-        ledger.transaction_ended(Lsn(120));
+        ledger.transaction_ended(Lsn(120), now);
         assert!(!ledger.is_full(now));
         assert!(ledger.is_full(later));
+    }
+
+    #[test]
+    fn transactions_without_an_event_move_the_slot_as_an_idle_server_does() {
+        let now = Instant::now();
+        let mut ledger = ledger(now);
+        assert!(!ledger.transaction_ended(Lsn(120), now), "too little");
+        assert!(ledger.transaction_ended(Lsn(130), now + IDLE_INTERVAL));
+        assert!(ledger.transaction_ended(Lsn(100 + IDLE_BYTES), now));
+        assert_eq!(ledger.next_checkpoint().end_lsn, Lsn(100 + IDLE_BYTES));
+        ledger.sent(at(1 << 40, 0), 10, now);
+        assert!(!ledger.transaction_ended(Lsn(1 << 41), now), "rows are on their way");
     }
 
     #[test]

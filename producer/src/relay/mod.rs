@@ -13,6 +13,7 @@
 
 mod ledger;
 mod route;
+pub(crate) mod row_publisher;
 mod session;
 
 use std::time::{Duration, Instant};

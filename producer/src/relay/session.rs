@@ -6,12 +6,13 @@ use futures_util::FutureExt;
 use outpour_schemas::config::{Config, OpInvalid};
 use tokio_util::sync::CancellationToken;
 
-use super::{Checkpoint, Ledger, Limits, Routed, Router, StartOptions};
+use super::{Checkpoint, Ledger, Limits, Router, StartOptions, row_publisher::RowPublisher};
 use crate::{
     error::RelayError,
     kafka::{checkpoint, publisher::Publisher},
     postgres::Target,
     wal::{
+        message::InvalidMessage,
         row::OutboxRow,
         slot::{self, SlotState},
         stream::WalStream,
@@ -30,12 +31,11 @@ enum Happening {
 pub(super) struct Session {
     wal: WalStream,
     assembler: Assembler,
-    router: Router,
-    publisher: Publisher,
+    rows: RowPublisher,
     ledger: Ledger,
     op_invalid: OpInvalid,
-    /// Whether it was told that a payload could not be expanded: once will do.
-    told_unexpanded: bool,
+    /// Whether it was told that a message was none of a transaction.
+    told_non_transactional: bool,
 }
 
 impl Session {
@@ -71,12 +71,15 @@ impl Session {
         );
         Ok(Session {
             wal,
-            assembler: Assembler::new(&config.outbox, router.wanted().to_vec()),
-            router,
-            publisher,
+            assembler: Assembler::new(
+                &config.outbox,
+                &config.relay.message_prefix,
+                router.wanted().to_vec(),
+            ),
+            rows: RowPublisher::new(router, publisher),
             ledger: Ledger::new(checkpoint, Limits::from(&config.relay), Instant::now()),
             op_invalid: config.relay.op_invalid_behavior,
-            told_unexpanded: false,
+            told_non_transactional: false,
         })
     }
 
@@ -87,7 +90,13 @@ impl Session {
                 Happening::Wal(Some(event)) => match self.assembler.next(event)? {
                     Progress::Row(row) => self.publish(&row).await?,
                     Progress::Updated { table } => self.updated(table)?,
-                    Progress::Committed { end_lsn } => self.ledger.transaction_ended(end_lsn),
+                    Progress::InvalidMessage(message) => self.park(message).await?,
+                    Progress::NonTransactional => self.non_transactional(),
+                    Progress::Committed { end_lsn } => {
+                        if self.ledger.transaction_ended(end_lsn, Instant::now()) {
+                            self.commit().await?;
+                        }
+                    }
                     Progress::CaughtUp { wal_end } => {
                         if self.ledger.caught_up(wal_end, Instant::now()) {
                             self.commit().await?;
@@ -133,38 +142,19 @@ impl Session {
     }
 
     async fn publish(&mut self, row: &OutboxRow) -> Result<(), RelayError> {
-        let position = row.position;
-        if self.ledger.committed().covers(position) {
-            return Ok(());
+        if !self.ledger.committed().covers(row.position) {
+            let bytes = self.rows.publish(row).await?;
+            self.ledger.sent(row.position, bytes, Instant::now());
         }
-        let (record, parked) = match self.router.route(row) {
-            Routed::Publish(record) => (record, None),
-            Routed::PublishUnexpanded(record, reason) => {
-                if !std::mem::replace(&mut self.told_unexpanded, true) {
-                    tracing::warn!(
-                        %position, %reason,
-                        "payload published as it is (relay.expand_json_payload); \
-                         said once, for the first of them"
-                    );
-                }
-                (record, None)
-            }
-            Routed::Park(record, reason) => (record, Some(reason)),
-        };
-        // A partition that is not there only Kafka knows of.
-        let (record, parked) = match record.partition {
-            Some(partition) if !self.publisher.has_partition(&record.topic, partition).await? => {
-                let (letter, reason) = self.router.park_without_partition(record, partition);
-                (letter, Some(reason))
-            }
-            _ => (record, parked),
-        };
-        if let Some(reason) = parked {
-            tracing::warn!(%position, %reason, "row parked in the dead-letter topic");
+        Ok(())
+    }
+
+    async fn park(&mut self, message: InvalidMessage) -> Result<(), RelayError> {
+        let position = message.position;
+        if !self.ledger.committed().covers(position) {
+            let bytes = self.rows.park(message).await?;
+            self.ledger.sent(position, bytes, Instant::now());
         }
-        let bytes = record.wire_size();
-        self.publisher.send(record).await?;
-        self.ledger.sent(position, bytes, Instant::now());
         Ok(())
     }
 
@@ -178,9 +168,17 @@ impl Session {
         Ok(())
     }
 
+    fn non_transactional(&mut self) {
+        if !std::mem::replace(&mut self.told_non_transactional, true) {
+            tracing::warn!(
+                "a message that is not part of a transaction is no event, and is passed over:                  outpour_emit writes events; said once, for the first of them"
+            );
+        }
+    }
+
     async fn commit(&mut self) -> Result<(), RelayError> {
         let checkpoint = self.ledger.next_checkpoint();
-        self.publisher.commit(&checkpoint).await?;
+        self.rows.commit(&checkpoint).await?;
         let end_lsn = checkpoint.end_lsn;
         self.ledger.commit(checkpoint, Instant::now());
         self.wal.confirm(end_lsn);

@@ -4,10 +4,12 @@
 //! slot.rs      is the slot there, whose is it, how far has it come   (I/O)
 //! stream.rs    the replication connection ──▶ WalEvent               (I/O)
 //! pgoutput.rs  bytes of a change          ──▶ Relation, Insert       (pure)
+//! message.rs   content of a logical message ──▶ values of a row      (pure)
 //! transaction.rs  events                  ──▶ OutboxRow, Committed   (pure)
 //! row.rs, oid.rs  what a row is, and its types
 //! ```
 
+pub mod message;
 pub mod oid;
 pub mod pgoutput;
 pub mod row;
@@ -28,8 +30,13 @@ pub enum WalEvent {
     },
     /// A pgoutput message.
     Change(Bytes),
-    /// A message of `pg_logical_emit_message`.
-    LogicalMessage,
+    /// A message of `pg_logical_emit_message`, anybody's.
+    LogicalMessage {
+        /// Whether it is part of a transaction, and was committed with it.
+        transactional: bool,
+        prefix: String,
+        content: Bytes,
+    },
     Commit {
         end_lsn: Lsn,
     },

@@ -12,3 +12,6 @@ pub const FLOAT8: u32 = 701;
 pub const VARCHAR: u32 = 1043;
 pub const TIMESTAMP: u32 = 1114;
 pub const TIMESTAMPTZ: u32 = 1184;
+pub const NUMERIC: u32 = 1700;
+pub const UUID: u32 = 2950;
+pub const JSONB: u32 = 3802;

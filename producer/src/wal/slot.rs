@@ -149,13 +149,15 @@ async fn check_publication(
         .await
         .map_err(target.failed("reading the publication"))?;
     let target = target.to_string();
-    if !row.get::<_, bool>("table_there") {
+    let has_table = config.outbox.has_table();
+    if has_table && !row.get::<_, bool>("table_there") {
         return Err(SlotError::NoTable { table: config.outbox.table.clone(), target });
     }
     if !row.get::<_, bool>("publication_there") {
         return Err(SlotError::NoPublication { publication: publication.clone(), target });
     }
-    if !row.get::<_, bool>("published") {
+    // Messages belong to no table, and so to every publication.
+    if has_table && !row.get::<_, bool>("published") {
         return Err(SlotError::NotPublished {
             publication: publication.clone(),
             table: config.outbox.table.clone(),

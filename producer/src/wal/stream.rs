@@ -71,22 +71,25 @@ impl WalStream {
     /// The next event; `None` once the server has ended the stream.
     pub(crate) async fn next(&mut self) -> Result<Option<WalEvent>, SlotError> {
         let event = self.client.recv().await.map_err(SlotError::Stream)?;
-        Ok(event.map(|event| match event {
-            ReplicationEvent::Begin { final_lsn, commit_time_micros, .. } => WalEvent::Begin {
-                commit_lsn: Lsn(final_lsn.as_u64()),
-                committed_at_us: commit_time_micros + POSTGRES_EPOCH_US,
-            },
-            ReplicationEvent::XLogData { data, .. } => WalEvent::Change(data),
-            ReplicationEvent::Commit { end_lsn, .. } => {
-                WalEvent::Commit { end_lsn: Lsn(end_lsn.as_u64()) }
-            }
-            ReplicationEvent::KeepAlive { wal_end, .. } => {
-                WalEvent::KeepAlive { wal_end: Lsn(wal_end.as_u64()) }
-            }
-            // No stop position is ever set, so that this means nothing.
-            ReplicationEvent::Message { .. } | ReplicationEvent::StoppedAt { .. } => {
-                WalEvent::LogicalMessage
-            }
+        Ok(event.and_then(|event| {
+            Some(match event {
+                ReplicationEvent::Begin { final_lsn, commit_time_micros, .. } => WalEvent::Begin {
+                    commit_lsn: Lsn(final_lsn.as_u64()),
+                    committed_at_us: commit_time_micros + POSTGRES_EPOCH_US,
+                },
+                ReplicationEvent::XLogData { data, .. } => WalEvent::Change(data),
+                ReplicationEvent::Commit { end_lsn, .. } => {
+                    WalEvent::Commit { end_lsn: Lsn(end_lsn.as_u64()) }
+                }
+                ReplicationEvent::KeepAlive { wal_end, .. } => {
+                    WalEvent::KeepAlive { wal_end: Lsn(wal_end.as_u64()) }
+                }
+                ReplicationEvent::Message { transactional, prefix, content, .. } => {
+                    WalEvent::LogicalMessage { transactional, prefix, content }
+                }
+                // The end of a stream that was told where to stop; this one never is.
+                ReplicationEvent::StoppedAt { .. } => return None,
+            })
         }))
     }
 

@@ -1,10 +1,13 @@
 //! From replication events to outbox rows, each with its place. Pure.
 //!
 //! ```text
-//! Begin ─▶ Relation ─▶ Insert … Insert ─▶ Commit
-//!            │            │                 │
-//!         layouts       OutboxRow       Committed(end_lsn)
+//! Begin ─▶ Relation ─▶ Insert … Message … Insert ─▶ Commit
+//!            │            │       │                    │
+//!         layouts       OutboxRow OutboxRow       Committed(end_lsn)
 //! ```
+//!
+//! A logical message of the right prefix is a row like any other: both count
+//! in the order in which the transaction wrote them.
 //!
 //! Rows are handed on as they come, not when their transaction ends: PostgreSQL
 //! sends only committed transactions, one after the other, so a transaction of
@@ -17,6 +20,7 @@ use outpour_schemas::{Lsn, OutboxTable, Position};
 
 use super::{
     WalEvent,
+    message::{InvalidMessage, MessageLayout},
     pgoutput::{self, Cell, Message, PgoutputError, Relation},
     row::{Expects, OutboxRow, Value, Wanted},
 };
@@ -25,6 +29,11 @@ use super::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
     Row(OutboxRow),
+    /// A message that should have been a row.
+    InvalidMessage(InvalidMessage),
+    /// A message with the prefix of events, but outside of any transaction:
+    /// nothing was committed.
+    NonTransactional,
     /// A row of the outbox was updated, which is no event.
     Updated {
         table: String,
@@ -68,24 +77,36 @@ struct Open {
     next_ordinal: u32,
 }
 
+impl Open {
+    fn next_position(&mut self) -> Result<Position, AssemblyError> {
+        let position = Position { commit_lsn: self.commit_lsn, ordinal: self.next_ordinal };
+        self.next_ordinal = self.next_ordinal.checked_add(1).ok_or(AssemblyError::TooManyRows)?;
+        Ok(position)
+    }
+}
+
 /// Follows the stream and keeps what its messages refer to.
 pub struct Assembler {
     schema: String,
     table: String,
     wanted: Vec<Wanted>,
+    message_prefix: String,
+    messages: MessageLayout,
     /// `None` for tables that the publication has besides the outbox.
     layouts: HashMap<u32, Option<Layout>>,
     open: Option<Open>,
 }
 
 impl Assembler {
-    /// Of `outbox` only the name counts: its columns are among the wanted ones.
+    /// Logical messages of `message_prefix` are events.
     #[must_use]
-    pub fn new(outbox: &OutboxTable, wanted: Vec<Wanted>) -> Self {
+    pub fn new(outbox: &OutboxTable, message_prefix: &str, wanted: Vec<Wanted>) -> Self {
         let (schema, table) = outbox.qualified();
         Assembler {
             schema: schema.to_owned(),
             table: table.to_owned(),
+            messages: MessageLayout::of(outbox, &wanted),
+            message_prefix: message_prefix.to_owned(),
             wanted,
             layouts: HashMap::new(),
             open: None,
@@ -113,8 +134,31 @@ impl Assembler {
             WalEvent::KeepAlive { wal_end } if self.open.is_none() => {
                 Ok(Progress::CaughtUp { wal_end })
             }
-            WalEvent::KeepAlive { .. } | WalEvent::LogicalMessage => Ok(Progress::Nothing),
+            WalEvent::LogicalMessage { transactional, prefix, content }
+                if prefix == self.message_prefix =>
+            {
+                if transactional {
+                    self.message(content)
+                } else {
+                    Ok(Progress::NonTransactional)
+                }
+            }
+            WalEvent::KeepAlive { .. } | WalEvent::LogicalMessage { .. } => Ok(Progress::Nothing),
         }
+    }
+
+    fn message(&mut self, content: Bytes) -> Result<Progress, AssemblyError> {
+        let open = self.open.as_mut().ok_or(AssemblyError::OutsideTransaction("message"))?;
+        let (position, committed_at_us) = (open.next_position()?, open.committed_at_us);
+        Ok(match self.messages.values(&content) {
+            Ok(values) => Progress::Row(OutboxRow { position, committed_at_us, values }),
+            Err(reason) => Progress::InvalidMessage(InvalidMessage {
+                position,
+                committed_at_us,
+                content,
+                reason,
+            }),
+        })
     }
 
     fn change(&mut self, data: Bytes) -> Result<Progress, AssemblyError> {
@@ -192,8 +236,7 @@ impl Layout {
                 found: cells.len(),
             });
         }
-        let position = Position { commit_lsn: open.commit_lsn, ordinal: open.next_ordinal };
-        open.next_ordinal = open.next_ordinal.checked_add(1).ok_or(AssemblyError::TooManyRows)?;
+        let position = open.next_position()?;
         // A column may be wanted more than once; its bytes are shared.
         let value = |&(at, type_oid): &(usize, u32)| Value {
             type_oid,
@@ -259,7 +302,7 @@ mod tests {
             wanted("traceparent", false, Expects::Anything),
             wanted("shard", false, Expects::Integer),
         ];
-        Assembler::new(&OutboxTable::default(), wanted)
+        Assembler::new(&OutboxTable::default(), "outpour", wanted)
     }
 
     fn rows(events: impl IntoIterator<Item = WalEvent>) -> Result<Vec<OutboxRow>, AssemblyError> {
@@ -292,6 +335,69 @@ mod tests {
         assert_eq!(rows[0].values[0], value(Some(Bytes::from_static(b"order"))));
         assert_eq!(rows[0].values[2], None, "a column that the table does not have");
         assert_eq!(rows[2].values[1], value(None));
+    }
+
+    fn message(prefix: &str, transactional: bool, payload: &str) -> WalEvent {
+        let content = serde_json::json!({
+            "id": "0198c0de-0000-7000-8000-000000000001", "aggregatetype": "order",
+            "aggregateid": "k", "type": "t", "payload": payload,
+            "occurred_at": "2026-01-02 03:04:05+00", "schema_version": 1,
+        });
+        let content = content.to_string().into();
+        WalEvent::LogicalMessage { transactional, prefix: prefix.to_owned(), content }
+    }
+
+    #[test]
+    fn messages_and_rows_are_numbered_together() {
+        let cells = [Some("{}"), Some("e1"), Some("k"), Some("order")];
+        let rows = rows([
+            BEGIN,
+            message("outpour", true, "first"),
+            relation(1, "outbox", &REQUIRED),
+            insert(1, &cells),
+            message("someone_else", true, "not ours"),
+            message("outpour", true, "third"),
+            insert(1, &cells),
+        ])
+        .unwrap();
+        let payloads: Vec<_> = rows
+            .iter()
+            .map(|row| (row.position.ordinal, row.values[1].clone().unwrap().text.unwrap()))
+            .collect();
+        let expected = [(0, "first"), (1, "{}"), (2, "third"), (3, "{}")];
+        assert_eq!(payloads, expected.map(|(ordinal, text)| (ordinal, text.into())));
+        assert_eq!(rows[0].committed_at_us, 7);
+    }
+
+    #[test]
+    fn a_message_that_is_no_event_is_kept_whole_and_takes_a_place() {
+        let content = Bytes::from_static(b"hello");
+        let invalid = WalEvent::LogicalMessage {
+            transactional: true,
+            prefix: "outpour".to_owned(),
+            content: content.clone(),
+        };
+        let mut assembler = assembler();
+        assembler.next(BEGIN).unwrap();
+        let Progress::InvalidMessage(message) = assembler.next(invalid).unwrap() else {
+            panic!("taken for a row");
+        };
+        assert_eq!((message.content, message.position.ordinal), (content, 0));
+        let Progress::Row(row) = assembler.next(self::message("outpour", true, "")).unwrap() else {
+            panic!("no row");
+        };
+        assert_eq!(row.position.ordinal, 1);
+    }
+
+    #[test]
+    fn a_message_outside_of_transactions_is_told_if_it_is_ours_and_no_event() {
+        let mut assembler = assembler();
+        let told = assembler.next(message("outpour", false, "")).unwrap();
+        assert_eq!(told, Progress::NonTransactional);
+        assert_eq!(assembler.next(message("other", false, "")).unwrap(), Progress::Nothing);
+        assert_eq!(assembler.next(message("other", true, "")).unwrap(), Progress::Nothing);
+        let outside = assembler.next(message("outpour", true, "")).unwrap_err();
+        assert_eq!(outside, AssemblyError::OutsideTransaction("message"));
     }
 
     #[test]

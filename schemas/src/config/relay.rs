@@ -25,6 +25,9 @@ pub struct Relay {
     /// publish need two slots.
     pub slot: String,
     pub publication: String,
+    /// Of the logical messages that are events. It goes into the SQL function
+    /// that `outpour-relay init` creates.
+    pub message_prefix: String,
     pub delivery: Delivery,
     /// Whose record: the defaults of what follows are Outpour's or Debezium's.
     pub compat: Compat,
@@ -67,6 +70,7 @@ impl Default for Relay {
         Relay {
             slot: "outpour".to_owned(),
             publication: "outpour".to_owned(),
+            message_prefix: "outpour".to_owned(),
             delivery: Delivery::ExactlyOnce,
             compat: Compat::Outpour,
             route_by_field: None,
@@ -109,6 +113,12 @@ impl Relay {
             return Err(ConfigError::invalid(
                 "relay.publication",
                 format!("`{}`: expected 1 to 63 of a-z, 0-9 and _", self.publication),
+            ));
+        }
+        if self.message_prefix.is_empty() || self.message_prefix.contains('\0') {
+            return Err(ConfigError::invalid(
+                "relay.message_prefix",
+                "expected a text of one or more characters",
             ));
         }
         regex::Regex::new(&self.route_topic_regex).map_err(|error| {

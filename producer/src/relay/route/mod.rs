@@ -32,6 +32,7 @@ use self::{
     topic::TopicRule,
 };
 use crate::wal::{
+    message::{InvalidMessage, MessageError},
     oid,
     row::{OutboxRow, Value, Wanted},
 };
@@ -56,6 +57,8 @@ pub enum Unroutable {
     Partition { column: String, value: String, topic: String },
     #[error("column `{column}` holds `{value}`, which is no timestamp from 1970 on")]
     Timestamp { column: String, value: String },
+    #[error(transparent)]
+    Message(#[from] MessageError),
     #[error("the record has {size} bytes, more than relay.max_record_size = {limit}")]
     TooLarge { size: usize, limit: usize },
 }
@@ -69,6 +72,7 @@ impl Unroutable {
             Unroutable::Topic(_) => "invalid_topic",
             Unroutable::Partition { .. } => "invalid_partition",
             Unroutable::Timestamp { .. } => "invalid_timestamp",
+            Unroutable::Message(_) => "invalid_message",
             Unroutable::TooLarge { .. } => "record_too_large",
         }
     }
@@ -133,6 +137,22 @@ impl Router {
             column: self.plan.partition.map_or_else(String::new, |at| self.name(at)),
             value: partition.to_string(),
             topic: record.topic.clone(),
+        };
+        (self.dead_letter(record, &reason), reason)
+    }
+
+    /// The dead letter for a message that is no event: all of its content.
+    #[must_use]
+    pub fn park_message(&self, message: InvalidMessage) -> (Record, Unroutable) {
+        let reason = Unroutable::Message(message.reason);
+        let position = message.position.to_string().into_bytes();
+        let record = Record {
+            topic: String::new(),
+            partition: None,
+            key: None,
+            value: Some(message.content.into()),
+            timestamp_ms: message.committed_at_us.div_euclid(1000),
+            headers: vec![(header::LSN.to_owned(), Some(position))],
         };
         (self.dead_letter(record, &reason), reason)
     }
