@@ -2,6 +2,7 @@
 //! tests, `make run`, the benchmarks and the fault campaigns.
 
 mod eventually;
+pub mod http;
 pub mod pipeline;
 pub mod program;
 pub mod run;

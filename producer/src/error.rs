@@ -1,6 +1,9 @@
 //! What can go wrong in the relay, and what it means to the caller.
 
-use outpour_schemas::{config::ConfigError, program::Exit};
+use outpour_schemas::{
+    config::ConfigError,
+    program::{Exit, HttpError},
+};
 use rdkafka::{error::KafkaError, types::RDKafkaErrorCode};
 
 use crate::{
@@ -42,6 +45,8 @@ pub enum RelayError {
     Gap { slot: String, what: String },
     #[error(transparent)]
     Emit(#[from] EmitError),
+    #[error(transparent)]
+    Http(#[from] HttpError),
     #[error("cannot write the result")]
     Output(#[from] std::io::Error),
     #[error("cannot receive signals")]
@@ -80,6 +85,7 @@ impl RelayError {
             | RelayError::Fenced { .. }
             | RelayError::Gap { .. }
             | RelayError::Emit(_)
+            | RelayError::Http(_)
             | RelayError::Output(_)
             | RelayError::Signals(_) => false,
         }
@@ -87,6 +93,26 @@ impl RelayError {
 
     pub(crate) fn is_held_slot(&self) -> bool {
         matches!(self, RelayError::Slot(SlotError::Held { .. }))
+    }
+
+    /// A stable name for metrics: which side of a session it was.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            RelayError::Postgres(_) => "postgres",
+            RelayError::Slot(_) => "slot",
+            RelayError::StreamEnded => "stream_ended",
+            RelayError::Assembly(_) | RelayError::Updated { .. } => "outbox",
+            RelayError::Kafka { .. } | RelayError::Topic { .. } => "kafka",
+            RelayError::Checkpoint { .. } => "checkpoint",
+            RelayError::Fenced { .. } => "fenced",
+            RelayError::Gap { .. } => "gap",
+            RelayError::Config(_)
+            | RelayError::Emit(_)
+            | RelayError::Http(_)
+            | RelayError::Output(_)
+            | RelayError::Signals(_)
+            | RelayError::Worker(_) => "other",
+        }
     }
 
     /// How the command ends.

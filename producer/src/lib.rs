@@ -22,9 +22,13 @@ mod emit_function;
 #[cfg(feature = "relay")]
 pub mod error;
 #[cfg(feature = "relay")]
+mod health;
+#[cfg(feature = "relay")]
 mod init;
 #[cfg(feature = "relay")]
 mod kafka;
+#[cfg(feature = "relay")]
+mod metrics;
 #[cfg(feature = "relay")]
 mod postgres;
 #[cfg(feature = "relay")]

@@ -1,5 +1,5 @@
 //! What both halves of Outpour agree on. No service is talked to here; the
-//! `program` feature alone reads files and writes to the terminal.
+//! `program` feature alone reads files, writes to the terminal and answers probes.
 //!
 //! ```text
 //! Event ──▶ Envelope ──outbox row──▶ WAL ──▶ Record ──Kafka──▶ row in ClickHouse

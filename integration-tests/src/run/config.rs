@@ -24,6 +24,7 @@ brokers = "{kafka}"
 url = "{clickhouse}"
 
 [relay]
+http_listen = "127.0.0.1:0"
 topic_partitions = {PARTITIONS}
 
 [consumer]

@@ -20,7 +20,7 @@ use rdkafka::{
 use tokio::sync::Notify;
 
 use super::{REQUEST_TIMEOUT, client_config, topics::Topics};
-use crate::{error::RelayError, relay::Checkpoint};
+use crate::{error::RelayError, health::Monitor, metrics::Tally, relay::Checkpoint};
 
 type Client = ThreadedProducer<Deliveries>;
 
@@ -64,10 +64,16 @@ pub(crate) struct Publisher {
     relay: Relay,
     /// Whether a Kafka transaction has been begun and not ended.
     in_transaction: bool,
+    /// What has been sent since the last commit.
+    tally: Tally,
+    monitor: Arc<Monitor>,
 }
 
 impl Publisher {
-    pub(crate) async fn connect(config: &Config) -> Result<Unfenced, RelayError> {
+    pub(crate) async fn connect(
+        config: &Config,
+        monitor: Arc<Monitor>,
+    ) -> Result<Unfenced, RelayError> {
         let (kafka, relay) = (config.kafka.clone(), config.relay.clone());
         let failed = |source| RelayError::Kafka {
             doing: "connecting",
@@ -113,6 +119,8 @@ impl Publisher {
             kafka,
             relay,
             in_transaction: false,
+            tally: Tally::default(),
+            monitor,
         };
         publisher.topics.reach().await?;
         publisher.topics.ensure_checkpoints(publisher.relay.topic_replication_factor).await?;
@@ -149,6 +157,9 @@ impl Publisher {
 
     /// Hands a record to the client. It is durable only after [`Self::commit`].
     pub(crate) async fn send(&mut self, record: Record) -> Result<(), RelayError> {
+        if self.tally.add(&record) {
+            self.monitor.began();
+        }
         self.ensure(&record.topic).await?;
         self.begin()?;
         let headers = record.headers.iter().fold(
@@ -192,6 +203,7 @@ impl Publisher {
             .await?;
             self.in_transaction = false;
         }
+        self.tally.committed(self.monitor.published(checkpoint.end_lsn));
         Ok(())
     }
 

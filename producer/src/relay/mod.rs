@@ -16,7 +16,10 @@ mod route;
 pub(crate) mod row_publisher;
 mod session;
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use outpour_schemas::{config::Config, program::error_line};
@@ -27,7 +30,11 @@ pub use self::{
     ledger::{Checkpoint, Ledger, Limits, PublishedWithin},
     route::{NotExpanded, Routed, Router, Unroutable},
 };
-use crate::{error::RelayError, postgres::Target};
+use crate::{
+    error::RelayError,
+    health::{self, Monitor},
+    postgres::Target,
+};
 
 /// What an operator allows a start to do.
 #[derive(Debug, Clone, Copy, Default)]
@@ -50,6 +57,8 @@ pub async fn run(
     /// A session that has lasted this long was a working one.
     const STEADY: Duration = Duration::from_secs(30);
     let target = Target::of(&config.postgres)?;
+    let monitor = Arc::new(Monitor::new(config.relay.stall_after.0));
+    let _shown = health::show(config, &monitor).await?;
     let backoff = ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(100))
         .with_max_delay(Duration::from_secs(5))
@@ -60,7 +69,8 @@ pub async fn run(
     let mut waits_for_slot = false;
     loop {
         let attempt_at = Instant::now();
-        let outcome = attempt(config, options, &target, &stop, &mut has_started).await;
+        let open = Session::open(config, options, &target, &monitor);
+        let outcome = attempt(open, &stop, &mut has_started).await;
         let error = match outcome {
             Ok(()) => return Ok(()),
             Err(error) => error,
@@ -80,12 +90,14 @@ pub async fn run(
                 );
             }
             waits_for_slot = true;
+            monitor.stands_by();
             Duration::from_millis(500)
         } else {
             // A first start that fails is the operator's to see at once.
             if !error.is_transient() || !(has_started || waits_for_slot) {
                 return Err(error);
             }
+            monitor.failed(&error);
             let delay = delays.next().unwrap_or(Duration::from_secs(5));
             tracing::warn!(
                 error = error_line(&error),
@@ -102,15 +114,13 @@ pub async fn run(
 }
 
 async fn attempt(
-    config: &Config,
-    options: StartOptions,
-    target: &Target,
+    open: impl Future<Output = Result<Session, RelayError>>,
     stop: &CancellationToken,
     has_started: &mut bool,
 ) -> Result<(), RelayError> {
     let session = tokio::select! {
         () = stop.cancelled() => return Ok(()),
-        session = Session::open(config, options, target) => session?,
+        session = open => session?,
     };
     *has_started = true;
     session.run(stop).await

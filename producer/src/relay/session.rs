@@ -1,6 +1,6 @@
 //! One replication session: from taking the slot to losing or leaving it.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use futures_util::FutureExt;
 use outpour_schemas::config::{Config, OpInvalid};
@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Checkpoint, Ledger, Limits, Router, StartOptions, row_publisher::RowPublisher};
 use crate::{
     error::RelayError,
+    health::Monitor,
     kafka::{checkpoint, publisher::Publisher},
     postgres::Target,
     wal::{
@@ -33,6 +34,7 @@ pub(super) struct Session {
     assembler: Assembler,
     rows: RowPublisher,
     ledger: Ledger,
+    monitor: Arc<Monitor>,
     op_invalid: OpInvalid,
     /// Whether it was told that a message was none of a transaction.
     told_non_transactional: bool,
@@ -45,13 +47,14 @@ impl Session {
         config: &Config,
         options: StartOptions,
         target: &Target,
+        monitor: &Arc<Monitor>,
     ) -> Result<Self, RelayError> {
         // First, so that a mistake in it is not hidden behind one elsewhere.
         let router = Router::new(&config.outbox, &config.relay)?;
         let client = target.connect().await?;
         slot::inspect(&client, target, config).await?;
         // Asked before the slot is taken: it may take the broker's time to answer.
-        let publisher = Publisher::connect(config).await?;
+        let publisher = Publisher::connect(config, Arc::clone(monitor)).await?;
         let wal = WalStream::start(target, &config.relay.slot, &config.relay.publication).await?;
         let mut publisher = publisher.fence().await?;
         let found = checkpoint::read(config).await?;
@@ -62,6 +65,7 @@ impl Session {
             // From here on the slot can be compared with it, whatever comes.
             publisher.commit(&checkpoint).await?;
         }
+        monitor.started(checkpoint.end_lsn);
         tracing::info!(
             slot = config.relay.slot,
             from = %checkpoint.end_lsn,
@@ -78,6 +82,7 @@ impl Session {
             ),
             rows: RowPublisher::new(router, publisher),
             ledger: Ledger::new(checkpoint, Limits::from(&config.relay), Instant::now()),
+            monitor: Arc::clone(monitor),
             op_invalid: config.relay.op_invalid_behavior,
             told_non_transactional: false,
         })
@@ -98,6 +103,7 @@ impl Session {
                         }
                     }
                     Progress::CaughtUp { wal_end } => {
+                        self.monitor.caught_up(wal_end);
                         if self.ledger.caught_up(wal_end, Instant::now()) {
                             self.commit().await?;
                         }
@@ -143,6 +149,7 @@ impl Session {
 
     async fn publish(&mut self, row: &OutboxRow) -> Result<(), RelayError> {
         if !self.ledger.committed().covers(row.position) {
+            self.monitor.took(row.committed_at_us);
             let bytes = self.rows.publish(row).await?;
             self.ledger.sent(row.position, bytes, Instant::now());
         }
@@ -152,6 +159,7 @@ impl Session {
     async fn park(&mut self, message: InvalidMessage) -> Result<(), RelayError> {
         let position = message.position;
         if !self.ledger.committed().covers(position) {
+            self.monitor.took(message.committed_at_us);
             let bytes = self.rows.park(message).await?;
             self.ledger.sent(position, bytes, Instant::now());
         }

@@ -188,6 +188,8 @@ mod tests {
                 &["relay.op_invalid_behavior", "stop", "fatal"],
             ),
             ("[relay]\ntimestamp_column = \"\"", &[], &["relay.timestamp_column"]),
+            ("[relay]\nhttp_listen = \"9464\"", &[], &["relay.http_listen", "host:port"]),
+            ("[relay]\nstall_after = \"10ms\"", &[], &["relay.stall_after", "1s"]),
             ("[postgres]\nurl = \"mysql://x\"", &[], &["postgres.url", "mysql"]),
             ("[kafka]\nbrokers = \"localhost\"", &[], &["kafka.brokers", "host:port"]),
             ("[kafka.properties]\nacks = \"1\"", &[], &["kafka.properties.acks", "remove"]),

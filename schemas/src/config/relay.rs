@@ -63,6 +63,11 @@ pub struct Relay {
     pub max_transaction_delay: Span,
     /// Kafka aborts a transaction of a relay that has been silent for so long.
     pub transaction_timeout: Span,
+    /// Where `/metrics`, `/healthz` and `/readyz` are served, `host:port`;
+    /// empty: nowhere.
+    pub http_listen: String,
+    /// `/readyz` fails once work has waited this long without progress.
+    pub stall_after: Span,
 }
 
 impl Default for Relay {
@@ -91,6 +96,8 @@ impl Default for Relay {
             max_transaction_size: ByteSize::mib(8),
             max_transaction_delay: Span::millis(10),
             transaction_timeout: Span::secs(60),
+            http_listen: "127.0.0.1:9464".to_owned(),
+            stall_after: Span::secs(30),
         }
     }
 }
@@ -151,6 +158,23 @@ impl Relay {
                 return Err(ConfigError::invalid(key, "must be at least 1"));
             }
         }
+        check_listen("relay.http_listen", &self.http_listen)?;
+        // Below it, the ordinary pauses between two acknowledgements would count.
+        if self.stall_after < Span::secs(1) {
+            return Err(ConfigError::invalid("relay.stall_after", "must be at least 1s"));
+        }
         Ok(())
     }
+}
+
+/// An address to listen on, or nothing.
+fn check_listen(key: &str, address: &str) -> Result<(), ConfigError> {
+    let port = address.rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>()));
+    if address.is_empty() || matches!(port, Some((host, Ok(_))) if !host.is_empty()) {
+        return Ok(());
+    }
+    Err(ConfigError::invalid(
+        key,
+        format!("`{address}` is not host:port, such as 127.0.0.1:9464, or empty for none"),
+    ))
 }

@@ -1,13 +1,17 @@
-//! The manners that both programs share: how they end, and how they log.
+//! The manners that both programs share: how they end, how they log, and what
+//! they say of themselves over HTTP.
 
 mod exit;
+mod http;
 mod logging;
+mod process;
 mod stop;
 
 use std::path::PathBuf;
 
 pub use self::{
     exit::{Exit, error_line, finish, print},
+    http::{HttpError, HttpServer, Observed, Readiness},
     logging::{LogFormat, start_logging},
     stop::on_stop_signal,
 };
