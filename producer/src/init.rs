@@ -102,14 +102,16 @@ fn publication(config: &Config) -> Step {
     } else {
         String::new()
     };
+    // Inserts only: deleting a row after it was written is housekeeping. The rows
+    // of a partitioned table come under its own name.
+    let options = "publish = 'insert', publish_via_partition_root = true";
     Step {
         what: format!("publication {name}"),
         exists: format!(
             "SELECT EXISTS (SELECT FROM pg_publication WHERE pubname = {})",
             literal(name)
         ),
-        // Inserts only: deleting a row after it was written is housekeeping.
-        create: format!("CREATE PUBLICATION {}{table} WITH (publish = 'insert')", quoted(name)),
+        create: format!("CREATE PUBLICATION {}{table} WITH ({options})", quoted(name)),
     }
 }
 

@@ -10,6 +10,8 @@ mod health;
 mod messages;
 mod native_types;
 mod outbox;
+mod partitions;
+mod records;
 mod relay;
 mod repository;
 mod stack;

@@ -1,9 +1,6 @@
 //! From the log to Kafka.
 
-use std::{
-    collections::HashMap,
-    sync::atomic::{AtomicBool, Ordering},
-};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use integration_tests::{
     eventually,
@@ -11,41 +8,8 @@ use integration_tests::{
     stack::Stack,
 };
 use outpour_producer::Outbox;
-use outpour_schemas::Position;
-use rdkafka::Message;
 
-/// What a read_committed reader finds in a topic, in the order of reading.
-struct Found {
-    key: String,
-    id: String,
-    position: Position,
-}
-
-/// Reads `count` records of an aggregate type, and makes sure that there are no
-/// more.
-fn read(pipeline: &Pipeline<'_>, aggregate_type: &str, count: usize) -> Vec<Found> {
-    let reader = pipeline.reader(&pipeline.topic(aggregate_type)).unwrap();
-    let found = reader.take(count, |message| {
-        Some(Found {
-            key: String::from_utf8(message.key()?.to_vec()).ok()?,
-            id: header(message, "id")?,
-            position: header(message, "outpour-lsn")?.parse().ok()?,
-        })
-    });
-    reader.nothing_more().unwrap();
-    found.unwrap()
-}
-
-fn assert_once_and_in_order(found: &[Found], expected: usize) {
-    let ids: std::collections::HashSet<_> = found.iter().map(|record| &record.id).collect();
-    assert_eq!((found.len(), ids.len()), (expected, expected), "(records, events)");
-    let mut last = HashMap::new();
-    for record in found {
-        if let Some(before) = last.insert(&record.key, record.position) {
-            assert!(before < record.position, "key {} went back", record.key);
-        }
-    }
-}
+use crate::records::{assert_once_and_in_order, read};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn committed_events_reach_kafka_once_and_a_rolled_back_one_never_appears_anywhere() {

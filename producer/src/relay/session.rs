@@ -53,6 +53,7 @@ impl Session {
         let router = Router::new(&config.outbox, &config.relay)?;
         let client = target.connect().await?;
         slot::inspect(&client, target, config).await?;
+        let partitions = slot::partitions(&client, target, config).await?;
         // Asked before the slot is taken: it may take the broker's time to answer.
         let publisher = Publisher::connect(config, Arc::clone(monitor)).await?;
         let wal = WalStream::start(target, &config.relay.slot, &config.relay.publication).await?;
@@ -79,7 +80,8 @@ impl Session {
                 &config.outbox,
                 &config.relay.message_prefix,
                 router.wanted().to_vec(),
-            ),
+            )
+            .with_partitions(partitions),
             rows: RowPublisher::new(router, publisher),
             ledger: Ledger::new(checkpoint, Limits::from(&config.relay), Instant::now()),
             monitor: Arc::clone(monitor),

@@ -1,5 +1,7 @@
 //! The replication slot and the publication, as the database has them.
 
+use std::collections::HashSet;
+
 use outpour_schemas::{Lsn, config::Config};
 use pgwire_replication::PgWireError;
 use tokio_postgres::Client;
@@ -42,6 +44,11 @@ pub enum SlotError {
          run: ALTER PUBLICATION {publication} ADD TABLE {table}"
     )]
     NotPublished { publication: String, table: String },
+    #[error(
+        "table {table} is partitioned, and publication `{publication}` sends its rows under the \
+         partitions' names; run: ALTER PUBLICATION {publication} SET (publish_via_partition_root = true)"
+    )]
+    UnderPartitions { publication: String, table: String },
     #[error("table {table} does not exist on {target}; run `outpour-relay init`")]
     NoTable { table: String, target: String },
     /// Another relay is at work, or its session has not been cleared away yet.
@@ -80,6 +87,7 @@ impl SlotError {
             | SlotError::Lost { .. }
             | SlotError::NoPublication { .. }
             | SlotError::NotPublished { .. }
+            | SlotError::UnderPartitions { .. }
             | SlotError::NoTable { .. } => false,
         }
     }
@@ -143,7 +151,19 @@ async fn check_publication(
                EXISTS (SELECT FROM pg_publication WHERE pubname = $3) AS publication_there,
                EXISTS (SELECT FROM pg_publication_tables t JOIN pg_publication p USING (pubname)
                        WHERE pubname = $3 AND schemaname = $1 AND tablename = $2
-                         AND p.pubinsert) AS published",
+                         AND p.pubinsert) AS published,
+               EXISTS (SELECT FROM pg_publication p, pg_class c
+                       WHERE pubname = $3 AND p.pubinsert AND NOT p.pubviaroot
+                         AND c.oid = to_regclass(format('%I.%I', $1::text, $2::text))
+                         AND c.relkind = 'p'
+                         AND (p.puballtables
+                           OR EXISTS (SELECT FROM pg_publication_rel
+                                      WHERE prpubid = p.oid AND prrelid = c.oid)
+                           OR EXISTS (SELECT FROM pg_partition_tree(c.oid::regclass) leaf,
+                                             pg_publication_tables t
+                                      WHERE t.pubname = $3 AND leaf.relid =
+                                            to_regclass(format('%I.%I', t.schemaname, t.tablename)))))
+                 AS under_partitions",
             &[&schema, &table, publication],
         )
         .await
@@ -156,6 +176,12 @@ async fn check_publication(
     if !row.get::<_, bool>("publication_there") {
         return Err(SlotError::NoPublication { publication: publication.clone(), target });
     }
+    if row.get::<_, bool>("under_partitions") {
+        return Err(SlotError::UnderPartitions {
+            publication: publication.clone(),
+            table: config.outbox.table.clone(),
+        });
+    }
     // Messages belong to no table, and so to every publication.
     if has_table && !row.get::<_, bool>("published") {
         return Err(SlotError::NotPublished {
@@ -164,4 +190,23 @@ async fn check_publication(
         });
     }
     Ok(())
+}
+
+/// The object ids of the outbox table's partitions, if it has any: what was
+/// written before the publication was told to use the table's own name still
+/// comes under theirs.
+pub(crate) async fn partitions(
+    client: &Client,
+    target: &Target,
+    config: &Config,
+) -> Result<HashSet<u32>, PostgresError> {
+    let (schema, table) = config.outbox.qualified();
+    let rows = client
+        .query(
+            "SELECT relid::oid FROM pg_partition_tree(to_regclass(format('%I.%I', $1::text, $2::text)))",
+            &[&schema, &table],
+        )
+        .await
+        .map_err(target.failed("reading the outbox's partitions"))?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
 }

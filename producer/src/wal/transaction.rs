@@ -13,7 +13,7 @@
 //! sends only committed transactions, one after the other, so a transaction of
 //! any size takes no more memory than its largest row.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use outpour_schemas::{Lsn, OutboxTable, Position};
@@ -89,6 +89,8 @@ impl Open {
 pub struct Assembler {
     schema: String,
     table: String,
+    /// Object ids of the outbox table's partitions.
+    partitions: HashSet<u32>,
     wanted: Vec<Wanted>,
     message_prefix: String,
     messages: MessageLayout,
@@ -107,10 +109,17 @@ impl Assembler {
             table: table.to_owned(),
             messages: MessageLayout::of(outbox, &wanted),
             message_prefix: message_prefix.to_owned(),
+            partitions: HashSet::new(),
             wanted,
             layouts: HashMap::new(),
             open: None,
         }
+    }
+
+    /// Takes rows of these tables, by object id, for rows of the outbox.
+    #[must_use]
+    pub fn with_partitions(self, partitions: HashSet<u32>) -> Self {
+        Assembler { partitions, ..self }
     }
 
     /// Takes the next event.
@@ -165,9 +174,9 @@ impl Assembler {
         match pgoutput::decode(data)? {
             Message::Relation(relation) => {
                 let name = (relation.namespace.as_str(), relation.name.as_str());
-                let layout = (name == (self.schema.as_str(), self.table.as_str()))
-                    .then(|| Layout::of(&relation, &self.wanted))
-                    .transpose()?;
+                let is_outbox = name == (self.schema.as_str(), self.table.as_str())
+                    || self.partitions.contains(&relation.id);
+                let layout = is_outbox.then(|| Layout::of(&relation, &self.wanted)).transpose()?;
                 self.layouts.insert(relation.id, layout);
                 Ok(Progress::Nothing)
             }
@@ -404,6 +413,19 @@ mod tests {
     fn rows_of_other_tables_are_passed_over() {
         let events = [BEGIN, relation(9, "other", &["x"]), insert(9, &[Some("1")])];
         assert_eq!(rows(events).unwrap(), []);
+    }
+
+    #[test]
+    fn rows_of_the_outbox_s_partitions_are_rows_of_the_outbox() {
+        let mut assembler = assembler().with_partitions(HashSet::from([7]));
+        assembler.next(BEGIN).unwrap();
+        for id in [7, 8] {
+            assembler.next(relation(id, "outbox_2026", &REQUIRED)).unwrap();
+        }
+        let mut is_row =
+            |id| matches!(assembler.next(insert(id, &[Some("x"); 4])).unwrap(), Progress::Row(_));
+        assert!(is_row(7));
+        assert!(!is_row(8), "a table of somebody else");
     }
 
     #[test]
