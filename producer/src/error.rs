@@ -9,6 +9,7 @@ use rdkafka::{error::KafkaError, types::RDKafkaErrorCode};
 use crate::{
     outbox::OutboxError,
     postgres::PostgresError,
+    relay::SnapshotError,
     wal::{slot::SlotError, transaction::AssemblyError},
 };
 
@@ -22,6 +23,8 @@ pub enum RelayError {
     Slot(#[from] SlotError),
     #[error(transparent)]
     Assembly(#[from] AssemblyError),
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
     #[error(
         "a row of {table} was updated, which is no event; publish inserts only, \
          or set relay.op_invalid_behavior to warn"
@@ -80,6 +83,7 @@ impl RelayError {
             | RelayError::Worker(_) => true,
             RelayError::Config(_)
             | RelayError::Assembly(_)
+            | RelayError::Snapshot(_)
             | RelayError::Updated { .. }
             | RelayError::Checkpoint { .. }
             | RelayError::Fenced { .. }
@@ -101,7 +105,9 @@ impl RelayError {
             RelayError::Postgres(_) => "postgres",
             RelayError::Slot(_) => "slot",
             RelayError::StreamEnded => "stream_ended",
-            RelayError::Assembly(_) | RelayError::Updated { .. } => "outbox",
+            RelayError::Assembly(_) | RelayError::Snapshot(_) | RelayError::Updated { .. } => {
+                "outbox"
+            }
             RelayError::Kafka { .. } | RelayError::Topic { .. } => "kafka",
             RelayError::Checkpoint { .. } => "checkpoint",
             RelayError::Fenced { .. } => "fenced",

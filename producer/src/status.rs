@@ -4,7 +4,9 @@ use comfy_table::{Table, presets::UTF8_BORDERS_ONLY};
 use outpour_schemas::{Lsn, config::Config};
 use serde::Serialize;
 
-use crate::{error::RelayError, kafka::checkpoint, postgres::Target, wal::slot};
+use crate::{
+    error::RelayError, kafka::checkpoint, postgres::Target, relay::SnapshotProgress, wal::slot,
+};
 
 /// What `status --json` prints.
 #[derive(Debug, Serialize)]
@@ -23,6 +25,8 @@ pub(crate) struct Status {
     /// Everything before it is in Kafka; absent before the first run.
     pub(crate) published_lsn: Option<Lsn>,
     pub(crate) checkpoints: Option<u64>,
+    /// Absent if rows older than the slot were never asked for.
+    pub(crate) snapshot: Option<SnapshotProgress>,
 }
 
 /// # Errors
@@ -41,7 +45,8 @@ pub(crate) async fn status(config: &Config) -> Result<Status, RelayError> {
         lag_bytes: state.current.bytes_since(published_lsn.unwrap_or(state.confirmed)),
         retained_bytes: state.retained_bytes,
         published_lsn,
-        checkpoints: published.map(|checkpoint| checkpoint.sequence),
+        checkpoints: published.as_ref().map(|checkpoint| checkpoint.sequence),
+        snapshot: published.and_then(|checkpoint| checkpoint.snapshot).map(|s| s.progress()),
     })
 }
 
@@ -59,8 +64,14 @@ impl Status {
             Some(lsn) => lsn.to_string(),
             None => "nothing yet".to_owned(),
         };
+        let snapshot = match self.snapshot {
+            Some(SnapshotProgress { rows, done: true }) => format!("done ({rows} rows)"),
+            Some(SnapshotProgress { rows, done: false }) => format!("{rows} rows so far"),
+            None => "none".to_owned(),
+        };
         table
             .add_row(["running", &running])
+            .add_row(["snapshot", &snapshot])
             .add_row(["published up to", &published])
             .add_row(["confirmed up to", &self.confirmed_lsn.to_string()])
             .add_row(["end of log", &self.current_lsn.to_string()])

@@ -14,4 +14,5 @@ mod partitions;
 mod records;
 mod relay;
 mod repository;
+mod snapshot;
 mod stack;

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use outpour_schemas::{Lsn, Position, config::Relay};
 use serde::{Deserialize, Serialize};
 
+use super::snapshot::Snapshot;
+
 /// How far a slot has been published. It travels in the same Kafka transaction
 /// as the records that it stands for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +24,10 @@ pub struct Checkpoint {
     /// of its rows that is published.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub within: Option<PublishedWithin>,
+    /// The rows that are older than the slot; absent if they were never asked
+    /// for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<Snapshot>,
     /// Counts the checkpoints of this slot.
     pub sequence: u64,
 }
@@ -196,6 +202,7 @@ mod tests {
             timeline: 1,
             end_lsn: Lsn(100),
             within: None,
+            snapshot: None,
             sequence: 4,
         }
     }

@@ -15,6 +15,7 @@ mod ledger;
 mod route;
 pub(crate) mod row_publisher;
 mod session;
+mod snapshot;
 
 use std::{
     sync::Arc,
@@ -22,14 +23,18 @@ use std::{
 };
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use outpour_schemas::{config::Config, program::error_line};
+use outpour_schemas::{
+    config::{Config, SnapshotMode},
+    program::error_line,
+};
 use tokio_util::sync::CancellationToken;
 
-use self::session::Session;
 pub use self::{
     ledger::{Checkpoint, Ledger, Limits, PublishedWithin},
     route::{NotExpanded, Routed, Router, Unroutable},
+    snapshot::{Place, Snapshot, SnapshotError, SnapshotProgress, TimePlace},
 };
+use self::{route::moment_ms, session::Session};
 use crate::{
     error::RelayError,
     health::{self, Monitor},
@@ -41,6 +46,14 @@ use crate::{
 pub struct StartOptions {
     /// Go on although the slot and the checkpoint show that events are lost.
     pub accept_gap: bool,
+}
+
+/// How a session ended that did not break.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    Stopped,
+    /// The rows that are older than the slot are published.
+    SnapshotTaken,
 }
 
 /// Runs until `stop` is cancelled. A session that breaks for a reason that can
@@ -70,9 +83,10 @@ pub async fn run(
     loop {
         let attempt_at = Instant::now();
         let open = Session::open(config, options, &target, &monitor);
-        let outcome = attempt(open, &stop, &mut has_started).await;
+        let outcome = attempt(open, config, &target, &stop, &mut has_started).await;
         let error = match outcome {
-            Ok(()) => return Ok(()),
+            Ok(Ended::SnapshotTaken) if config.relay.snapshot != SnapshotMode::Only => continue,
+            Ok(_) => return Ok(()),
             Err(error) => error,
         };
         if has_started {
@@ -115,13 +129,24 @@ pub async fn run(
 
 async fn attempt(
     open: impl Future<Output = Result<Session, RelayError>>,
+    config: &Config,
+    target: &Target,
     stop: &CancellationToken,
     has_started: &mut bool,
-) -> Result<(), RelayError> {
+) -> Result<Ended, RelayError> {
     let session = tokio::select! {
-        () = stop.cancelled() => return Ok(()),
+        () = stop.cancelled() => return Ok(Ended::Stopped),
         session = open => session?,
     };
     *has_started = true;
-    session.run(stop).await
+    if session.ledger.committed().snapshot.as_ref().is_some_and(|snapshot| !snapshot.done) {
+        return snapshot::take(session, config, target, stop).await;
+    }
+    if config.relay.snapshot == SnapshotMode::Only {
+        tracing::info!(slot = config.relay.slot, "no snapshot is due");
+        session.wal.close().await;
+        return Ok(Ended::Stopped);
+    }
+    session.run(stop).await?;
+    Ok(Ended::Stopped)
 }

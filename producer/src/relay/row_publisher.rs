@@ -10,7 +10,10 @@ use super::{Checkpoint, Routed, Router};
 use crate::{
     error::RelayError,
     kafka::publisher::Publisher,
-    wal::{message::InvalidMessage, row::OutboxRow},
+    wal::{
+        message::InvalidMessage,
+        row::{OutboxRow, Wanted},
+    },
 };
 
 pub(crate) struct RowPublisher {
@@ -23,6 +26,11 @@ pub(crate) struct RowPublisher {
 impl RowPublisher {
     pub(crate) fn new(router: Router, publisher: Publisher) -> Self {
         RowPublisher { router, publisher, told_unexpanded: false }
+    }
+
+    /// The columns that [`Self::publish`] expects of a row, in this order.
+    pub(crate) fn wanted(&self) -> &[Wanted] {
+        self.router.wanted()
     }
 
     /// Hands the row's record to the client and returns how many bytes it has.

@@ -6,7 +6,9 @@ use futures_util::FutureExt;
 use outpour_schemas::config::{Config, OpInvalid};
 use tokio_util::sync::CancellationToken;
 
-use super::{Checkpoint, Ledger, Limits, Router, StartOptions, row_publisher::RowPublisher};
+use super::{
+    Checkpoint, Ledger, Limits, Router, StartOptions, row_publisher::RowPublisher, snapshot,
+};
 use crate::{
     error::RelayError,
     health::Monitor,
@@ -30,10 +32,10 @@ enum Happening {
 }
 
 pub(super) struct Session {
-    wal: WalStream,
-    assembler: Assembler,
-    rows: RowPublisher,
-    ledger: Ledger,
+    pub(super) wal: WalStream,
+    pub(super) assembler: Assembler,
+    pub(super) rows: RowPublisher,
+    pub(super) ledger: Ledger,
     monitor: Arc<Monitor>,
     op_invalid: OpInvalid,
     /// Whether it was told that a message was none of a transaction.
@@ -62,6 +64,7 @@ impl Session {
         // Held by us now, so that nobody moves it any more.
         let state = slot::inspect(&client, target, config).await?;
         let checkpoint = agree(found.as_ref(), &state, &wal, config, options)?;
+        let checkpoint = snapshot::decide(checkpoint, found.is_none(), config);
         if found.as_ref() != Some(&checkpoint) {
             // From here on the slot can be compared with it, whatever comes.
             publisher.commit(&checkpoint).await?;
@@ -210,6 +213,7 @@ fn agree(
         timeline: wal.system.timeline,
         end_lsn: slot.confirmed,
         within: None,
+        snapshot: found.and_then(|checkpoint| checkpoint.snapshot.clone()),
         sequence: found.map_or(0, |checkpoint| checkpoint.sequence + 1),
     };
     let Some(checkpoint) = found else {

@@ -152,10 +152,10 @@ async fn check_publication(
                EXISTS (SELECT FROM pg_publication_tables t JOIN pg_publication p USING (pubname)
                        WHERE pubname = $3 AND schemaname = $1 AND tablename = $2
                          AND p.pubinsert) AS published,
-               EXISTS (SELECT FROM pg_publication p, pg_class c
+               EXISTS (SELECT FROM pg_publication p,
+                            pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
                        WHERE pubname = $3 AND p.pubinsert AND NOT p.pubviaroot
-                         AND c.oid = to_regclass(format('%I.%I', $1::text, $2::text))
-                         AND c.relkind = 'p'
+                         AND nspname = $1 AND relname = $2 AND c.relkind = 'p'
                          AND (p.puballtables
                            OR EXISTS (SELECT FROM pg_publication_rel
                                       WHERE prpubid = p.oid AND prrelid = c.oid)
@@ -203,7 +203,10 @@ pub(crate) async fn partitions(
     let (schema, table) = config.outbox.qualified();
     let rows = client
         .query(
-            "SELECT relid::oid FROM pg_partition_tree(to_regclass(format('%I.%I', $1::text, $2::text)))",
+            "SELECT leaf.relid::oid
+             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace,
+                  pg_partition_tree(c.oid) leaf
+             WHERE nspname = $1 AND relname = $2",
             &[&schema, &table],
         )
         .await

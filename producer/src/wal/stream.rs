@@ -22,7 +22,13 @@ const BUFFERED_EVENTS: usize = 4096;
 const MAX_MESSAGE_BYTES: usize = 1 << 30;
 
 /// How a value looks as text must not depend on the server's settings.
-const SESSION_OPTIONS: &str = "-c TimeZone=UTC -c DateStyle=ISO -c IntervalStyle=postgres -c extra_float_digits=3 -c bytea_output=hex";
+pub(crate) const TEXT_SETTINGS: [(&str, &str); 5] = [
+    ("TimeZone", "UTC"),
+    ("DateStyle", "ISO"),
+    ("IntervalStyle", "postgres"),
+    ("extra_float_digits", "3"),
+    ("bytea_output", "hex"),
+];
 
 /// A slot held by this process, delivering events. Dropping it lets go.
 pub(crate) struct WalStream {
@@ -37,6 +43,7 @@ impl WalStream {
         slot: &str,
         publication: &str,
     ) -> Result<Self, SlotError> {
+        let options = TEXT_SETTINGS.map(|(name, value)| format!("-c {name}={value}")).join(" ");
         let config = ReplicationConfig::new(
             &target.host,
             &target.user,
@@ -47,7 +54,7 @@ impl WalStream {
         )
         .with_port(target.port)
         .with_application_name("outpour-relay")
-        .with_options(SESSION_OPTIONS)
+        .with_options(options)
         .with_buffer_size(BUFFERED_EVENTS)
         .with_max_message_size(MAX_MESSAGE_BYTES)
         .with_status_interval(Duration::from_secs(1))

@@ -185,7 +185,7 @@ impl Assembler {
                     self.layouts.get(&relation).ok_or(AssemblyError::UnknownRelation(relation))?;
                 let open = self.open.as_mut().ok_or(AssemblyError::OutsideTransaction("row"))?;
                 match layout {
-                    Some(layout) => layout.row(row, open).map(Progress::Row),
+                    Some(layout) => layout.row(&row, open).map(Progress::Row),
                     None => Ok(Progress::Nothing),
                 }
             }
@@ -199,7 +199,7 @@ impl Assembler {
 }
 
 /// Which cells of the outbox table's rows hold what is wanted.
-struct Layout {
+pub(crate) struct Layout {
     table: String,
     width: usize,
     /// Place and type of each wanted column.
@@ -207,7 +207,7 @@ struct Layout {
 }
 
 impl Layout {
-    fn of(relation: &Relation, wanted: &[Wanted]) -> Result<Self, AssemblyError> {
+    pub(crate) fn of(relation: &Relation, wanted: &[Wanted]) -> Result<Self, AssemblyError> {
         let table = format!("{}.{}", relation.namespace, relation.name);
         let source = |wanted: &Wanted| {
             let found = relation
@@ -237,7 +237,15 @@ impl Layout {
         Ok(Layout { width: relation.columns.len(), sources, table })
     }
 
-    fn row(&self, cells: Vec<Cell>, open: &mut Open) -> Result<OutboxRow, AssemblyError> {
+    fn row(&self, cells: &[Cell], open: &mut Open) -> Result<OutboxRow, AssemblyError> {
+        let values = self.values(cells)?;
+        let position = Position { commit_lsn: open.commit_lsn, ordinal: open.next_ordinal };
+        open.next_ordinal = open.next_ordinal.checked_add(1).ok_or(AssemblyError::TooManyRows)?;
+        Ok(OutboxRow { position, committed_at_us: open.committed_at_us, values })
+    }
+
+    /// What is wanted of a row's cells.
+    pub(crate) fn values(&self, cells: &[Cell]) -> Result<Vec<Option<Value>>, AssemblyError> {
         if cells.len() != self.width {
             return Err(AssemblyError::CellCount {
                 table: self.table.clone(),
@@ -245,7 +253,6 @@ impl Layout {
                 found: cells.len(),
             });
         }
-        let position = open.next_position()?;
         // A column may be wanted more than once; its bytes are shared.
         let value = |&(at, type_oid): &(usize, u32)| Value {
             type_oid,
@@ -254,8 +261,7 @@ impl Layout {
                 Cell::Null | Cell::Unchanged => None,
             },
         };
-        let values = self.sources.iter().map(|source| source.as_ref().map(value)).collect();
-        Ok(OutboxRow { position, committed_at_us: open.committed_at_us, values })
+        Ok(self.sources.iter().map(|source| source.as_ref().map(value)).collect())
     }
 }
 

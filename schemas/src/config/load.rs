@@ -187,6 +187,7 @@ mod tests {
                 &[],
                 &["relay.op_invalid_behavior", "stop", "fatal"],
             ),
+            ("[relay]\nsnapshot = \"always\"", &[], &["relay.snapshot", "always", "initial"]),
             ("[relay]\ntimestamp_column = \"\"", &[], &["relay.timestamp_column"]),
             ("[relay]\nhttp_listen = \"9464\"", &[], &["relay.http_listen", "host:port"]),
             ("[relay]\nstall_after = \"10ms\"", &[], &["relay.stall_after", "1s"]),

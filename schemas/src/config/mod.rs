@@ -35,7 +35,7 @@ pub use self::{
         AdditionalField, AdditionalFields, Compat, FieldMissing, JsonEmptyArray, JsonNull,
         OpInvalid, Placement,
     },
-    relay::{Delivery, Relay},
+    relay::{Delivery, Relay, SnapshotMode},
     secret::{Secret, redact_url},
     units::Span,
 };

@@ -17,6 +17,19 @@ pub enum Delivery {
     AtLeastOnce,
 }
 
+/// What happens to rows that are older than the replication slot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SnapshotMode {
+    /// The first start publishes them, before anything else.
+    #[default]
+    Initial,
+    /// They are not published.
+    Never,
+    /// They are published, and the relay ends.
+    Only,
+}
+
 /// `[relay]`: from the write-ahead log to Kafka.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -29,6 +42,7 @@ pub struct Relay {
     /// that `outpour-relay init` creates.
     pub message_prefix: String,
     pub delivery: Delivery,
+    pub snapshot: SnapshotMode,
     /// Whose record: the defaults of what follows are Outpour's or Debezium's.
     pub compat: Compat,
     /// The column that the topic is made of; the aggregate type unless set.
@@ -77,6 +91,7 @@ impl Default for Relay {
             publication: "outpour".to_owned(),
             message_prefix: "outpour".to_owned(),
             delivery: Delivery::ExactlyOnce,
+            snapshot: SnapshotMode::Initial,
             compat: Compat::Outpour,
             route_by_field: None,
             route_topic_regex: "(?<routedByValue>.*)".to_owned(),

@@ -26,6 +26,7 @@ use outpour_schemas::{
 };
 
 pub use self::payload::NotExpanded;
+pub(super) use self::text::moment_ms;
 use self::{
     payload::Expansion,
     placement::{ID, KEY, PAYLOAD, Plan, ROUTE},
@@ -106,6 +107,12 @@ impl Router {
     #[must_use]
     pub fn wanted(&self) -> &[Wanted] {
         &self.plan.wanted
+    }
+
+    /// The event's id, in PostgreSQL's text.
+    #[must_use]
+    pub fn id(row: &OutboxRow) -> Option<&Bytes> {
+        content(row, ID)
     }
 
     /// The record for `row`: for its topic, or for the dead letters.
