@@ -11,7 +11,7 @@ LOCKED := $(if $(CI),--locked)
 BUILD := cargo build $(LOCKED) --workspace
 
 .DEFAULT_GOAL := help
-.PHONY: help run test up down stop build install fmt lint clean
+.PHONY: help run test bench up down stop build install fmt lint clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -21,6 +21,10 @@ run: build ## Stream real events end to end through real services and show the r
 
 test: build ## Run every test, those on real services included
 	.ci/with-stack cargo test $(LOCKED) --workspace
+
+bench: ## Measure speed and memory beside their physical limits (ROWS=, PER_TRANSACTION=, ROUNDS=)
+	cargo build $(LOCKED) --release --workspace --bin bench --bin outpour-relay
+	$(TARGET)/release/bench $(ARGS)
 
 up: ## Start PostgreSQL, Kafka and ClickHouse; their addresses go to target/stack/env
 	$(BUILD) --bin stack

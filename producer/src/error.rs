@@ -39,11 +39,13 @@ pub enum RelayError {
     #[error("checkpoint in topic `{topic}` cannot be read")]
     Checkpoint { topic: &'static str, source: serde_json::Error },
     #[error(
-        "another relay with slot `{slot}` has taken over; run one relay a slot, or let this one wait for the slot"
+        "another relay with slot `{slot}` has taken over; of databases that share a Kafka cluster each needs a relay.slot of its own"
     )]
     Fenced { slot: String },
+    #[error("a Kafka transaction was open for more than relay.transaction_timeout ({seconds} s)")]
+    TransactionTimedOut { seconds: u64 },
     #[error(
-        "events may be lost on slot `{slot}`: {what}. To go on from the slot's position, run with --accept-gap"
+        "events may be lost or doubled on slot `{slot}`: {what}. To go on from the slot's position, run with --accept-gap"
     )]
     Gap { slot: String, what: String },
     #[error(transparent)]
@@ -80,6 +82,7 @@ impl RelayError {
             | RelayError::StreamEnded
             | RelayError::Kafka { .. }
             | RelayError::Topic { .. }
+            | RelayError::TransactionTimedOut { .. }
             | RelayError::Worker(_) => true,
             RelayError::Config(_)
             | RelayError::Assembly(_)
@@ -110,6 +113,7 @@ impl RelayError {
             }
             RelayError::Kafka { .. } | RelayError::Topic { .. } => "kafka",
             RelayError::Checkpoint { .. } => "checkpoint",
+            RelayError::TransactionTimedOut { .. } => "transaction_timeout",
             RelayError::Fenced { .. } => "fenced",
             RelayError::Gap { .. } => "gap",
             RelayError::Config(_)

@@ -10,7 +10,10 @@ fn main() -> ExitCode {
     program::finish(start(cli), RelayError::exit)
 }
 
-#[tokio::main]
+/// One thread: the relay is one loop, and handing each event of the log to
+/// another thread would cost more than all that is done with it. The Kafka
+/// client has threads of its own.
+#[tokio::main(flavor = "current_thread")]
 async fn start(cli: Cli) -> Result<(), RelayError> {
     cli.run().await
 }

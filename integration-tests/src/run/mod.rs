@@ -20,7 +20,6 @@ mod flights;
 mod kafka;
 mod latency;
 mod orders;
-mod place;
 mod prober;
 mod programs;
 mod progress;
@@ -44,19 +43,22 @@ use tokio_util::sync::CancellationToken;
 use self::{
     audit::{Fed, Findings},
     flights::FlightDeparted,
-    place::Place,
     programs::Programs,
     report::Report,
     stream::Streamed,
     truth::Facts,
 };
 use crate::{
+    place::Place,
     program::Binary,
     stack::{Stack, StackOptions},
 };
 
 /// The exit code of a program that a signal ended.
 const INTERRUPTED: u8 = 130;
+
+/// What programs read after the run.
+const REPORT: &str = "report.json";
 
 /// What to run.
 #[derive(Debug, Clone, Copy, Default)]
@@ -74,7 +76,7 @@ pub async fn run(options: Options) -> Result<ExitCode> {
     let stop = stop_on_signals()?;
     // Missing programs are told before anything is fetched for them.
     [Binary::Relay, Binary::Consumer].into_iter().try_for_each(|binary| binary.path().map(drop))?;
-    let place = Place::claim()?;
+    let place = Place::claim("run")?;
     let outcome = on_services(&place, options, &stop).await;
     // Also those that came up before something went wrong.
     let stopped = place.stop_services().await;
@@ -179,9 +181,9 @@ async fn measured(
 }
 
 fn finish(report: &Report, place: &Place) -> Result<()> {
-    report.write(&place.report())?;
+    report.write(&place.file(REPORT))?;
     report.print();
-    println!("The same as JSON: {}", place.report().display());
+    println!("The same as JSON: {}", place.file(REPORT).display());
     Ok(())
 }
 

@@ -4,8 +4,11 @@ use std::fs;
 
 use anyhow::{Result, bail};
 
-use super::{counters::Standstill, place::Place};
-use crate::program::{Binary, Program};
+use super::counters::Standstill;
+use crate::{
+    place::Place,
+    program::{Binary, Program},
+};
 
 /// `init` of both, each of which tells what is wrong.
 pub(super) async fn init(place: &Place) -> Result<()> {

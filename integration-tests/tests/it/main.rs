@@ -13,6 +13,7 @@ mod outbox;
 mod partitions;
 mod records;
 mod relay;
+mod relay_faults;
 mod repository;
 mod snapshot;
 mod stack;

@@ -1,9 +1,9 @@
 //! Records of a topic, as a reader finds them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use integration_tests::pipeline::{Pipeline, header};
-use outpour_schemas::Position;
+use outpour_schemas::{Lsn, Position};
 use rdkafka::Message;
 
 /// What a read_committed reader finds in a topic, in the order of reading.
@@ -29,7 +29,7 @@ pub(crate) fn read(pipeline: &Pipeline<'_>, aggregate_type: &str, count: usize) 
 }
 
 pub(crate) fn assert_once_and_in_order(found: &[Found], expected: usize) {
-    let ids: std::collections::HashSet<_> = found.iter().map(|record| &record.id).collect();
+    let ids: HashSet<_> = found.iter().map(|record| &record.id).collect();
     assert_eq!((found.len(), ids.len()), (expected, expected), "(records, events)");
     let mut last = HashMap::new();
     for record in found {
@@ -37,4 +37,26 @@ pub(crate) fn assert_once_and_in_order(found: &[Found], expected: usize) {
             assert!(before < record.position, "key {} went back", record.key);
         }
     }
+}
+
+/// The positions alone prove it: `transactions` database transactions, each
+/// with its rows numbered from 0 without a gap, none of them twice.
+pub(crate) fn assert_gap_free(found: &[Found], transactions: usize) {
+    let mut ordinals: BTreeMap<Lsn, Vec<u32>> = BTreeMap::new();
+    for record in found {
+        ordinals.entry(record.position.commit_lsn).or_default().push(record.position.ordinal);
+    }
+    assert_eq!(ordinals.len(), transactions, "transactions");
+    for (commit_lsn, mut found) in ordinals {
+        found.sort_unstable();
+        let whole: Vec<_> = (0..u32::try_from(found.len()).unwrap()).collect();
+        assert_eq!(found, whole, "rows of the transaction at {commit_lsn}");
+    }
+}
+
+/// The number of checkpoints that the relay has written.
+pub(crate) async fn checkpoints(pipeline: &Pipeline<'_>) -> u64 {
+    let output = pipeline.relay_output(&["status", "--json"]).await.unwrap();
+    let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    status["checkpoints"].as_u64().unwrap_or(0)
 }

@@ -9,7 +9,7 @@ use integration_tests::{
 };
 use outpour_producer::Outbox;
 
-use crate::records::{assert_once_and_in_order, read};
+use crate::records::{assert_gap_free, assert_once_and_in_order, checkpoints, read};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn committed_events_reach_kafka_once_and_a_rolled_back_one_never_appears_anywhere() {
@@ -37,24 +37,25 @@ async fn committed_events_reach_kafka_once_and_a_rolled_back_one_never_appears_a
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_killed_in_mid_stream_loses_nothing_and_doubles_nothing() {
-    const KILLS: usize = 5;
+    const KILLS: usize = 20;
+    const EACH: usize = 37;
     let pipeline = Pipeline::new(Stack::shared().await.unwrap(), "").await.unwrap();
     let killed = AtomicBool::new(false);
     // Events keep coming for as long as relays are killed.
     let feed = async {
         let mut events = 0;
         while !killed.load(Ordering::Relaxed) {
-            pipeline.commit_orders(events..events + 370, 37).await.unwrap();
+            pipeline.commit_orders(events..events + 370, EACH).await.unwrap();
             events += 370;
         }
         usize::try_from(events).unwrap()
     };
     let kills = async {
         for _ in 0..KILLS {
-            let before = published(&pipeline).await;
+            let before = checkpoints(&pipeline).await;
             let relay = pipeline.relay().unwrap();
             eventually(PATIENCE, async || {
-                let now = published(&pipeline).await;
+                let now = checkpoints(&pipeline).await;
                 anyhow::ensure!(now > before + 1, "at {now}, started at {before}");
                 Ok(())
             })
@@ -66,7 +67,9 @@ async fn a_relay_killed_in_mid_stream_loses_nothing_and_doubles_nothing() {
     };
     let (events, ()) = tokio::join!(feed, kills);
     let _relay = pipeline.relay().unwrap();
-    assert_once_and_in_order(&read(&pipeline, "order", events), events);
+    let found = read(&pipeline, "order", events);
+    assert_once_and_in_order(&found, events);
+    assert_gap_free(&found, events / EACH);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -76,11 +79,11 @@ async fn a_transaction_too_large_for_kafka_is_resumed_by_row_when_the_relay_is_k
     pipeline.set("OUTPOUR_RELAY_MAX_TRANSACTION_ROWS=50").unwrap();
     pipeline.commit_orders(0..ROWS, 20_000).await.unwrap();
     for _ in 0..3 {
-        let before = published(&pipeline).await;
+        let before = checkpoints(&pipeline).await;
         assert!(before < ROWS / 50, "killed too late to prove anything");
         let relay = pipeline.relay().unwrap();
         eventually(PATIENCE, async || {
-            let now = published(&pipeline).await;
+            let now = checkpoints(&pipeline).await;
             anyhow::ensure!(now > before, "at {now}, started at {before}");
             Ok(())
         })
@@ -91,13 +94,6 @@ async fn a_transaction_too_large_for_kafka_is_resumed_by_row_when_the_relay_is_k
     let _relay = pipeline.relay().unwrap();
     let rows = usize::try_from(ROWS).unwrap();
     assert_once_and_in_order(&read(&pipeline, "order", rows), rows);
-}
-
-/// The number of checkpoints that the relay has written.
-async fn published(pipeline: &Pipeline<'_>) -> u64 {
-    let output = pipeline.relay_output(&["status", "--json"]).await.unwrap();
-    let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-    status["checkpoints"].as_u64().unwrap_or(0)
 }
 
 #[tokio::test(flavor = "multi_thread")]

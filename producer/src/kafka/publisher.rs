@@ -62,8 +62,8 @@ pub(crate) struct Publisher {
     partitions: HashMap<String, i32>,
     kafka: Kafka,
     relay: Relay,
-    /// Whether a Kafka transaction has been begun and not ended.
-    in_transaction: bool,
+    /// Since when a Kafka transaction has been begun and not ended.
+    began: Option<Instant>,
     /// What has been sent since the last commit.
     tally: Tally,
     monitor: Arc<Monitor>,
@@ -118,7 +118,7 @@ impl Publisher {
             partitions: HashMap::new(),
             kafka,
             relay,
-            in_transaction: false,
+            began: None,
             tally: Tally::default(),
             monitor,
         };
@@ -195,26 +195,26 @@ impl Publisher {
             return Err(self.failed("writing the checkpoint", source));
         }
         self.drain().await?;
-        if self.in_transaction {
+        if self.began.is_some() {
             let timeout = self.relay.transaction_timeout.0;
             self.blocking("committing a transaction", move |client| {
                 client.commit_transaction(timeout)
             })
             .await?;
-            self.in_transaction = false;
+            self.began = None;
         }
         self.tally.committed(self.monitor.published(checkpoint.end_lsn));
         Ok(())
     }
 
     fn begin(&mut self) -> Result<(), RelayError> {
-        if self.in_transaction || self.relay.delivery == Delivery::AtLeastOnce {
+        if self.began.is_some() || self.relay.delivery == Delivery::AtLeastOnce {
             return Ok(());
         }
         self.client
             .begin_transaction()
             .map_err(|source| self.failed("beginning a transaction", source))?;
-        self.in_transaction = true;
+        self.began = Some(Instant::now());
         Ok(())
     }
 
@@ -254,10 +254,16 @@ impl Publisher {
         ];
         let fenced = source.rdkafka_error_code().is_some_and(|code| FENCED.contains(&code))
             || matches!(self.client.client().fatal_error(), Some((code, _)) if FENCED.contains(&code));
-        if fenced {
-            return RelayError::Fenced { slot: self.relay.slot.clone() };
+        let timeout = self.relay.transaction_timeout.0;
+        match self.began {
+            // Kafka aborts such a transaction by itself and tells it by the same
+            // codes: nobody need have taken over.
+            Some(began) if fenced && began.elapsed() >= timeout => {
+                RelayError::TransactionTimedOut { seconds: timeout.as_secs() }
+            }
+            _ if fenced => RelayError::Fenced { slot: self.relay.slot.clone() },
+            _ => RelayError::Kafka { doing, brokers: self.kafka.brokers.clone(), source },
         }
-        RelayError::Kafka { doing, brokers: self.kafka.brokers.clone(), source }
     }
 }
 

@@ -11,6 +11,7 @@
 //! at any point leaves either both or neither, and the replication slot still
 //! has whatever Kafka does not.
 
+mod agreement;
 mod ledger;
 mod route;
 pub(crate) mod row_publisher;
@@ -24,7 +25,7 @@ use std::{
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use outpour_schemas::{
-    config::{Config, SnapshotMode},
+    config::{Config, Relay, SnapshotMode},
     program::error_line,
 };
 use tokio_util::sync::CancellationToken;
@@ -39,6 +40,7 @@ use crate::{
     error::RelayError,
     health::{self, Monitor},
     postgres::Target,
+    wal::slot::{self, SlotError},
 };
 
 /// What an operator allows a start to do.
@@ -87,7 +89,7 @@ pub async fn run(
         let error = match outcome {
             Ok(Ended::SnapshotTaken) if config.relay.snapshot != SnapshotMode::Only => continue,
             Ok(_) => return Ok(()),
-            Err(error) => error,
+            Err(error) => explained(error, config, &target).await,
         };
         if has_started {
             // What was accepted is this gap, not the next one.
@@ -149,4 +151,20 @@ async fn attempt(
     }
     session.run(stop).await?;
     Ok(Ended::Stopped)
+}
+
+/// What a missing publication means: is it gone now, or was it when the row was
+/// written that the server could not decode?
+async fn explained(error: RelayError, config: &Config, target: &Target) -> RelayError {
+    let RelayError::Slot(broken) = &error else { return error };
+    if !broken.lacks_publication() {
+        return error;
+    }
+    let found = match target.connect().await {
+        Ok(client) => slot::inspect(&client, target, config).await.err(),
+        Err(error) => Some(error.into()),
+    };
+    let Relay { publication, slot, .. } = config.relay.clone();
+    let table = config.outbox.table.clone();
+    found.unwrap_or(SlotError::YoungPublication { publication, slot, table }).into()
 }

@@ -4,10 +4,14 @@ use std::{sync::Arc, time::Instant};
 
 use futures_util::FutureExt;
 use outpour_schemas::config::{Config, OpInvalid};
+use tokio::task::unconstrained;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Checkpoint, Ledger, Limits, Router, StartOptions, row_publisher::RowPublisher, snapshot,
+    Checkpoint, Ledger, Limits, Router, StartOptions,
+    agreement::{self, Found},
+    row_publisher::RowPublisher,
+    snapshot,
 };
 use crate::{
     error::RelayError,
@@ -15,9 +19,10 @@ use crate::{
     kafka::{checkpoint, publisher::Publisher},
     postgres::Target,
     wal::{
+        WalEvent,
         message::InvalidMessage,
         row::OutboxRow,
-        slot::{self, SlotState},
+        slot::{self, SlotError, SlotState},
         stream::WalStream,
         transaction::{Assembler, Progress},
     },
@@ -25,7 +30,7 @@ use crate::{
 
 /// What happens to a session, one thing at a time.
 enum Happening {
-    Wal(Option<crate::wal::WalEvent>),
+    Wal(Option<WalEvent>),
     /// The open Kafka transaction has been open for long enough.
     Due,
     Stop,
@@ -63,7 +68,7 @@ impl Session {
         let found = checkpoint::read(config).await?;
         // Held by us now, so that nobody moves it any more.
         let state = slot::inspect(&client, target, config).await?;
-        let checkpoint = agree(found.as_ref(), &state, &wal, config, options)?;
+        let checkpoint = starting_point(found.as_ref(), &state, &wal, config, options)?;
         let checkpoint = snapshot::decide(checkpoint, found.is_none(), config);
         if found.as_ref() != Some(&checkpoint) {
             // From here on the slot can be compared with it, whatever comes.
@@ -140,7 +145,12 @@ impl Session {
         if stop.is_cancelled() {
             return Ok(Happening::Stop);
         }
-        if let Some(event) = self.wal.next().now_or_never() {
+        if let Some(event) = self.at_hand() {
+            return Ok(Happening::Wal(event?));
+        }
+        // The connection's task fills the stream anew in its own turn.
+        tokio::task::yield_now().await;
+        if let Some(event) = self.at_hand() {
             return Ok(Happening::Wal(event?));
         }
         if self.ledger.is_open() && self.ledger.at_boundary() {
@@ -150,6 +160,12 @@ impl Session {
             () = stop.cancelled() => Ok(Happening::Stop),
             event = self.wal.next() => Ok(Happening::Wal(event?)),
         }
+    }
+
+    /// What the stream has without waiting. The runtime's own budget would have
+    /// it seem empty after so many events, and a transaction due that is not.
+    fn at_hand(&mut self) -> Option<Result<Option<WalEvent>, SlotError>> {
+        unconstrained(self.wal.next()).now_or_never()
     }
 
     async fn publish(&mut self, row: &OutboxRow) -> Result<(), RelayError> {
@@ -199,50 +215,29 @@ impl Session {
     }
 }
 
-/// Compares what Kafka has with where the slot stands. PostgreSQL itself
-/// passes over a gap without a word.
-fn agree(
-    found: Option<&Checkpoint>,
+/// Where to go on from, if the checkpoint and the slot belong together or the
+/// operator takes it that they do not.
+fn starting_point(
+    published: Option<&Checkpoint>,
     slot: &SlotState,
     wal: &WalStream,
     config: &Config,
     options: StartOptions,
 ) -> Result<Checkpoint, RelayError> {
-    let fresh = Checkpoint {
-        system_identifier: wal.system.system_id.clone(),
+    let found = Found {
+        system_identifier: &wal.system.system_id,
         timeline: wal.system.timeline,
-        end_lsn: slot.confirmed,
-        within: None,
-        snapshot: found.and_then(|checkpoint| checkpoint.snapshot.clone()),
-        sequence: found.map_or(0, |checkpoint| checkpoint.sequence + 1),
+        history: &wal.history,
+        current: slot.current,
+        confirmed: slot.confirmed,
     };
-    let Some(checkpoint) = found else {
-        return Ok(fresh);
-    };
-    let what = if checkpoint.system_identifier != fresh.system_identifier {
-        format!(
-            "the checkpoint in Kafka is of database cluster {}, this one is {}",
-            checkpoint.system_identifier, fresh.system_identifier
-        )
-    } else if checkpoint.timeline != fresh.timeline {
-        format!(
-            "the checkpoint in Kafka is of timeline {}, the server is on {}",
-            checkpoint.timeline, fresh.timeline
-        )
-    } else if slot.confirmed > checkpoint.end_lsn {
-        format!(
-            "the slot stands at {}, {} bytes past {} up to where Kafka has everything; \
-             it was recreated or advanced by somebody else",
-            slot.confirmed,
-            slot.confirmed.bytes_since(checkpoint.end_lsn),
-            checkpoint.end_lsn
-        )
-    } else {
-        return Ok(checkpoint.clone());
-    };
-    if options.accept_gap {
-        tracing::warn!(slot = config.relay.slot, gap = what, "gap accepted by --accept-gap");
-        return Ok(fresh);
+    let slot = &config.relay.slot;
+    match agreement::agree(published, &found) {
+        Ok(checkpoint) => Ok(checkpoint),
+        Err(gap) if options.accept_gap => {
+            tracing::warn!(slot, %gap, "gap accepted by --accept-gap");
+            Ok(agreement::fresh(published, &found))
+        }
+        Err(gap) => Err(RelayError::Gap { slot: slot.clone(), what: gap.to_string() }),
     }
-    Err(RelayError::Gap { slot: config.relay.slot.clone(), what })
 }

@@ -7,6 +7,7 @@
 //! message.rs   content of a logical message ──▶ values of a row      (pure)
 //! transaction.rs  events                  ──▶ OutboxRow, Committed   (pure)
 //! row.rs, oid.rs  what a row is, and its types
+//! timeline.rs  which histories a server's log has been through          (pure)
 //! ```
 
 pub mod message;
@@ -15,6 +16,7 @@ pub mod pgoutput;
 pub mod row;
 pub(crate) mod slot;
 pub(crate) mod stream;
+pub mod timeline;
 pub mod transaction;
 
 use bytes::Bytes;

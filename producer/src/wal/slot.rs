@@ -6,6 +6,7 @@ use outpour_schemas::{Lsn, config::Config};
 use pgwire_replication::PgWireError;
 use tokio_postgres::Client;
 
+use super::timeline::HistoryError;
 use crate::postgres::{PostgresError, Target};
 
 /// Where the slot stands.
@@ -58,6 +59,14 @@ pub enum SlotError {
     TimedOut { target: String, seconds: u64 },
     #[error("cannot start replication on {target}")]
     Start { target: String, source: PgWireError },
+    #[error(
+        "publication `{publication}` is younger than rows that replication slot `{slot}` still has to deliver, \
+         and PostgreSQL cannot decode those any more. They are in {table} all the same. Drop the slot, run \
+         `outpour-relay init` and `outpour-relay run --accept-gap`, and write the rows that are missing anew"
+    )]
+    YoungPublication { publication: String, slot: String, table: String },
+    #[error(transparent)]
+    History(#[from] HistoryError),
     #[error("replication stream broke")]
     Stream(#[source] PgWireError),
 }
@@ -74,6 +83,15 @@ impl SlotError {
         }
     }
 
+    /// Whether the server found no publication where the log stands: decoding
+    /// takes the catalog as it was when a row was written.
+    pub(crate) fn lacks_publication(&self) -> bool {
+        // SQLSTATE undefined_object.
+        const UNDEFINED: &str = "42704";
+        matches!(self, SlotError::Stream(PgWireError::Server(text))
+            if text.contains(UNDEFINED) && text.contains("publication"))
+    }
+
     /// Whether the same attempt may work later without anybody's doing.
     pub(crate) fn is_transient(&self) -> bool {
         match self {
@@ -83,6 +101,8 @@ impl SlotError {
             | SlotError::Start { .. }
             | SlotError::Stream(_) => true,
             SlotError::NoSlot { .. }
+            | SlotError::YoungPublication { .. }
+            | SlotError::History(_)
             | SlotError::WrongSlot { .. }
             | SlotError::Lost { .. }
             | SlotError::NoPublication { .. }

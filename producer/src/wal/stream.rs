@@ -8,15 +8,20 @@ use std::time::Duration;
 use outpour_schemas::Lsn;
 use pgwire_replication::{IdentifySystem, ReplicationClient, ReplicationConfig, ReplicationEvent};
 
-use super::{WalEvent, slot::SlotError};
+use super::{
+    WalEvent,
+    slot::SlotError,
+    timeline::{self, Switch},
+};
 use crate::postgres::Target;
 
 /// Microseconds from the Unix epoch to PostgreSQL's, 2000-01-01.
 const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
 
 /// Events that may wait between the connection and the relay; when full, the
-/// connection is not read and PostgreSQL waits.
-const BUFFERED_EVENTS: usize = 4096;
+/// connection is not read and PostgreSQL waits. A row may be large, so they are
+/// few; the socket's own buffer, which counts in bytes, holds many small ones.
+const BUFFERED_EVENTS: usize = 64;
 
 /// PostgreSQL's own limit for a field.
 const MAX_MESSAGE_BYTES: usize = 1 << 30;
@@ -34,6 +39,8 @@ pub(crate) const TEXT_SETTINGS: [(&str, &str); 5] = [
 pub(crate) struct WalStream {
     client: ReplicationClient,
     pub(crate) system: IdentifySystem,
+    /// The timelines that the server has left.
+    pub(crate) history: Vec<Switch>,
 }
 
 impl WalStream {
@@ -62,12 +69,25 @@ impl WalStream {
         let start = async {
             let mut client = ReplicationClient::connect_gated(config).await?;
             let system = client.identify_system().await?;
+            // The first timeline has no history.
+            let history = match system.timeline {
+                1 => String::new(),
+                timeline => {
+                    let file = client.timeline_history(timeline).await?;
+                    String::from_utf8_lossy(&file.content).into_owned()
+                }
+            };
             client.start().await?;
             client.wait_started().await?;
-            Ok(WalStream { client, system })
+            Ok((client, system, history))
         };
         match tokio::time::timeout(target.connect_timeout, start).await {
-            Ok(started) => started.map_err(|error| SlotError::starting(slot, target, error)),
+            Ok(started) => {
+                let (client, system, history) =
+                    started.map_err(|error| SlotError::starting(slot, target, error))?;
+                let history = timeline::history(&history)?;
+                Ok(WalStream { client, system, history })
+            }
             Err(_) => Err(SlotError::TimedOut {
                 target: target.to_string(),
                 seconds: target.connect_timeout.as_secs(),

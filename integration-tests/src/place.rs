@@ -1,4 +1,4 @@
-//! `target/run`: the run's own directory, for one run at a time.
+//! A directory under `target` for one run at a time, such as `target/run`.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -10,16 +10,16 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::stack::{Stack, shared_dir};
 
-pub(super) struct Place {
+pub(crate) struct Place {
     dir: PathBuf,
     /// Held until the process ends.
     _lock: File,
 }
 
 impl Place {
-    /// Takes the directory and ends what a run that was killed has left there.
-    pub(super) fn claim() -> Result<Self> {
-        let dir = shared_dir()?.with_file_name("run");
+    /// Takes `target/<name>` and ends what a run that was killed has left there.
+    pub(crate) fn claim(name: &str) -> Result<Self> {
+        let dir = shared_dir()?.with_file_name(name);
         fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
         let lock = File::options().create(true).append(true).open(dir.join("lock"))?;
         match lock.try_lock() {
@@ -34,19 +34,19 @@ impl Place {
         Ok(place)
     }
 
-    pub(super) fn stack(&self) -> PathBuf {
+    pub(crate) fn stack(&self) -> PathBuf {
         self.dir.join("stack")
     }
 
-    pub(super) fn config(&self) -> PathBuf {
+    pub(crate) fn config(&self) -> PathBuf {
         self.dir.join("outpour.toml")
     }
 
-    pub(super) fn report(&self) -> PathBuf {
-        self.dir.join("report.json")
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
     }
 
-    pub(super) fn log(&self, program: &str) -> PathBuf {
+    pub(crate) fn log(&self, program: &str) -> PathBuf {
         self.dir.join(format!("{program}.log"))
     }
 
@@ -55,7 +55,7 @@ impl Place {
     }
 
     /// Writes down who has to end with this run.
-    pub(super) fn record_programs(&self, pids: &[u32]) -> Result<()> {
+    pub(crate) fn record_programs(&self, pids: &[u32]) -> Result<()> {
         let lines: String = pids.iter().map(|pid| format!("{pid}\n")).collect();
         fs::write(self.pids(), lines)?;
         Ok(())
@@ -77,7 +77,7 @@ impl Place {
     }
 
     /// Stops the services, whatever of them came to be.
-    pub(super) async fn stop_services(&self) -> Result<()> {
+    pub(crate) async fn stop_services(&self) -> Result<()> {
         match Stack::existing(&self.stack())? {
             Some(stack) => stack.down().await,
             None => Ok(()),

@@ -1,0 +1,65 @@
+//! The suite `relay`: from PostgreSQL's log to Kafka.
+//!
+//! | case | what it does with the rows |
+//! | --- | --- |
+//! | `decode-floor` | reads them from the slot and throws them away |
+//! | `produce-ceiling` | writes the same records from memory to Kafka |
+//! | `transactional` | the relay, exactly once |
+//! | `at-least-once` | the relay without Kafka transactions |
+//!
+//! The cases take turns, round by round, each with a slot and a topic of its
+//! own; every slot stands before the same rows.
+
+mod backlog;
+mod ceiling;
+mod drain;
+mod floor;
+mod latency;
+
+use anyhow::Result;
+
+use self::backlog::Backlog;
+pub use self::{ceiling::Ceiling, floor::Floor};
+use super::{Options, results::Results};
+use crate::{place::Place, stack::Stack};
+
+const SUITE: &str = "relay";
+
+pub(super) async fn measure(
+    stack: &Stack,
+    place: &Place,
+    options: Options,
+    results: &mut Results,
+) -> Result<()> {
+    let rounds = options.rounds.get();
+    let dataset = format!("{} rows, {} a transaction", options.rows, options.per_transaction);
+    let slots: Vec<_> = (0..rounds)
+        .flat_map(|round| [format!("exactly_{round}"), format!("least_{round}")])
+        .chain(["floor".to_owned()])
+        .collect();
+    let backlog = Backlog::write(stack, place, options, &slots).await?;
+    let (mut floor, mut ceiling, mut exactly, mut least) = (vec![], vec![], vec![], vec![]);
+    for round in 0..rounds {
+        floor.push(floor::measure(stack, &backlog).await?);
+        ceiling.push(ceiling::measure(stack, &backlog, round).await?);
+        exactly
+            .push(drain::measure(stack, place, &backlog, drain::Mode::ExactlyOnce, round).await?);
+        least.push(drain::measure(stack, place, &backlog, drain::Mode::AtLeastOnce, round).await?);
+    }
+    results.add(SUITE, &dataset, "decode-floor", &floor);
+    results.add(SUITE, &dataset, "produce-ceiling", &ceiling);
+    results.add(SUITE, &dataset, "transactional", &exactly);
+    results.add(SUITE, &dataset, "at-least-once", &least);
+    for (case, mode) in
+        [("transactional", drain::Mode::ExactlyOnce), ("at-least-once", drain::Mode::AtLeastOnce)]
+    {
+        let latency = latency::measure(stack, place, mode).await?;
+        let dataset = format!("{} events/s, one a transaction", latency::EVENTS_PER_S);
+        for (metric, value) in
+            [("latency_p50_ms", latency.p50_ms), ("latency_p99_ms", latency.p99_ms)]
+        {
+            results.add_figure(SUITE, &dataset, case, metric, value, "ms");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,54 @@
+//! `make bench`: Outpour's speed beside its limits.
+
+use std::{num::NonZeroU32, process::ExitCode};
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use integration_tests::bench::{self, Ceiling, Floor, Options};
+
+/// Measures the relay beside the decode floor and the produce ceiling, on
+/// services of its own, and writes target/bench/results.json.
+#[derive(Parser)]
+#[command(name = "bench")]
+struct Cli {
+    /// Rows of the backlog that is worked off
+    #[arg(long, env = "ROWS", default_value = "500000", value_name = "N")]
+    rows: u64,
+    /// Rows that are committed together
+    #[arg(long, env = "PER_TRANSACTION", default_value = "100", value_name = "N")]
+    per_transaction: u64,
+    /// How often each case is run; the median counts
+    #[arg(long, env = "ROUNDS", default_value = "3", value_name = "N")]
+    rounds: NonZeroU32,
+    #[command(subcommand)]
+    part: Option<Part>,
+}
+
+/// What this program runs of itself, as a process that can be measured.
+#[derive(Subcommand)]
+#[command(hide = true)]
+enum Part {
+    Floor(Floor),
+    Ceiling(Ceiling),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Cli::parse()).await {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(cli: Cli) -> Result<ExitCode> {
+    let Cli { rows, per_transaction, rounds, part } = cli;
+    match part {
+        Some(Part::Floor(floor)) => floor.run().await?,
+        Some(Part::Ceiling(ceiling)) => ceiling.run().await?,
+        None => return bench::run(Options { rows, per_transaction, rounds }).await,
+    }
+    Ok(ExitCode::SUCCESS)
+}
