@@ -10,7 +10,7 @@ use outpour_schemas::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    emit,
+    doctor, emit,
     error::RelayError,
     init,
     relay::{self, StartOptions},
@@ -41,6 +41,15 @@ enum Command {
         #[arg(long)]
         accept_gap: bool,
     },
+    /// Check everything that can go wrong before it does
+    ///
+    /// Changes nothing and disturbs no relay. Ends with 3 if there is a problem,
+    /// and with 1 if PostgreSQL or Kafka cannot be asked.
+    Doctor {
+        /// A list of {check, level, what, why, fix}
+        #[arg(long)]
+        json: bool,
+    },
     /// Show how far the relay is
     Status {
         #[arg(long)]
@@ -68,6 +77,16 @@ impl Cli {
             }
             Command::Run { accept_gap } => {
                 return run(&config, StartOptions { accept_gap }).await;
+            }
+            Command::Doctor { json } => {
+                let report = doctor::doctor(&config).await?;
+                print(&if json {
+                    let list = serde_json::to_string(&report.findings);
+                    format!("{}\n", list.map_err(std::io::Error::from)?)
+                } else {
+                    doctor::text(&report.findings)
+                })?;
+                return Ok(report.verdict()?);
             }
             Command::Status { json: true } => {
                 let status = status::status(&config).await?;

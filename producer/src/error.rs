@@ -7,6 +7,7 @@ use outpour_schemas::{
 use rdkafka::{error::KafkaError, types::RDKafkaErrorCode};
 
 use crate::{
+    doctor::DoctorError,
     outbox::OutboxError,
     postgres::PostgresError,
     relay::SnapshotError,
@@ -51,6 +52,8 @@ pub enum RelayError {
     #[error(transparent)]
     Emit(#[from] EmitError),
     #[error(transparent)]
+    Doctor(#[from] DoctorError),
+    #[error(transparent)]
     Http(#[from] HttpError),
     #[error("cannot write the result")]
     Output(#[from] std::io::Error),
@@ -92,6 +95,7 @@ impl RelayError {
             | RelayError::Fenced { .. }
             | RelayError::Gap { .. }
             | RelayError::Emit(_)
+            | RelayError::Doctor(_)
             | RelayError::Http(_)
             | RelayError::Output(_)
             | RelayError::Signals(_) => false,
@@ -118,6 +122,7 @@ impl RelayError {
             RelayError::Gap { .. } => "gap",
             RelayError::Config(_)
             | RelayError::Emit(_)
+            | RelayError::Doctor(_)
             | RelayError::Http(_)
             | RelayError::Output(_)
             | RelayError::Signals(_)
@@ -130,7 +135,7 @@ impl RelayError {
     pub fn exit(&self) -> Exit {
         match self {
             RelayError::Config(_) => Exit::Usage,
-            RelayError::Gap { .. } => Exit::Finding,
+            RelayError::Gap { .. } | RelayError::Doctor(DoctorError::Problems(_)) => Exit::Finding,
             _ => Exit::Failed,
         }
     }

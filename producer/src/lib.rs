@@ -16,6 +16,8 @@ mod sql;
 #[cfg(feature = "relay")]
 pub mod cli;
 #[cfg(feature = "relay")]
+mod doctor;
+#[cfg(feature = "relay")]
 mod emit;
 #[cfg(feature = "relay")]
 mod emit_function;

@@ -55,6 +55,17 @@ async fn metrics(address: &str) -> String {
     text
 }
 
+/// Waits until so many records are published.
+async fn publishes(address: &str, records: f64) {
+    eventually(PATIENCE, async || {
+        let found = sample(&metrics(address).await, "outpour_relay_records_total");
+        ensure!(found >= Some(records), "{found:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn metrics_count_what_was_published_and_show_no_secret() {
     let pipeline = Pipeline::new(Stack::shared().await.unwrap(), "").await.unwrap();
@@ -95,7 +106,7 @@ async fn metrics_count_what_was_published_and_show_no_secret() {
     assert_eq!(value(r#"outpour_relay_state{state="active"}"#), 1.0);
     assert_eq!(value(r#"outpour_relay_state{state="standby"}"#), 0.0);
     assert_eq!(value("outpour_relay_ready"), 1.0);
-    assert_eq!(value("outpour_relay_sessions_total"), 1.0);
+    assert!(value("outpour_relay_sessions_total") >= 1.0);
     // The dead letter alone keeps a megabyte of its value.
     assert!(value("outpour_relay_record_bytes_total") > 1_000_000.0);
     let transactions = value("outpour_relay_kafka_transaction_seconds_count");
@@ -121,7 +132,7 @@ async fn metrics_count_what_was_published_and_show_no_secret() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_relay_stays_ready_whatever_else_the_log_is_written_for() {
     let pipeline = Pipeline::new(Stack::shared().await.unwrap(), "").await.unwrap();
-    pipeline.set("OUTPOUR_RELAY_STALL_AFTER=1s").unwrap();
+    pipeline.set("OUTPOUR_RELAY_STALL_AFTER=5s").unwrap();
     let relay = pipeline.relay().unwrap();
     let address = address(&relay).await;
     comes_to(&address, 200, "active").await;
@@ -130,8 +141,8 @@ async fn an_idle_relay_stays_ready_whatever_else_the_log_is_written_for() {
     // Some seconds of quiet, then some of log that is not the outbox's.
     let began = Instant::now();
     let mut is_noisy = false;
-    while began.elapsed() < Duration::from_secs(8) {
-        if !is_noisy && began.elapsed() > Duration::from_secs(4) {
+    while began.elapsed() < Duration::from_secs(16) {
+        if !is_noisy && began.elapsed() > Duration::from_secs(8) {
             is_noisy = true;
             client
                 .batch_execute(
@@ -190,12 +201,13 @@ async fn a_port_that_is_taken_ends_the_relay_at_once_and_an_empty_one_serves_not
 async fn a_relay_that_stands_still_before_work_is_not_ready_until_it_moves() {
     let stack = Stack::private("health").await.unwrap();
     let pipeline = Pipeline::new(&stack, "").await.unwrap();
-    pipeline.set("OUTPOUR_RELAY_STALL_AFTER=2s").unwrap();
+    pipeline.set("OUTPOUR_RELAY_STALL_AFTER=5s").unwrap();
     pipeline.set("OUTPOUR_POSTGRES_CONNECT_TIMEOUT=3s").unwrap();
     let relay = pipeline.relay().unwrap();
     let address = address(&relay).await;
     comes_to(&address, 200, "active").await;
     pipeline.commit_orders(0..5, 1).await.unwrap();
+    publishes(&address, 5.0).await;
 
     stack.kafka.pause().await.unwrap();
     pipeline.commit_orders(5..10, 1).await.unwrap();
@@ -203,11 +215,11 @@ async fn a_relay_that_stands_still_before_work_is_not_ready_until_it_moves() {
     let body = comes_to(&address, 503, "active").await;
     let took = since.elapsed();
     assert!(body["reason"].as_str().unwrap().contains("Kafka"), "{body}");
-    assert!(took < Duration::from_secs(8), "{took:?} for a limit of 2 s");
+    assert!(took < Duration::from_secs(15), "{took:?} for a limit of 5 s");
     assert_eq!(http::get(&address, "/healthz").await.unwrap().0, 200, "it is alive");
     let text = metrics(&address).await;
     assert_eq!(sample(&text, "outpour_relay_ready"), Some(0.0), "{text}");
-    assert!(sample(&text, "outpour_relay_behind_seconds").unwrap() >= 2.0, "{text}");
+    assert!(sample(&text, "outpour_relay_behind_seconds").unwrap() >= 5.0, "{text}");
     relay.logged("not ready", PATIENCE).await.unwrap();
     stack.kafka.resume().await.unwrap();
     comes_to(&address, 200, "active").await;
@@ -236,12 +248,6 @@ async fn a_relay_that_stands_still_before_work_is_not_ready_until_it_moves() {
     stack.postgres.start().await.unwrap();
     comes_to(&address, 200, "active").await;
     pipeline.commit_orders(10..15, 1).await.unwrap();
-    eventually(PATIENCE, async || {
-        let records = sample(&metrics(&address).await, "outpour_relay_records_total");
-        ensure!(records >= Some(15.0), "{records:?}");
-        Ok(())
-    })
-    .await
-    .unwrap();
+    publishes(&address, 15.0).await;
     relay.stop().await.unwrap();
 }

@@ -6,6 +6,7 @@ mod compose;
 mod consumer;
 mod contract;
 mod debezium;
+mod doctor;
 mod health;
 mod messages;
 mod native_types;

@@ -5,16 +5,21 @@ pub(crate) mod checkpoint;
 pub(crate) mod publisher;
 mod topics;
 
-use outpour_schemas::config::Kafka;
+use outpour_schemas::config::{Kafka, Relay};
 use rdkafka::ClientConfig;
 
 /// Longest wait for an answer that a healthy cluster gives at once.
-const REQUEST_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
+pub(crate) const REQUEST_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 
-fn client_config(kafka: &Kafka) -> ClientConfig {
+pub(crate) fn client_config(kafka: &Kafka) -> ClientConfig {
     let mut client = ClientConfig::new();
     for (key, value) in kafka.client_properties() {
         client.set(key, value);
     }
     client
+}
+
+/// What the producer of a slot is called. Whoever takes it fences who had it.
+pub(crate) fn transactional_id(relay: &Relay) -> String {
+    format!("outpour-relay-{}", relay.slot)
 }

@@ -19,7 +19,7 @@ use rdkafka::{
 };
 use tokio::sync::Notify;
 
-use super::{REQUEST_TIMEOUT, client_config, topics::Topics};
+use super::{REQUEST_TIMEOUT, client_config, topics::Topics, transactional_id};
 use crate::{error::RelayError, health::Monitor, metrics::Tally, relay::Checkpoint};
 
 type Client = ThreadedProducer<Deliveries>;
@@ -104,7 +104,7 @@ impl Publisher {
         }
         if relay.delivery == Delivery::ExactlyOnce {
             settings
-                .set("transactional.id", format!("outpour-relay-{}", relay.slot))
+                .set("transactional.id", transactional_id(&relay))
                 .set("transaction.timeout.ms", relay.transaction_timeout.0.as_millis().to_string());
         }
         let deliveries = Deliveries::default();

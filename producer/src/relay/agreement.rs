@@ -13,20 +13,20 @@ use crate::wal::timeline::Switch;
 
 /// The server and the slot, once the slot is held by this relay.
 #[derive(Debug, Clone)]
-pub(super) struct Found<'a> {
-    pub(super) system_identifier: &'a str,
-    pub(super) timeline: u32,
+pub(crate) struct Found<'a> {
+    pub(crate) system_identifier: &'a str,
+    pub(crate) timeline: u32,
     /// Where the server's history left its earlier timelines.
-    pub(super) history: &'a [Switch],
+    pub(crate) history: &'a [Switch],
     /// The end of the log.
-    pub(super) current: Lsn,
+    pub(crate) current: Lsn,
     /// Where the slot stands.
-    pub(super) confirmed: Lsn,
+    pub(crate) confirmed: Lsn,
 }
 
 /// Why events may be missing, or there twice, if this relay went on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Gap {
+pub(crate) enum Gap {
     OtherCluster {
         published: String,
         found: String,
@@ -92,7 +92,7 @@ impl fmt::Display for Gap {
 ///
 /// # Errors
 /// When the two do not belong together.
-pub(super) fn agree(
+pub(crate) fn agree(
     published: Option<&Checkpoint>,
     found: &Found<'_>,
 ) -> Result<Checkpoint, Box<Gap>> {

@@ -30,6 +30,7 @@ use outpour_schemas::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::agreement::{Found, agree};
 pub use self::{
     ledger::{Checkpoint, Ledger, Limits, PublishedWithin},
     route::{NotExpanded, Routed, Router, Unroutable},

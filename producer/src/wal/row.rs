@@ -28,7 +28,7 @@ pub enum Expects {
 }
 
 impl Expects {
-    pub(super) fn takes(self, type_oid: u32) -> bool {
+    pub(crate) fn takes(self, type_oid: u32) -> bool {
         match self {
             Expects::Anything => true,
             Expects::Integer => matches!(type_oid, oid::INT2 | oid::INT4 | oid::INT8),

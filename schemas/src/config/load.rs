@@ -190,7 +190,7 @@ mod tests {
             ("[relay]\nsnapshot = \"always\"", &[], &["relay.snapshot", "always", "initial"]),
             ("[relay]\ntimestamp_column = \"\"", &[], &["relay.timestamp_column"]),
             ("[relay]\nhttp_listen = \"9464\"", &[], &["relay.http_listen", "host:port"]),
-            ("[relay]\nstall_after = \"10ms\"", &[], &["relay.stall_after", "1s"]),
+            ("[relay]\nstall_after = \"1s\"", &[], &["relay.stall_after", "5s"]),
             ("[postgres]\nurl = \"mysql://x\"", &[], &["postgres.url", "mysql"]),
             ("[kafka]\nbrokers = \"localhost\"", &[], &["kafka.brokers", "host:port"]),
             ("[kafka.properties]\nacks = \"1\"", &[], &["kafka.properties.acks", "remove"]),

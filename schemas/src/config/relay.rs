@@ -174,9 +174,10 @@ impl Relay {
             }
         }
         check_listen("relay.http_listen", &self.http_listen)?;
-        // Below it, the ordinary pauses between two acknowledgements would count.
-        if self.stall_after < Span::secs(1) {
-            return Err(ConfigError::invalid("relay.stall_after", "must be at least 1s"));
+        // PostgreSQL says once a second how far it has read: the ordinary pause
+        // between two such messages, on a busy host, must not count.
+        if self.stall_after < Span::secs(5) {
+            return Err(ConfigError::invalid("relay.stall_after", "must be at least 5s"));
         }
         Ok(())
     }

@@ -1,0 +1,308 @@
+//! Questions to PostgreSQL. The session is read-only.
+
+use std::{
+    collections::BTreeMap,
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use outpour_schemas::{Lsn, config::Config};
+use serde_json::Value;
+use tokio_postgres::{Client, Row, types::ToSql};
+
+use super::super::facts::{Column, Database, Holder, Publication, Published, Slot, Table, User};
+use crate::postgres::{PostgresError, Target};
+
+/// Settings that are numbers, which not every version has.
+const SETTINGS: [&str; 7] = [
+    "idle_replication_slot_timeout",
+    "max_replication_slots",
+    "max_slot_wal_keep_size",
+    "max_wal_senders",
+    "server_version_num",
+    "wal_keep_size",
+    "wal_sender_timeout",
+];
+
+struct Asking<'a> {
+    client: &'a Client,
+    target: &'a Target,
+}
+
+impl Asking<'_> {
+    async fn all(
+        &self,
+        doing: &'static str,
+        sql: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, PostgresError> {
+        self.client.query(sql, parameters).await.map_err(self.target.failed(doing))
+    }
+
+    async fn one(
+        &self,
+        doing: &'static str,
+        sql: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Row, PostgresError> {
+        self.client.query_one(sql, parameters).await.map_err(self.target.failed(doing))
+    }
+}
+
+/// # Errors
+/// When there is no connection, or the user may not ask.
+pub(in super::super) async fn ask(
+    config: &Config,
+    target: &Target,
+) -> Result<Database, PostgresError> {
+    let client = target.connect().await?;
+    client
+        .batch_execute("SET default_transaction_read_only = on; SET statement_timeout = '10s'")
+        .await
+        .map_err(target.failed("opening a read-only session"))?;
+    let asking = Asking { client: &client, target };
+    let (clock_ahead_ms, round_trip_ms) = clock(&asking).await?;
+    let settings = settings(&asking).await?;
+    let server = asking
+        .one(
+            "reading the server's state",
+            "SELECT current_setting('wal_level') AS wal_level, pg_is_in_recovery() AS is_standby,
+                    current_user::text AS user_name, current_database()::text AS database,
+                    r.rolsuper, r.rolreplication,
+                    has_database_privilege(current_database(), 'TEMPORARY') AS makes_temporary,
+                    (SELECT c.rolname::text FROM pg_roles c
+                     WHERE c.rolname IN ('rds_replication', 'rds_superuser', 'cloudsqlsuperuser')
+                       AND pg_has_role(current_user, c.oid, 'MEMBER') LIMIT 1) AS replication_role,
+                    (SELECT count(*) FROM pg_replication_slots) AS slots_used,
+                    (SELECT count(*) FROM pg_stat_replication) AS senders_used
+             FROM pg_roles r WHERE r.rolname = current_user",
+            &[],
+        )
+        .await?;
+    let is_standby: bool = server.get("is_standby");
+    let (end, timeline) = end_of_log(&asking, is_standby).await?;
+    // Not every cloud lets its users ask.
+    let system = "SELECT system_identifier::text FROM pg_control_system()";
+    let system_identifier = client.query_one(system, &[]).await.ok().map(|row| row.get(0));
+    let slot = slot(&asking, &config.relay.slot).await?;
+    Ok(Database {
+        version: settings.get("server_version_num").map_or(0, |&n| u32::try_from(n).unwrap_or(0)),
+        settings,
+        wal_level: server.get("wal_level"),
+        user: User {
+            name: server.get("user_name"),
+            database: server.get("database"),
+            is_superuser: server.get("rolsuper"),
+            replicates: server.get("rolreplication"),
+            makes_temporary: server.get("makes_temporary"),
+            replication_role: server.get("replication_role"),
+        },
+        system_identifier,
+        is_standby,
+        timeline,
+        end,
+        table: table(&asking, config).await?,
+        publication: publication(&asking, config).await?,
+        slot,
+        slots_used: server.get("slots_used"),
+        senders_used: server.get("senders_used"),
+        clock_ahead_ms,
+        round_trip_ms,
+    })
+}
+
+/// The end of the log, now.
+///
+/// # Errors
+/// When there is no connection.
+pub(in super::super) async fn log_end(target: &Target) -> Result<Lsn, PostgresError> {
+    let client = target.connect().await?;
+    let asking = Asking { client: &client, target };
+    let row = asking.one("reading the end of the log", "SELECT pg_is_in_recovery()", &[]).await?;
+    Ok(end_of_log(&asking, row.get(0)).await?.0)
+}
+
+/// By how much the server's clock is ahead, taken at the middle of the way.
+async fn clock(asking: &Asking<'_>) -> Result<(i64, i64), PostgresError> {
+    const NOW: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+    // The first question also waits for what a session does once.
+    asking.one("reading the clock", NOW, &[]).await?;
+    let (asked, asked_at) = (SystemTime::now(), Instant::now());
+    let there: i64 = asking.one("reading the clock", NOW, &[]).await?.get(0);
+    let took = asked_at.elapsed();
+    let here = (asked + took / 2).duration_since(UNIX_EPOCH).unwrap_or_default();
+    let ms = |n: u128| i64::try_from(n).unwrap_or(i64::MAX);
+    Ok((there - ms(here.as_millis()), ms(took.as_millis())))
+}
+
+async fn settings(asking: &Asking<'_>) -> Result<BTreeMap<String, i64>, PostgresError> {
+    let names: Vec<_> = SETTINGS.to_vec();
+    let rows = asking
+        .all(
+            "reading the settings",
+            "SELECT name, setting::bigint FROM pg_settings WHERE name = ANY($1)",
+            &[&names],
+        )
+        .await?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+/// Where the log ends, and on which timeline.
+async fn end_of_log(asking: &Asking<'_>, is_standby: bool) -> Result<(Lsn, u32), PostgresError> {
+    let sql = if is_standby {
+        "SELECT (pg_last_wal_replay_lsn() - '0/0')::bigint, timeline_id FROM pg_control_checkpoint()"
+    } else {
+        // The first half of a segment's name is the timeline, in hexadecimal.
+        "SELECT (at - '0/0')::bigint, ('x' || left(pg_walfile_name(at), 8))::bit(32)::int
+         FROM (SELECT pg_current_wal_lsn() AS at) log"
+    };
+    let row = asking.one("reading the end of the log", sql, &[]).await?;
+    let end = row.get::<_, Option<i64>>(0).and_then(|at| u64::try_from(at).ok());
+    Ok((Lsn(end.unwrap_or_default()), u32::try_from(row.get::<_, i32>(1)).unwrap_or_default()))
+}
+
+async fn table(asking: &Asking<'_>, config: &Config) -> Result<Option<Table>, PostgresError> {
+    let (schema, name) = config.outbox.qualified();
+    let doing = "reading the outbox table";
+    let rows = asking
+        .all(
+            doing,
+            "SELECT c.oid, c.relkind = 'p' AS is_partitioned, c.relpersistence = 'p' AS is_logged,
+                    has_schema_privilege(n.oid, 'USAGE')
+                        AND has_table_privilege(c.oid, 'SELECT') AS can_select,
+                    has_schema_privilege(n.oid, 'USAGE')
+                        AND has_table_privilege(c.oid, 'INSERT') AS can_insert
+             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+             WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p')",
+            &[&schema, &name],
+        )
+        .await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let columns = asking
+        .all(
+            doing,
+            "SELECT attname::text AS name, atttypid AS type_oid, attgenerated <> '' AS is_generated,
+                    format_type(atttypid, atttypmod) AS type_name
+             FROM pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped",
+            &[&row.get::<_, u32>("oid")],
+        )
+        .await?;
+    Ok(Some(Table {
+        is_partitioned: row.get("is_partitioned"),
+        is_logged: row.get("is_logged"),
+        can_select: row.get("can_select"),
+        can_insert: row.get("can_insert"),
+        columns: columns
+            .iter()
+            .map(|column| Column {
+                name: column.get("name"),
+                type_oid: column.get("type_oid"),
+                type_name: column.get("type_name"),
+                is_generated: column.get("is_generated"),
+            })
+            .collect(),
+    }))
+}
+
+async fn publication(
+    asking: &Asking<'_>,
+    config: &Config,
+) -> Result<Option<Publication>, PostgresError> {
+    let (schema, name) = config.outbox.qualified();
+    let doing = "reading the publication";
+    let rows = asking
+        .all(
+            doing,
+            "SELECT p.puballtables, p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate,
+                    p.pubviaroot,
+                    EXISTS (SELECT FROM pg_replication_slots s
+                            WHERE s.slot_name = $2 AND age(p.xmin) < age(s.catalog_xmin)) AS is_newer
+             FROM pg_publication p WHERE p.pubname = $1",
+            &[&config.relay.publication, &config.relay.slot],
+        )
+        .await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    // As JSON, since columns and row filters are there from version 15 on only.
+    let tables = asking
+        .all(
+            doing,
+            "SELECT to_jsonb(t), t.schemaname = $2 AND t.tablename = $3 AS is_outbox,
+                    EXISTS (SELECT FROM pg_partition_tree(to_regclass(format('%I.%I', $2::text, $3::text))) part
+                            WHERE part.relid = to_regclass(format('%I.%I', t.schemaname, t.tablename))
+                              AND part.level > 0) AS is_partition
+             FROM pg_publication_tables t WHERE t.pubname = $1",
+            &[&config.relay.publication, &schema, &name],
+        )
+        .await?;
+    let mut outbox = None;
+    let (mut has_partitions, mut other_tables) = (false, Vec::new());
+    for row_of_table in &tables {
+        let table: Value = row_of_table.get(0);
+        let text = |field: &str| table[field].as_str().map(str::to_owned);
+        if row_of_table.get("is_outbox") {
+            let names = table["attnames"].as_array().map(|names| {
+                names.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect()
+            });
+            outbox = Some(Published { columns: names, row_filter: text("rowfilter") });
+        } else if row_of_table.get("is_partition") {
+            has_partitions = true;
+        } else {
+            let (schema, name) = (text("schemaname"), text("tablename"));
+            other_tables.push(format!(
+                "{}.{}",
+                schema.unwrap_or_default(),
+                name.unwrap_or_default()
+            ));
+        }
+    }
+    let others = [("update", "pubupdate"), ("delete", "pubdelete"), ("truncate", "pubtruncate")];
+    Ok(Some(Publication {
+        all_tables: row.get("puballtables"),
+        inserts: row.get("pubinsert"),
+        others: others
+            .into_iter()
+            .filter(|(_, column)| row.get(*column))
+            .map(|(operation, _)| operation)
+            .collect(),
+        via_root: row.get("pubviaroot"),
+        has_partitions,
+        other_tables,
+        outbox,
+        is_newer_than_slot: row.get("is_newer"),
+    }))
+}
+
+async fn slot(asking: &Asking<'_>, name: &str) -> Result<Option<Slot>, PostgresError> {
+    // As JSON, since every version adds a column.
+    let rows = asking
+        .all(
+            "reading the replication slot",
+            "SELECT to_jsonb(s), a.pid, a.application_name, a.client_addr::text AS client,
+                    to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') AS since
+             FROM pg_replication_slots s LEFT JOIN pg_stat_activity a ON a.pid = s.active_pid
+             WHERE s.slot_name = $1",
+            &[&name],
+        )
+        .await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let slot: Value = row.get(0);
+    let text = |field: &str| slot[field].as_str().unwrap_or_default().to_owned();
+    let lsn = |field: &str| slot[field].as_str().and_then(|lsn| lsn.parse().ok());
+    let seen = |column: &str| row.get::<_, Option<String>>(column).unwrap_or_default();
+    let holder = slot["active_pid"].as_i64().map(|pid| Holder {
+        pid: i32::try_from(pid).unwrap_or_default(),
+        application: seen("application_name"),
+        client: seen("client"),
+        since: seen("since"),
+    });
+    Ok(Some(Slot {
+        plugin: text("plugin"),
+        kind: text("slot_type"),
+        database: text("database"),
+        is_temporary: slot["temporary"].as_bool().unwrap_or_default(),
+        wal_status: text("wal_status"),
+        invalidation: slot["invalidation_reason"].as_str().map(str::to_owned),
+        confirmed: lsn("confirmed_flush_lsn").unwrap_or_default(),
+        restart: lsn("restart_lsn"),
+        holder,
+    }))
+}

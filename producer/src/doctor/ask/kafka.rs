@@ -1,0 +1,163 @@
+//! Questions to Kafka.
+//!
+//! The transactional id of the relay is never used: whoever takes it fences the
+//! relay that runs. `<id>-doctor` is asked for in its place, which no slot can
+//! be called. It leaves an entry that holds nothing and that Kafka forgets by
+//! itself (`transactional.id.expiration.ms`).
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use outpour_schemas::{
+    config::{Config, Delivery},
+    wire,
+};
+use rdkafka::{
+    admin::{AdminClient, AdminOptions, ConfigResource, OwnedResourceSpecifier, ResourceSpecifier},
+    client::DefaultClientContext,
+    error::{KafkaError, RDKafkaErrorCode},
+    metadata::{Metadata, MetadataPartition, MetadataTopic},
+    producer::{BaseProducer, Producer},
+};
+use tokio::task::spawn_blocking;
+
+use super::super::facts::{Kafka, Role, Settings, Topic, TransactionsRefused};
+use crate::{
+    error::RelayError,
+    kafka::{REQUEST_TIMEOUT, checkpoint, client_config, transactional_id},
+};
+
+type Admin = Arc<AdminClient<DefaultClientContext>>;
+
+/// # Errors
+/// When no broker answers, or the checkpoint cannot be read.
+pub(in super::super) async fn ask(config: &Config) -> Result<Kafka, RelayError> {
+    let failed = |doing| {
+        let brokers = config.kafka.brokers.clone();
+        move |source| RelayError::Kafka { doing, brokers, source }
+    };
+    let admin: Admin =
+        Arc::new(client_config(&config.kafka).create().map_err(failed("connecting"))?);
+    let asked = Arc::clone(&admin);
+    let metadata = spawn_blocking(move || asked.inner().fetch_metadata(None, REQUEST_TIMEOUT))
+        .await
+        .map_err(RelayError::Worker)?
+        .map_err(failed("connecting"))?;
+    let prefix = literal_prefix(&config.relay.route_topic_replacement);
+    let mut topics = topics(&metadata, prefix);
+    let names: Vec<_> = topics.iter().map(|topic| topic.name.clone()).collect();
+    let mut asked: Vec<_> = names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
+    let broker = metadata.brokers().first().map(rdkafka::metadata::MetadataBroker::id);
+    asked.extend(broker.map(ResourceSpecifier::Broker));
+    let mut broker = None;
+    for (specifier, settings) in describe(&admin, &asked).await {
+        match specifier {
+            OwnedResourceSpecifier::Topic(name) => {
+                topics
+                    .iter_mut()
+                    .filter(|topic| topic.name == name)
+                    .for_each(|topic| topic.settings.clone_from(&settings));
+            }
+            OwnedResourceSpecifier::Broker(_) => broker = settings,
+            OwnedResourceSpecifier::Group(_) => {}
+        }
+    }
+    Ok(Kafka {
+        brokers: metadata.brokers().len(),
+        broker,
+        topics,
+        knows_event_topics: !prefix.is_empty(),
+        transactions: match config.relay.delivery {
+            Delivery::ExactlyOnce => Some(transactions(config).await?),
+            Delivery::AtLeastOnce => None,
+        },
+        checkpoint: checkpoint::read(config).await?,
+    })
+}
+
+/// What every topic that the replacement gives begins with.
+fn literal_prefix(replacement: &str) -> &str {
+    let end = replacement.find(['$', '\\']).unwrap_or(replacement.len());
+    &replacement[..end]
+}
+
+fn topics(metadata: &Metadata, prefix: &str) -> Vec<Topic> {
+    let role = |name: &str| match name {
+        wire::CHECKPOINT_TOPIC => Some(Role::Checkpoints),
+        wire::RELAY_DEAD_LETTER_TOPIC => Some(Role::DeadLetters),
+        _ => (!prefix.is_empty() && name.starts_with(prefix)).then_some(Role::Events),
+    };
+    let fewest = |topic: &MetadataTopic, count: fn(&MetadataPartition) -> usize| {
+        topic.partitions().iter().map(count).min().unwrap_or_default()
+    };
+    let mut topics: Vec<_> = metadata
+        .topics()
+        .iter()
+        .filter(|topic| !topic.partitions().is_empty())
+        .filter_map(|topic| {
+            Some(Topic {
+                name: topic.name().to_owned(),
+                role: role(topic.name())?,
+                partitions: topic.partitions().len(),
+                replicas: fewest(topic, |partition| partition.replicas().len()),
+                in_sync: fewest(topic, |partition| partition.isr().len()),
+                settings: None,
+            })
+        })
+        .collect();
+    topics.sort_by(|a, b| a.name.cmp(&b.name));
+    topics
+}
+
+/// The settings of what was asked for and may be read.
+async fn describe(
+    admin: &Admin,
+    asked: &[ResourceSpecifier<'_>],
+) -> Vec<(OwnedResourceSpecifier, Settings)> {
+    let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
+    // Whoever may not read settings still gets everything else.
+    let described = admin.describe_configs(asked, &options).await.unwrap_or_default();
+    described
+        .into_iter()
+        .flatten()
+        .map(|ConfigResource { specifier, entries }| {
+            let entries = entries.into_iter().filter(|entry| !entry.is_sensitive);
+            let settings: BTreeMap<_, _> =
+                entries.filter_map(|entry| Some((entry.name, entry.value?))).collect();
+            (specifier, Some(settings))
+        })
+        .collect()
+}
+
+/// Whether Kafka would let a relay begin transactions.
+async fn transactions(config: &Config) -> Result<Result<(), TransactionsRefused>, RelayError> {
+    let id = format!("{}-doctor", transactional_id(&config.relay));
+    let mut settings = client_config(&config.kafka);
+    settings
+        .set("client.id", "outpour-relay")
+        .set("transactional.id", &id)
+        .set("transaction.timeout.ms", config.relay.transaction_timeout.0.as_millis().to_string());
+    let probe = move || {
+        let producer: BaseProducer = settings.create()?;
+        producer.init_transactions(REQUEST_TIMEOUT)
+    };
+    let refused = |error: KafkaError| TransactionsRefused {
+        id,
+        is_unauthorized: error.rdkafka_error_code()
+            == Some(RDKafkaErrorCode::TransactionalIdAuthorizationFailed),
+        error: error.to_string(),
+    };
+    Ok(spawn_blocking(probe).await.map_err(RelayError::Worker)?.map_err(refused))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topics_of_events_are_told_by_what_stands_before_the_first_group() {
+        assert_eq!(literal_prefix("outbox.event.${routedByValue}"), "outbox.event.");
+        assert_eq!(literal_prefix("a$1.b"), "a");
+        assert_eq!(literal_prefix("${routedByValue}"), "");
+        assert_eq!(literal_prefix("events"), "events");
+    }
+}

@@ -1,0 +1,420 @@
+//! The brokers, the topics that the relay writes to, and transactions.
+
+use std::collections::BTreeMap;
+
+use outpour_schemas::{config::Config, wire};
+
+use super::{
+    super::{
+        facts::{Kafka, Role, Topic},
+        finding::Finding,
+    },
+    bytes, named,
+};
+
+pub(super) fn judge(facts: &Kafka, config: &Config) -> Vec<Finding> {
+    let mut findings = vec![Finding::ok("brokers", format!("{} in the cluster", facts.brokers))];
+    findings.extend(new_topics(facts, config));
+    findings.push(checkpoints(facts));
+    findings.push(event_topics(facts));
+    findings.extend(replicas(facts));
+    findings.extend(record_size(facts, config));
+    findings.extend(retention(facts));
+    findings.extend(transactions(facts));
+    findings
+}
+
+/// A number among settings.
+fn number(settings: &BTreeMap<String, String>, name: &str) -> Option<u64> {
+    settings.get(name)?.parse().ok()
+}
+
+/// A command of Kafka's own tools.
+fn alter(topic: &str, setting: &str) -> String {
+    format!("kafka-configs.sh --bootstrap-server … --alter --topic {topic} --add-config {setting}")
+}
+
+/// Names of the topics of which `is_so` holds.
+fn of(facts: &Kafka, is_so: impl Fn(&Topic) -> bool) -> Vec<&str> {
+    facts.topics.iter().filter(|topic| is_so(topic)).map(|topic| topic.name.as_str()).collect()
+}
+
+/// What becomes of a topic that the relay creates.
+fn new_topics(facts: &Kafka, config: &Config) -> Vec<Finding> {
+    let check = "new-topics";
+    let replicas = usize::from(config.relay.topic_replication_factor);
+    let mut findings = Vec::new();
+    if replicas > facts.brokers {
+        findings.push(
+            Finding::problem(
+                check,
+                format!(
+                    "relay.topic_replication_factor is {replicas}, the cluster has {} brokers",
+                    facts.brokers
+                ),
+                "Kafka refuses to create the topic of a new aggregate type, and publishing stops there.",
+            )
+            .fix(format!("relay.topic_replication_factor = {}", facts.brokers.min(3))),
+        );
+    } else if replicas == 1 && facts.brokers > 1 {
+        findings.push(
+            Finding::warning(
+                check,
+                "relay.topic_replication_factor is 1: topics that the relay creates have one copy",
+                "With the disk of one broker its events are gone, which were confirmed to PostgreSQL.",
+            )
+            .fix(format!("relay.topic_replication_factor = {}", facts.brokers.min(3))),
+        );
+    }
+    let limit = facts.broker.as_ref().and_then(|broker| number(broker, "message.max.bytes"));
+    let wanted = config.relay.max_record_size.as_u64();
+    if let Some(limit) = limit.filter(|&limit| limit < wanted) {
+        findings.push(
+            Finding::problem(
+                check,
+                format!("brokers take {} in a record by default (message.max.bytes), relay.max_record_size is {}", bytes(limit), bytes(wanted)),
+                "Kafka refuses a record in between, and publishing stops there; with the right \
+                 size it is parked.",
+            )
+            .fix(format!("relay.max_record_size = \"{limit} B\"")),
+        );
+    }
+    if findings.is_empty() {
+        findings.push(Finding::ok(
+            check,
+            format!(
+                "created with {} partitions and {replicas} replicas",
+                config.relay.topic_partitions
+            ),
+        ));
+    }
+    findings
+}
+
+fn checkpoints(facts: &Kafka) -> Finding {
+    let (check, name) = ("checkpoint-topic", wire::CHECKPOINT_TOPIC);
+    let Some(topic) = facts.topics.iter().find(|topic| topic.role == Role::Checkpoints) else {
+        return Finding::ok(check, format!("{name} is not there yet; the relay creates it"));
+    };
+    if topic.partitions != 1 {
+        return Finding::problem(
+            check,
+            format!("{name} has {} partitions", topic.partitions),
+            "The relay reads its first partition alone, and a checkpoint in another is not found.",
+        )
+        .fix("delete the topic while no relay runs; the next one creates it, and asks for --accept-gap only if the slot was moved");
+    }
+    let policy = topic.settings.as_ref().and_then(|settings| settings.get("cleanup.policy"));
+    match policy {
+        Some(policy) if policy != "compact" => Finding::problem(
+            check,
+            format!("{name} has cleanup.policy={policy}"),
+            "Kafka removes the checkpoint after a while, and with it the proof that nothing is \
+             lost or published twice.",
+        )
+        .fix(alter(name, "cleanup.policy=compact")),
+        Some(_) => Finding::ok(check, format!("{name} is compacted")),
+        None => unreadable(check, name),
+    }
+}
+
+fn unreadable(check: &'static str, topic: &str) -> Finding {
+    Finding::warning(
+        check,
+        format!("the settings of {topic} may not be read"),
+        "What they are worth is not known.",
+    )
+    .fix(format!("kafka-acls.sh --bootstrap-server … --add --allow-principal User:… --operation DescribeConfigs --topic {topic}"))
+}
+
+fn event_topics(facts: &Kafka) -> Finding {
+    let check = "event-topics";
+    if !facts.knows_event_topics {
+        return Finding::ok(
+            check,
+            "not checked: relay.route_topic_replacement gives names that tell nothing",
+        );
+    }
+    let names = of(facts, |topic| topic.role == Role::Events);
+    let secret = of(facts, |topic| topic.role == Role::Events && topic.settings.is_none());
+    if let Some(name) = secret.first() {
+        return unreadable(check, name);
+    }
+    if names.is_empty() {
+        return Finding::ok(check, "none is there yet; the relay creates them");
+    }
+    Finding::ok(check, format!("{} there: {}", names.len(), named(&names)))
+}
+
+fn replicas(facts: &Kafka) -> Vec<Finding> {
+    let check = "replicas";
+    let least = |topic: &Topic| {
+        let settings = topic.settings.as_ref();
+        let least = settings.and_then(|settings| number(settings, "min.insync.replicas"));
+        usize::try_from(least.unwrap_or(1)).unwrap_or(usize::MAX)
+    };
+    let mut findings = Vec::new();
+    // Kafka asks for no more than there are.
+    let short = of(facts, |topic| topic.in_sync < least(topic).min(topic.replicas));
+    if !short.is_empty() {
+        findings.push(
+            Finding::problem(
+                check,
+                format!("fewer replicas in sync than min.insync.replicas: {}", named(&short)),
+                "Kafka takes no record of theirs until a broker is back.",
+            )
+            .fix("bring the brokers back that hold their replicas"),
+        );
+    }
+    let fewer = of(facts, |topic| topic.replicas > 1 && topic.replicas <= least(topic));
+    if !fewer.is_empty() {
+        findings.push(
+            Finding::warning(
+                check,
+                format!("no more replicas than min.insync.replicas: {}", named(&fewer)),
+                "One broker that is down, for maintenance say, stops publishing.",
+            )
+            .fix(alter(fewer[0], "min.insync.replicas=<replicas - 1>")),
+        );
+    }
+    let single = of(facts, |topic| topic.replicas == 1);
+    if !single.is_empty() {
+        findings.push(
+            Finding::warning(
+                check,
+                format!("one replica: {}", named(&single)),
+                "With the disk of one broker their records are gone, which were confirmed to \
+                 PostgreSQL; while it is down, publishing stops.",
+            )
+            .fix("kafka-reassign-partitions.sh, with three replicas for each partition"),
+        );
+    }
+    let unguarded =
+        of(facts, |topic| topic.settings.is_some() && topic.replicas > 2 && least(topic) == 1);
+    if !unguarded.is_empty() {
+        findings.push(
+            Finding::warning(
+                check,
+                format!("min.insync.replicas is 1: {}", named(&unguarded)),
+                "Kafka acknowledges a record that one broker alone has.",
+            )
+            .fix(alter(unguarded[0], "min.insync.replicas=2")),
+        );
+    }
+    if findings.is_empty() && !facts.topics.is_empty() {
+        findings.push(Finding::ok(check, "enough, and in sync"));
+    }
+    findings
+}
+
+fn record_size(facts: &Kafka, config: &Config) -> Vec<Finding> {
+    let check = "record-size";
+    let wanted = config.relay.max_record_size.as_u64();
+    let is_smaller = |topic: &Topic| {
+        let settings = topic.settings.as_ref();
+        settings
+            .and_then(|settings| number(settings, "max.message.bytes"))
+            .is_some_and(|n| n < wanted)
+    };
+    let small = of(facts, is_smaller);
+    if small.is_empty() {
+        return vec![Finding::ok(check, format!("every topic takes {}", bytes(wanted)))];
+    }
+    vec![
+        Finding::problem(
+            check,
+            format!(
+                "max.message.bytes is less than relay.max_record_size = {}: {}",
+                bytes(wanted),
+                named(&small)
+            ),
+            "Kafka refuses a record in between, and publishing stops there; with the right size it \
+             is parked.",
+        )
+        .fix(alter(small[0], &format!("max.message.bytes={wanted}"))),
+    ]
+}
+
+/// Settings by which Kafka loses or refuses events that it should have.
+fn retention(facts: &Kafka) -> Vec<Finding> {
+    const WEEK_MS: u64 = 7 * 24 * 60 * 60 * 1000;
+    let check = "retention";
+    let setting = |topic: &Topic, name: &str| topic.settings.as_ref()?.get(name).cloned();
+    let mut findings = Vec::new();
+    let compacted = of(facts, |topic| {
+        topic.role != Role::Checkpoints
+            && setting(topic, "cleanup.policy").is_some_and(|policy| policy.contains("compact"))
+    });
+    if !compacted.is_empty() {
+        findings.push(
+            Finding::warning(
+                check,
+                format!("compacted: {}", named(&compacted)),
+                "Of the events of one key Kafka keeps the last; a reader that is late never sees \
+                 the others.",
+            )
+            .fix(alter(compacted[0], "cleanup.policy=delete")),
+        );
+    }
+    let impatient = of(facts, |topic| {
+        let settings = topic.settings.as_ref();
+        settings
+            .and_then(|settings| number(settings, "message.timestamp.before.max.ms"))
+            .is_some_and(|ms| ms < WEEK_MS)
+    });
+    if !impatient.is_empty() {
+        findings.push(
+            Finding::warning(
+                check,
+                format!(
+                    "message.timestamp.before.max.ms is less than a week: {}",
+                    named(&impatient)
+                ),
+                "A record has the time of its commit. After a relay was down for longer, Kafka \
+                 refuses what waited, and publishing stops.",
+            )
+            .fix(alter(impatient[0], "message.timestamp.before.max.ms=9223372036854775807")),
+        );
+    }
+    if findings.is_empty() {
+        findings.push(Finding::ok(check, "no topic removes or refuses what it should keep"));
+    }
+    findings
+}
+
+fn transactions(facts: &Kafka) -> Option<Finding> {
+    let check = "transactions";
+    let refused = match facts.transactions.as_ref()? {
+        Ok(()) => {
+            return Some(Finding::ok(
+                check,
+                "Kafka takes them from an id that begins as the relay's",
+            ));
+        }
+        Err(refused) => refused,
+    };
+    let what = format!("Kafka refuses transactions of id `{}`: {}", refused.id, refused.error);
+    let own = refused.id.trim_end_matches("-doctor");
+    Some(if refused.is_unauthorized {
+        // Rights for exactly the relay's id cannot be proved without taking it.
+        Finding::warning(
+            check,
+            what,
+            "The relay's own id begins the same. If the right to it is by this prefix, the relay \
+             cannot start either; if it is for its id alone, all is well.",
+        )
+        .fix(format!(
+            "kafka-acls.sh --bootstrap-server … --add --allow-principal User:… --operation Write \
+             --operation Describe --transactional-id {own} --resource-pattern-type prefixed"
+        ))
+    } else {
+        Finding::problem(check, what, "The relay cannot start without them.").fix(
+            "look at the brokers' transaction.state.log.* and transaction.max.timeout.ms settings; \
+             relay.delivery = \"at-least-once\" does without transactions",
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use outpour_schemas::config::Config;
+
+    use super::{
+        super::super::{facts::TransactionsRefused, tests::kafka},
+        *,
+    };
+    use crate::doctor::finding::Level;
+
+    fn found(change: impl FnOnce(&mut Kafka)) -> Vec<Finding> {
+        let mut facts = kafka();
+        change(&mut facts);
+        let mut config = Config::default();
+        config.relay.topic_replication_factor = 3;
+        let mut findings = judge(&facts, &config);
+        findings.retain(|finding| finding.level != Level::Ok);
+        findings
+    }
+
+    fn set(topic: usize, name: &'static str, value: &'static str) -> Vec<Finding> {
+        found(|facts| {
+            let settings = facts.topics[topic].settings.as_mut().unwrap();
+            settings.insert(name.to_owned(), value.to_owned());
+        })
+    }
+
+    fn assert_one(findings: &[Finding], level: Level, check: &str, what: &str) {
+        assert_eq!(findings.len(), 1, "{findings:#?}");
+        assert_eq!((findings[0].level, findings[0].check), (level, check), "{findings:?}");
+        assert!(findings[0].what.contains(what), "{findings:?}");
+        assert!(findings[0].why.is_some() && findings[0].fix.is_some(), "{findings:?}");
+    }
+
+    #[test]
+    fn a_good_cluster_has_no_finding_with_topics_and_without() {
+        assert_eq!(found(|_| {}), []);
+        assert_eq!(found(|facts| facts.topics.clear()), []);
+    }
+
+    #[test]
+    fn replicas_are_counted_against_what_kafka_asks_for() {
+        let single = found(|facts| {
+            (facts.topics[1].replicas, facts.topics[1].in_sync) = (1, 1);
+        });
+        assert_one(&single, Level::Warning, "replicas", "one replica: `outbox.event.order`");
+        let fewer = set(1, "min.insync.replicas", "3");
+        assert_one(&fewer, Level::Warning, "replicas", "no more replicas");
+        let short = found(|facts| facts.topics[1].in_sync = 1);
+        assert_one(&short, Level::Problem, "replicas", "in sync");
+        let unguarded = set(1, "min.insync.replicas", "1");
+        assert_one(&unguarded, Level::Warning, "replicas", "min.insync.replicas is 1");
+        let brokers = found(|facts| facts.brokers = 2);
+        assert_one(&brokers, Level::Problem, "new-topics", "2 brokers");
+    }
+
+    #[test]
+    fn a_topic_that_takes_less_than_the_relay_sends_is_a_problem() {
+        let small = set(1, "max.message.bytes", "1000");
+        assert_one(&small, Level::Problem, "record-size", "`outbox.event.order`");
+        let broker = found(|facts| {
+            facts.broker = Some([("message.max.bytes".to_owned(), "1000".to_owned())].into());
+        });
+        assert_one(&broker, Level::Problem, "new-topics", "message.max.bytes");
+    }
+
+    #[test]
+    fn a_checkpoint_that_kafka_may_remove_is_a_problem() {
+        for policy in ["delete", "compact,delete"] {
+            let findings = set(0, "cleanup.policy", policy);
+            assert_one(&findings, Level::Problem, "checkpoint-topic", policy);
+        }
+        let wide = found(|facts| facts.topics[0].partitions = 2);
+        assert_one(&wide, Level::Problem, "checkpoint-topic", "2 partitions");
+    }
+
+    #[test]
+    fn events_that_kafka_removes_or_refuses_are_a_warning() {
+        assert_one(&set(1, "cleanup.policy", "compact"), Level::Warning, "retention", "compacted");
+        let impatient = set(1, "message.timestamp.before.max.ms", "3600000");
+        assert_one(&impatient, Level::Warning, "retention", "before.max.ms");
+    }
+
+    #[test]
+    fn settings_that_may_not_be_read_are_said_to_be_unknown() {
+        let findings = found(|facts| facts.topics[1].settings = None);
+        assert_one(&findings, Level::Warning, "event-topics", "may not be read");
+    }
+
+    #[test]
+    fn refused_transactions_are_a_problem_unless_the_id_may_be_the_reason() {
+        let refuse = |is_unauthorized| {
+            let (id, error) = ("outpour-relay-outpour-doctor".to_owned(), "no".to_owned());
+            let refused = TransactionsRefused { id, error, is_unauthorized };
+            found(|facts| facts.transactions = Some(Err(refused)))
+        };
+        assert_one(&refuse(false), Level::Problem, "transactions", "no");
+        let unauthorized = refuse(true);
+        assert_one(&unauthorized, Level::Warning, "transactions", "no");
+        let fix = unauthorized[0].fix.as_ref().unwrap();
+        assert!(fix.contains("--transactional-id outpour-relay-outpour "), "{fix}");
+    }
+}

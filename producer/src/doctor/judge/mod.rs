@@ -1,0 +1,57 @@
+//! From facts to findings. Pure.
+
+mod checkpoint;
+mod kafka;
+mod outbox;
+mod server;
+mod slot;
+mod snapshot;
+
+use outpour_schemas::{Lsn, config::Config};
+
+use super::{
+    facts::{Database, Kafka},
+    finding::Finding,
+};
+use crate::wal::row::Wanted;
+
+/// What PostgreSQL's answers mean. `wanted` are the columns that records are
+/// made of.
+pub(super) fn database(facts: &Database, wanted: &[Wanted], config: &Config) -> Vec<Finding> {
+    let mut findings = server::judge(facts);
+    findings.extend(outbox::judge(facts, wanted, config));
+    findings.extend(slot::judge(facts, config));
+    findings
+}
+
+/// What Kafka's answers mean.
+pub(super) fn kafka(facts: &Kafka, config: &Config) -> Vec<Finding> {
+    kafka::judge(facts, config)
+}
+
+/// What the two together mean. `log_end` was asked for after Kafka was.
+pub(super) fn both(
+    database: &Database,
+    kafka: &Kafka,
+    log_end: Lsn,
+    config: &Config,
+) -> Vec<Finding> {
+    let found = kafka.checkpoint.as_ref();
+    let checkpoint = checkpoint::judge(database, found, log_end);
+    checkpoint.into_iter().chain(snapshot::judge(database, found, config)).collect()
+}
+
+/// The first few of many names.
+fn named(names: &[&str]) -> String {
+    const SHOWN: usize = 5;
+    let shown = names.iter().take(SHOWN).map(|name| format!("`{name}`"));
+    let mut text = shown.collect::<Vec<_>>().join(", ");
+    if names.len() > SHOWN {
+        text.push_str(&format!(" and {} more", names.len() - SHOWN));
+    }
+    text
+}
+
+fn bytes(n: u64) -> String {
+    bytesize::ByteSize(n).to_string()
+}

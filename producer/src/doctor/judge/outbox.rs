@@ -1,0 +1,406 @@
+//! The outbox table and its publication.
+
+use outpour_schemas::config::Config;
+
+use super::{
+    super::{
+        facts::{Database, Publication, Table},
+        finding::Finding,
+    },
+    named,
+};
+use crate::{sql::quoted, wal::row::Wanted};
+
+pub(super) fn judge(facts: &Database, wanted: &[Wanted], config: &Config) -> Vec<Finding> {
+    let mut findings = match &facts.table {
+        None if !config.outbox.has_table() => {
+            vec![Finding::ok("table", "none: events are logical messages (outbox.table)")]
+        }
+        None => vec![
+            Finding::problem(
+                "table",
+                format!("table {} does not exist", config.outbox.table),
+                "There is nothing to write events to.",
+            )
+            .fix("outpour-relay init"),
+        ],
+        Some(table) => {
+            let mut findings = vec![persistence(table, config)];
+            findings.extend(columns(table, wanted, config));
+            findings.push(emit(facts, table));
+            findings
+        }
+    };
+    match &facts.publication {
+        None => findings.push(
+            Finding::problem(
+                "publication",
+                format!("publication `{}` does not exist", config.relay.publication),
+                "It says which tables the slot delivers. It has to be older than the slot.",
+            )
+            .fix("outpour-relay init"),
+        ),
+        Some(publication) => findings.extend(published(facts, publication, wanted, config)),
+    }
+    findings
+}
+
+fn qualified(config: &Config) -> String {
+    let (schema, name) = config.outbox.qualified();
+    format!("{}.{}", quoted(schema), quoted(name))
+}
+
+fn persistence(table: &Table, config: &Config) -> Finding {
+    let name = &config.outbox.table;
+    if table.is_logged {
+        return Finding::ok("table", format!("{name} is there"));
+    }
+    Finding::problem(
+        "table",
+        format!("{name} is unlogged or temporary"),
+        "What is written to it is not in the log, so that no event ever arrives.",
+    )
+    .fix(format!("ALTER TABLE {} SET LOGGED;", qualified(config)))
+}
+
+fn columns(table: &Table, wanted: &[Wanted], config: &Config) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for Wanted { column, key, required, expects } in wanted {
+        let found = table.columns.iter().find(|found| found.name == *column);
+        let finding = match found {
+            None if *required => Finding::problem(
+                "columns",
+                format!("{} has no column `{column}` ({key})", config.outbox.table),
+                "Records are made of it; the relay stops at the first row.",
+            )
+            .fix(format!(
+                "{key}: name a column that is there, or add it:\nALTER TABLE {} ADD COLUMN {} {};",
+                qualified(config),
+                quoted(column),
+                default_type(column, config)
+            )),
+            // Left out of the record, as it is meant to be.
+            None => continue,
+            Some(found) if found.is_generated => Finding::problem(
+                "columns",
+                format!("column `{column}` ({key}) is generated"),
+                "PostgreSQL does not publish generated columns, unless told to from version 18 on: \
+                 the relay never sees it.",
+            )
+            .fix(format!("{key}: name a column that is written, or have a trigger write this one")),
+            Some(found) if !expects.takes(found.type_oid) => Finding::problem(
+                "columns",
+                format!("column `{column}` ({key}) is {}", found.type_name),
+                "The relay stops at the first row.",
+            )
+            .fix(format!("{key}: name a column that is {expects}")),
+            Some(_) => continue,
+        };
+        findings.push(finding);
+    }
+    if findings.is_empty() {
+        findings.push(Finding::ok("columns", "every column that records are made of is there"));
+    }
+    findings
+}
+
+/// What `init` would make of a column that is missing.
+fn default_type(column: &str, config: &Config) -> &'static str {
+    let outbox = &config.outbox;
+    match column {
+        _ if column == outbox.column_id => "uuid NOT NULL DEFAULT gen_random_uuid()",
+        _ if column == outbox.column_payload => "jsonb",
+        _ if column == outbox.column_occurred_at => {
+            "timestamptz NOT NULL DEFAULT clock_timestamp()"
+        }
+        _ if column == outbox.column_schema_version => "integer NOT NULL DEFAULT 1",
+        _ => "text",
+    }
+}
+
+fn emit(facts: &Database, table: &Table) -> Finding {
+    // Least privilege is nothing to warn of.
+    let writes = if table.can_insert { "may" } else { "may not" };
+    Finding::ok("emit", format!("user `{}` {writes} write events by `emit`", facts.user.name))
+}
+
+fn published(
+    facts: &Database,
+    publication: &Publication,
+    wanted: &[Wanted],
+    config: &Config,
+) -> Vec<Finding> {
+    let check = "publication";
+    let name = &config.relay.publication;
+    let (alter, table) = (format!("ALTER PUBLICATION {}", quoted(name)), qualified(config));
+    let mut findings = Vec::new();
+    let is_partitioned = facts.table.as_ref().is_some_and(|table| table.is_partitioned);
+    if is_partitioned && !publication.via_root {
+        findings.push(
+            Finding::problem(
+                check,
+                format!(
+                    "`{name}` publishes the partitions of {} as tables of their own",
+                    config.outbox.table
+                ),
+                "Their rows come under the partitions' names, and not as the outbox's.",
+            )
+            .fix(format!("{alter} SET (publish_via_partition_root = true);")),
+        );
+    }
+    if config.outbox.has_table() && publication.outbox.is_none() && !publication.has_partitions {
+        findings.push(
+            Finding::problem(
+                check,
+                format!("`{name}` does not have {}", config.outbox.table),
+                "No event is published, and PostgreSQL does not complain.",
+            )
+            .fix(format!("{alter} ADD TABLE {table};")),
+        );
+    }
+    if !publication.inserts {
+        findings.push(
+            Finding::problem(
+                check,
+                format!("`{name}` does not publish inserts"),
+                "An event is an insert: none is published, and PostgreSQL does not complain.",
+            )
+            .fix(format!("{alter} SET (publish = 'insert');")),
+        );
+    } else if !publication.others.is_empty() {
+        findings.push(
+            Finding::warning(
+                check,
+                format!("`{name}` publishes {} besides inserts", publication.others.join(", ")),
+                "Only an insert is an event; the rest is sent for nothing, and an update makes \
+                 the relay complain (relay.op_invalid_behavior).",
+            )
+            .fix(format!("{alter} SET (publish = 'insert');")),
+        );
+    }
+    if publication.all_tables {
+        findings.push(
+            Finding::warning(
+                check,
+                format!("`{name}` is FOR ALL TABLES"),
+                "Every change of the database is decoded and sent, to be thrown away by the relay.",
+            )
+            .fix(format!(
+                "CREATE PUBLICATION a_new_name FOR TABLE {table} WITH (publish = 'insert');\n\
+             -- then relay.publication, and a new slot when everything is published"
+            )),
+        );
+    } else if !publication.other_tables.is_empty() {
+        let tables: Vec<_> = publication.other_tables.iter().map(String::as_str).collect();
+        findings.push(
+            Finding::warning(
+                check,
+                format!("`{name}` has other tables, too: {}", named(&tables)),
+                "Their changes are decoded and sent, to be thrown away by the relay.",
+            )
+            .fix(format!("{alter} SET TABLE {table};")),
+        );
+    }
+    if let Some(outbox) = &publication.outbox {
+        if let Some(filter) = &outbox.row_filter {
+            findings.push(
+                Finding::problem(
+                    check,
+                    format!("`{name}` has {} with a row filter: {filter}", config.outbox.table),
+                    "Events that it leaves out never arrive, and nothing tells of them.",
+                )
+                .fix(format!("{alter} SET TABLE {table};")),
+            );
+        }
+        let is_left_out = |wanted: &&Wanted| {
+            let is_there = facts.table.as_ref().is_some_and(|table| {
+                table
+                    .columns
+                    .iter()
+                    .any(|column| column.name == wanted.column && !column.is_generated)
+            });
+            is_there && outbox.columns.as_ref().is_some_and(|list| !list.contains(&wanted.column))
+        };
+        let left_out: Vec<_> =
+            wanted.iter().filter(is_left_out).map(|wanted| wanted.column.as_str()).collect();
+        if !left_out.is_empty() {
+            findings.push(
+                Finding::problem(
+                    check,
+                    format!("`{name}` has a list of columns without {}", named(&left_out)),
+                    "Records are made of them: the relay stops at the first row, or leaves them out.",
+                )
+                .fix(format!("{alter} SET TABLE {table};")),
+            );
+        }
+    }
+    if publication.is_newer_than_slot {
+        findings.push(Finding::warning(
+            check,
+            format!("`{name}` was created or altered after the position that slot `{}` reads from", config.relay.slot),
+            "PostgreSQL reads the log with the catalog of that time. If the publication did not \
+             exist yet, replication stops there and does not go on by itself; if it was merely \
+             altered, the change holds from then on, and this passes.",
+        ).fix(format!(
+            "-- only if replication says that the publication does not exist; what was not published is lost to the slot:\n\
+             SELECT pg_drop_replication_slot('{}');\n-- and then: outpour-relay init",
+            config.relay.slot
+        )));
+    }
+    if findings.is_empty() {
+        let what = if config.outbox.has_table() {
+            format!("`{name}` publishes inserts of {}", config.outbox.table)
+        } else {
+            format!("`{name}` is there")
+        };
+        findings.push(Finding::ok(check, what));
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use outpour_schemas::config::Config;
+
+    use super::{
+        super::super::{
+            facts::{Column, Published},
+            tests::{database, wanted},
+        },
+        *,
+    };
+    use crate::{doctor::finding::Level, wal::oid};
+
+    /// What is found besides what is well.
+    fn found(change: impl FnOnce(&mut Table, &mut Publication)) -> Vec<Finding> {
+        let mut facts = database();
+        let (mut table, mut publication) =
+            (facts.table.clone().unwrap(), facts.publication.clone().unwrap());
+        change(&mut table, &mut publication);
+        (facts.table, facts.publication) = (Some(table), Some(publication));
+        let config = Config::default();
+        let mut findings = judge(&facts, &wanted(&config), &config);
+        findings.retain(|finding| finding.level != Level::Ok);
+        findings
+    }
+
+    /// One finding, with these words in it and its fix.
+    fn assert_one(findings: &[Finding], level: Level, what: &str, fix: &str) {
+        assert_eq!(findings.len(), 1, "{findings:#?}");
+        let finding = &findings[0];
+        assert_eq!(finding.level, level);
+        assert!(finding.what.contains(what), "{finding:?}");
+        assert!(finding.fix.as_ref().unwrap().contains(fix), "{finding:?}");
+    }
+
+    #[test]
+    fn what_init_makes_has_no_finding() {
+        assert_eq!(found(|_, _| {}), []);
+    }
+
+    #[test]
+    fn nothing_at_all_is_two_problems() {
+        let facts = Database { table: None, publication: None, ..database() };
+        let config = Config::default();
+        let findings = judge(&facts, &wanted(&config), &config);
+        assert_eq!(findings.len(), 2);
+        assert!(
+            findings.iter().all(|finding| finding.fix.as_deref() == Some("outpour-relay init"))
+        );
+    }
+
+    #[test]
+    fn a_column_is_missed_before_the_first_row_is() {
+        let findings = found(|table, publication| {
+            table.columns.retain(|column| column.name != "payload");
+            publication.outbox.as_mut().unwrap().columns = None;
+        });
+        assert_one(
+            &findings,
+            Level::Problem,
+            "`payload` (outbox.column_payload)",
+            "ADD COLUMN \"payload\" jsonb",
+        );
+        // One that is used where it is there may be missing.
+        assert_eq!(
+            found(|table, _| table.columns.retain(|column| column.name != "traceparent")),
+            []
+        );
+        let findings = found(|table, _| table.columns[3].is_generated = true);
+        assert_one(&findings, Level::Problem, "generated", "name a column that is written");
+    }
+
+    #[test]
+    fn a_column_of_the_wrong_type_is_named_with_what_is_expected() {
+        let mut config = Config::default();
+        config.relay.timestamp_column = Some("shipped".to_owned());
+        let mut facts = database();
+        facts.table.as_mut().unwrap().columns.push(Column {
+            name: "shipped".into(),
+            type_oid: oid::BOOL,
+            type_name: "boolean".into(),
+            is_generated: false,
+        });
+        facts.publication.as_mut().unwrap().outbox.as_mut().unwrap().columns = None;
+        let mut findings = judge(&facts, &wanted(&config), &config);
+        findings.retain(|finding| finding.level != Level::Ok);
+        assert_one(&findings, Level::Problem, "is boolean", "a timestamp");
+    }
+
+    #[test]
+    fn an_unlogged_table_delivers_nothing() {
+        assert_one(
+            &found(|table, _| table.is_logged = false),
+            Level::Problem,
+            "unlogged",
+            "SET LOGGED",
+        );
+    }
+
+    #[test]
+    fn a_user_that_may_not_write_events_is_nothing_to_warn_of() {
+        assert_eq!(found(|table, _| table.can_insert = false), []);
+    }
+
+    #[test]
+    fn every_way_for_a_publication_to_lose_events_is_a_problem() {
+        let add = found(|_, publication| publication.outbox = None);
+        assert_one(&add, Level::Problem, "does not have", "ADD TABLE \"public\".\"outbox\"");
+        let inserts = found(|_, publication| publication.inserts = false);
+        assert_one(&inserts, Level::Problem, "inserts", "publish = 'insert'");
+        let filter = found(|_, publication| {
+            publication.outbox.as_mut().unwrap().row_filter = Some("(type = 'a')".into());
+        });
+        assert_one(&filter, Level::Problem, "(type = 'a')", "SET TABLE");
+        let list = found(|_, publication| {
+            publication.outbox.as_mut().unwrap().columns = Some(vec!["id".into(), "type".into()]);
+        });
+        assert_one(&list, Level::Problem, "`aggregatetype`, `aggregateid`, `payload`", "SET TABLE");
+        let leaves = found(|table, publication| {
+            table.is_partitioned = true;
+            (publication.via_root, publication.has_partitions) = (false, true);
+            publication.outbox = None;
+        });
+        assert_one(&leaves, Level::Problem, "partitions", "publish_via_partition_root = true");
+    }
+
+    #[test]
+    fn what_is_sent_for_nothing_is_a_warning() {
+        let updates = found(|_, publication| publication.others = vec!["update", "delete"]);
+        assert_one(&updates, Level::Warning, "update, delete", "publish = 'insert'");
+        let all = found(|_, publication| publication.all_tables = true);
+        assert_one(&all, Level::Warning, "ALL TABLES", "CREATE PUBLICATION");
+        let others = found(|_, publication| publication.other_tables = vec!["public.a".into()]);
+        assert_one(&others, Level::Warning, "public.a", "SET TABLE");
+        let newer = found(|_, publication| publication.is_newer_than_slot = true);
+        assert_one(&newer, Level::Warning, "after the position", "pg_drop_replication_slot");
+    }
+
+    #[test]
+    fn a_server_without_column_lists_has_all_columns() {
+        let all = found(|_, publication| {
+            publication.outbox = Some(Published { columns: None, row_filter: None });
+        });
+        assert_eq!(all, []);
+    }
+}

@@ -1,0 +1,176 @@
+//! The server, the user's rights, and the clocks.
+
+use super::super::{facts::Database, finding::Finding};
+use crate::sql::quoted;
+
+/// The oldest version whose replication protocol has what the relay asks for.
+const OLDEST: u32 = 140_000;
+
+/// Clocks that differ by more bend what is measured across them.
+const CLOCK_MS: i64 = 2_000;
+
+pub(super) fn judge(facts: &Database) -> Vec<Finding> {
+    let mut findings = vec![version(facts)];
+    if facts.is_standby {
+        findings.push(
+            Finding::problem(
+                "server",
+                "the server is a standby, in recovery",
+                "The slot and the outbox are on the primary; nothing can be published from here.",
+            )
+            .fix("postgres.url: name the primary"),
+        );
+    }
+    findings.extend([wal_level(facts), privilege(facts), sender_timeout(facts), clock(facts)]);
+    findings
+}
+
+fn version(facts: &Database) -> Finding {
+    let text = format!("PostgreSQL {}.{}", facts.version / 10_000, facts.version % 10_000);
+    if facts.version >= OLDEST {
+        return Finding::ok("version", text);
+    }
+    Finding::problem("version", text, "The relay needs PostgreSQL 14 or later.")
+}
+
+fn wal_level(facts: &Database) -> Finding {
+    let check = "wal_level";
+    if facts.wal_level == "logical" {
+        return Finding::ok(check, "logical");
+    }
+    Finding::problem(
+        check,
+        format!("wal_level is `{}`", facts.wal_level),
+        "Without `logical` the log does not hold what a row was, and no logical slot can be made.",
+    )
+    .fix(
+        "ALTER SYSTEM SET wal_level = 'logical';  -- then restart the server\n\
+         -- where ALTER SYSTEM is not to be had, the cloud's parameter for it, \
+         such as rds.logical_replication = 1",
+    )
+}
+
+fn privilege(facts: &Database) -> Finding {
+    let (check, user) = ("privilege", &facts.user);
+    if user.is_superuser || user.replicates {
+        return Finding::ok(check, format!("user `{}` may replicate", user.name));
+    }
+    if let Some(role) = &user.replication_role {
+        return Finding::ok(check, format!("user `{}` may replicate, by `{role}`", user.name));
+    }
+    let name = quoted(&user.name);
+    Finding::problem(
+        check,
+        format!("user `{}` may not replicate", user.name),
+        "The server refuses a replication connection without this right.",
+    )
+    .fix(format!(
+        "ALTER ROLE {name} REPLICATION;\n-- on Amazon RDS: GRANT rds_replication TO {name};"
+    ))
+}
+
+fn sender_timeout(facts: &Database) -> Finding {
+    /// The relay answers every second; less than some of those is too nervous.
+    const SHORTEST_MS: i64 = 5_000;
+    const LONGEST_MS: i64 = 600_000;
+    let check = "wal_sender_timeout";
+    let Some(&ms) = facts.settings.get(check) else {
+        return Finding::ok(check, "not known");
+    };
+    let fix = "ALTER SYSTEM SET wal_sender_timeout = '60s'; SELECT pg_reload_conf();";
+    if ms == 0 || ms > LONGEST_MS {
+        let is = if ms == 0 { "is off".to_owned() } else { format!("is {} s", ms / 1000) };
+        return Finding::warning(
+            check,
+            format!("wal_sender_timeout {is}"),
+            "A relay whose host vanished goes on holding the slot for as long, \
+             and no other can take over.",
+        )
+        .fix(fix);
+    }
+    if ms < SHORTEST_MS {
+        return Finding::warning(
+            check,
+            format!("wal_sender_timeout is {ms} ms"),
+            "A short pause of the network or of the host ends the session.",
+        )
+        .fix(fix);
+    }
+    Finding::ok(check, format!("{} s", ms / 1000))
+}
+
+fn clock(facts: &Database) -> Finding {
+    let check = "clock";
+    let (ahead, doubt) = (facts.clock_ahead_ms, facts.round_trip_ms / 2 + 1);
+    let text = format!("PostgreSQL's clock is {ahead} ms ahead of this host's (± {doubt} ms)");
+    if ahead.abs() <= CLOCK_MS + doubt {
+        return Finding::ok(check, text);
+    }
+    Finding::warning(
+        check,
+        text,
+        "Records carry PostgreSQL's time: Kafka keeps them by it and refuses one too far in the \
+         future (message.timestamp.after.max.ms), and measured delays are off by the difference.",
+    )
+    .fix("keep the clocks by NTP")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::super::tests::database, *};
+    use crate::doctor::finding::Level;
+
+    fn level(check: &str, change: impl FnOnce(&mut Database)) -> Level {
+        let mut facts = database();
+        change(&mut facts);
+        let findings = judge(&facts);
+        findings.iter().find(|finding| finding.check == check).unwrap().level
+    }
+
+    #[test]
+    fn a_good_server_has_no_finding() {
+        assert!(judge(&database()).iter().all(|finding| finding.level == Level::Ok));
+    }
+
+    #[test]
+    fn what_keeps_the_server_from_replicating_is_a_problem() {
+        assert_eq!(level("version", |facts| facts.version = 130_009), Level::Problem);
+        assert_eq!(level("server", |facts| facts.is_standby = true), Level::Problem);
+        assert_eq!(level("wal_level", |facts| facts.wal_level = "replica".into()), Level::Problem);
+        assert_eq!(level("privilege", |facts| facts.user.replicates = false), Level::Problem);
+    }
+
+    #[test]
+    fn a_superuser_or_a_member_of_the_clouds_role_may_replicate() {
+        let super_user = |facts: &mut Database| {
+            (facts.user.replicates, facts.user.is_superuser) = (false, true);
+        };
+        assert_eq!(level("privilege", super_user), Level::Ok);
+        let member = |facts: &mut Database| {
+            facts.user.replicates = false;
+            facts.user.replication_role = Some("rds_replication".into());
+        };
+        assert_eq!(level("privilege", member), Level::Ok);
+    }
+
+    #[test]
+    fn times_out_of_the_ordinary_are_warnings() {
+        for (ms, expected) in [
+            (0, Level::Warning),
+            (2_000, Level::Warning),
+            (60_000, Level::Ok),
+            (3_600_000, Level::Warning),
+        ] {
+            let found = level("wal_sender_timeout", |facts| {
+                facts.settings.insert("wal_sender_timeout".into(), ms);
+            });
+            assert_eq!(found, expected, "{ms}");
+        }
+        assert_eq!(level("clock", |facts| facts.clock_ahead_ms = -90_000), Level::Warning);
+        // Within what a slow answer leaves open.
+        let slow = |facts: &mut Database| {
+            (facts.clock_ahead_ms, facts.round_trip_ms) = (3_000, 4_000);
+        };
+        assert_eq!(level("clock", slow), Level::Ok);
+    }
+}

@@ -1,0 +1,237 @@
+//! Checks everything that can go wrong before it does.
+//!
+//! ```text
+//! ask/ ──▶ facts.rs ──▶ judge/ ──▶ finding.rs ──▶ table or JSON
+//! (I/O)                 (pure)
+//! ```
+//!
+//! Nothing is changed, and a relay that runs is not disturbed: the session with
+//! PostgreSQL is read-only, and Kafka is asked under a transactional id that is
+//! not the relay's.
+
+mod ask;
+mod facts;
+mod finding;
+mod judge;
+
+use outpour_schemas::{config::Config, program::error_line};
+
+use self::finding::Level;
+pub(crate) use self::finding::{Finding, text};
+use crate::{error::RelayError, postgres::Target, relay::Router};
+
+/// What was found, and by whom nothing was said.
+pub(crate) struct Report {
+    pub(crate) findings: Vec<Finding>,
+    /// Why a side could not be asked, one line each.
+    unanswered: Vec<String>,
+}
+
+/// Why the command does not end with 0.
+#[derive(Debug, thiserror::Error)]
+pub enum DoctorError {
+    #[error("not everything could be checked: {0}")]
+    Unanswered(String),
+    #[error("{0} found")]
+    Problems(String),
+}
+
+impl Report {
+    /// # Errors
+    /// When a side could not be asked, or a problem was found.
+    pub(crate) fn verdict(&self) -> Result<(), DoctorError> {
+        if !self.unanswered.is_empty() {
+            return Err(DoctorError::Unanswered(self.unanswered.join("; ")));
+        }
+        let problems = self.findings.iter().filter(|finding| finding.level == Level::Problem);
+        match problems.count() {
+            0 => Ok(()),
+            1 => Err(DoctorError::Problems("1 problem".to_owned())),
+            n => Err(DoctorError::Problems(format!("{n} problems"))),
+        }
+    }
+}
+
+/// Asks both sides. One that does not answer is a finding, too.
+///
+/// # Errors
+/// When the configuration names nothing to ask.
+pub(crate) async fn doctor(config: &Config) -> Result<Report, RelayError> {
+    let target = Target::of(&config.postgres)?;
+    let router = Router::new(&config.outbox, &config.relay)?;
+    let mut report = Report { findings: Vec::new(), unanswered: Vec::new() };
+    // One after the other: a relay that runs writes the checkpoint first and
+    // confirms it to the slot second, so that this order shows no gap where
+    // there is none. The end of the log is asked for again for the same reason.
+    let database = ask::database::ask(config, &target).await;
+    let database = database.map_err(|error| report.unanswered("postgres", &error)).ok();
+    let kafka = ask::kafka::ask(config).await;
+    let kafka = kafka.map_err(|error| report.unanswered("kafka", &error)).ok();
+    if let Some(database) = &database {
+        report.findings.extend(judge::database(database, router.wanted(), config));
+    }
+    if let Some(kafka) = &kafka {
+        report.findings.extend(judge::kafka(kafka, config));
+    }
+    if let (Some(database), Some(kafka)) = (&database, &kafka) {
+        match ask::database::log_end(&target).await {
+            Ok(log_end) => report.findings.extend(judge::both(database, kafka, log_end, config)),
+            Err(error) => report.unanswered("postgres", &error),
+        }
+    }
+    Ok(report)
+}
+
+impl Report {
+    fn unanswered(&mut self, check: &'static str, error: &dyn std::error::Error) {
+        let line = error_line(error);
+        let why = "Nothing of this side could be checked.";
+        self.findings.push(Finding::problem(check, line.clone(), why));
+        self.unanswered.push(line);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Facts of services with which all is well.
+
+    use std::collections::BTreeMap;
+
+    use outpour_schemas::Lsn;
+
+    use super::{
+        facts::{Column, Database, Kafka, Publication, Published, Role, Slot, Table, Topic, User},
+        *,
+    };
+    use crate::{relay::Checkpoint, wal::row::Wanted};
+
+    pub(super) fn wanted(config: &Config) -> Vec<Wanted> {
+        Router::new(&config.outbox, &config.relay).unwrap().wanted().to_vec()
+    }
+
+    pub(super) fn database() -> Database {
+        let names = [
+            ("id", 2950, "uuid"),
+            ("aggregatetype", 25, "text"),
+            ("aggregateid", 25, "text"),
+            ("type", 25, "text"),
+            ("payload", 3802, "jsonb"),
+            ("occurred_at", 1184, "timestamp with time zone"),
+            ("schema_version", 23, "integer"),
+            ("traceparent", 25, "text"),
+        ];
+        let columns = names.map(|(name, type_oid, type_name)| Column {
+            name: name.into(),
+            type_oid,
+            type_name: type_name.into(),
+            is_generated: false,
+        });
+        let settings = [
+            ("max_replication_slots", 10),
+            ("max_wal_senders", 10),
+            ("max_slot_wal_keep_size", -1),
+            ("wal_sender_timeout", 60_000),
+        ];
+        Database {
+            version: 150_018,
+            settings: settings.map(|(name, value)| (name.to_owned(), value)).into(),
+            wal_level: "logical".into(),
+            user: User {
+                name: "outpour".into(),
+                database: "shop".into(),
+                is_superuser: false,
+                replicates: true,
+                makes_temporary: true,
+                replication_role: None,
+            },
+            system_identifier: Some("1".into()),
+            is_standby: false,
+            timeline: 1,
+            end: Lsn(5_000),
+            table: Some(Table {
+                is_partitioned: false,
+                is_logged: true,
+                can_select: true,
+                can_insert: true,
+                columns: columns.to_vec(),
+            }),
+            publication: Some(Publication {
+                all_tables: false,
+                inserts: true,
+                others: Vec::new(),
+                via_root: false,
+                has_partitions: false,
+                other_tables: Vec::new(),
+                outbox: Some(Published {
+                    columns: Some(names.map(|(name, ..)| name.to_owned()).to_vec()),
+                    row_filter: None,
+                }),
+                is_newer_than_slot: false,
+            }),
+            slot: Some(Slot {
+                plugin: "pgoutput".into(),
+                kind: "logical".into(),
+                database: "shop".into(),
+                wal_status: "reserved".into(),
+                confirmed: Lsn(4_000),
+                restart: Some(Lsn(3_000)),
+                ..Slot::default()
+            }),
+            slots_used: 1,
+            senders_used: 0,
+            clock_ahead_ms: 3,
+            round_trip_ms: 1,
+        }
+    }
+
+    pub(super) fn kafka() -> Kafka {
+        let topic = |name: &str, role, partitions, policy: &str| Topic {
+            name: name.into(),
+            role,
+            partitions,
+            replicas: 3,
+            in_sync: 3,
+            settings: Some(BTreeMap::from(
+                [
+                    ("cleanup.policy", policy),
+                    ("max.message.bytes", "1048588"),
+                    ("min.insync.replicas", "2"),
+                    ("message.timestamp.before.max.ms", "9223372036854775807"),
+                ]
+                .map(|(name, value)| (name.to_owned(), value.to_owned())),
+            )),
+        };
+        Kafka {
+            brokers: 3,
+            broker: Some([("message.max.bytes".to_owned(), "1048588".to_owned())].into()),
+            topics: vec![
+                topic("outpour.relay.checkpoints", Role::Checkpoints, 1, "compact"),
+                topic("outbox.event.order", Role::Events, 6, "delete"),
+            ],
+            knows_event_topics: true,
+            transactions: Some(Ok(())),
+            checkpoint: Some(Checkpoint {
+                system_identifier: "1".into(),
+                timeline: 1,
+                end_lsn: Lsn(4_500),
+                within: None,
+                snapshot: None,
+                sequence: 9,
+            }),
+        }
+    }
+
+    #[test]
+    fn a_side_that_does_not_answer_weighs_more_than_what_the_other_says() {
+        let mut report = Report { findings: Vec::new(), unanswered: Vec::new() };
+        report.verdict().unwrap();
+        report.findings.push(Finding::problem("slot", "gone", "why"));
+        let found = report.verdict().unwrap_err();
+        assert!(matches!(&found, DoctorError::Problems(text) if text == "1 problem"), "{found}");
+        report.unanswered("kafka", &std::io::Error::other("refused"));
+        let error = report.verdict().unwrap_err();
+        assert!(matches!(error, DoctorError::Unanswered(_)), "{error}");
+        assert!(error.to_string().contains("refused"));
+        assert_eq!(report.findings[1].check, "kafka");
+    }
+}
