@@ -16,5 +16,6 @@ mod records;
 mod relay;
 mod relay_faults;
 mod repository;
+mod retention;
 mod snapshot;
 mod stack;

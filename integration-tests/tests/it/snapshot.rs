@@ -243,3 +243,62 @@ async fn a_missing_privilege_is_named_with_the_statement_that_grants_it() {
     relay.stop().await.unwrap();
     client.batch_execute(&format!("DROP OWNED BY {user}; DROP ROLE {user}")).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_committed_before_the_slot_and_is_not_visible_yet_is_waited_for() {
+    let stack = Stack::private("standby").await.unwrap();
+    let pipeline = Pipeline::bare(&stack, "").await.unwrap();
+    succeeded(&pipeline.relay_output(&["init"]).await.unwrap()).unwrap();
+    let client = pipeline.postgres().await.unwrap();
+    let slot = pipeline.name.clone();
+    client.execute("SELECT pg_drop_replication_slot($1)", &[&slot]).await.unwrap();
+    // Commits wait for a standby that there is not.
+    let standby = async |names: &str| {
+        client
+            .batch_execute(&format!("ALTER SYSTEM SET synchronous_standby_names = '{names}'"))
+            .await
+            .unwrap();
+        client.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+    };
+    standby("nobody").await;
+    let holds = async |condition: &'static str| {
+        eventually(PATIENCE, async || {
+            let sql = format!("SELECT EXISTS (SELECT FROM {condition})");
+            anyhow::ensure!(client.query_one(&sql, &[]).await?.get::<_, bool>(0), "{condition}");
+            Ok(())
+        })
+        .await
+        .unwrap();
+    };
+
+    // A slot is made in steps, each of which waits for the transactions that were
+    // under way at the one before. One that begins after the first and commits
+    // before the last is older than the slot.
+    let (first, second) = (pipeline.postgres().await.unwrap(), pipeline.postgres().await.unwrap());
+    first.batch_execute("BEGIN; SELECT pg_current_xact_id()").await.unwrap();
+    let creator = pipeline.postgres().await.unwrap();
+    let create = tokio::spawn(async move {
+        creator.execute("SELECT pg_create_logical_replication_slot($1, 'pgoutput')", &[&slot]).await
+    });
+    const CREATOR_WAITS_FOR_SECOND: &str = "pg_locks l JOIN pg_stat_activity a USING (pid)
+        JOIN pg_stat_activity holder ON holder.backend_xid = l.transactionid
+        WHERE NOT l.granted AND a.query LIKE '%create_logical%' AND holder.query LIKE '%second%'";
+    holds("pg_locks WHERE locktype = 'transactionid' AND NOT granted").await;
+    second.batch_execute("BEGIN; SELECT pg_current_xact_id(), 'second'").await.unwrap();
+    first.batch_execute("ROLLBACK").await.unwrap();
+    holds(CREATOR_WAITS_FOR_SECOND).await;
+    let writer = pipeline.postgres().await.unwrap();
+    let write = tokio::spawn(async move { writer.batch_execute(&insert("hidden")).await });
+    holds("pg_stat_activity WHERE wait_event = 'SyncRep'").await;
+    second.batch_execute("ROLLBACK").await.unwrap();
+    create.await.unwrap().unwrap();
+
+    let relay = pipeline.relay().unwrap();
+    relay.logged("snapshot waits for transactions", PATIENCE).await.unwrap();
+    standby("").await;
+    write.await.unwrap().unwrap();
+    relay.logged("snapshot done", PATIENCE).await.unwrap();
+    let found = read(&pipeline, "order", 1);
+    assert_eq!((found[0].key.as_str(), found[0].position.commit_lsn), ("hidden", Lsn::ZERO));
+    relay.stop().await.unwrap();
+}

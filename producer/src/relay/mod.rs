@@ -13,6 +13,7 @@
 
 mod agreement;
 mod ledger;
+mod retention;
 mod route;
 pub(crate) mod row_publisher;
 mod session;
@@ -150,6 +151,7 @@ async fn attempt(
         session.wal.close().await;
         return Ok(Ended::Stopped);
     }
+    let _retention = retention::start(config, target, session.published.subscribe());
     session.run(stop).await?;
     Ok(Ended::Stopped)
 }

@@ -3,8 +3,11 @@
 use std::{sync::Arc, time::Instant};
 
 use futures_util::FutureExt;
-use outpour_schemas::config::{Config, OpInvalid};
-use tokio::task::unconstrained;
+use outpour_schemas::{
+    Lsn,
+    config::{Config, OpInvalid},
+};
+use tokio::{sync::watch, task::unconstrained};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -42,6 +45,8 @@ pub(super) struct Session {
     pub(super) rows: RowPublisher,
     pub(super) ledger: Ledger,
     monitor: Arc<Monitor>,
+    /// Everything before it is in Kafka.
+    pub(super) published: watch::Sender<Lsn>,
     op_invalid: OpInvalid,
     /// Whether it was told that a message was none of a transaction.
     told_non_transactional: bool,
@@ -91,6 +96,7 @@ impl Session {
             )
             .with_partitions(partitions),
             rows: RowPublisher::new(router, publisher),
+            published: watch::Sender::new(checkpoint.end_lsn),
             ledger: Ledger::new(checkpoint, Limits::from(&config.relay), Instant::now()),
             monitor: Arc::clone(monitor),
             op_invalid: config.relay.op_invalid_behavior,
@@ -211,6 +217,7 @@ impl Session {
         let end_lsn = checkpoint.end_lsn;
         self.ledger.commit(checkpoint, Instant::now());
         self.wal.confirm(end_lsn);
+        self.published.send_replace(end_lsn);
         Ok(())
     }
 }

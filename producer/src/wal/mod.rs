@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! slot.rs      is the slot there, whose is it, how far has it come   (I/O)
+//! mark.rs      places in the log that the stream can be waited for at  (I/O)
 //! stream.rs    the replication connection ──▶ WalEvent               (I/O)
 //! pgoutput.rs  bytes of a change          ──▶ Relation, Insert       (pure)
 //! message.rs   content of a logical message ──▶ values of a row      (pure)
@@ -10,6 +11,7 @@
 //! timeline.rs  which histories a server's log has been through          (pure)
 //! ```
 
+pub(crate) mod mark;
 pub mod message;
 pub mod oid;
 pub mod pgoutput;

@@ -188,6 +188,8 @@ mod tests {
                 &["relay.op_invalid_behavior", "stop", "fatal"],
             ),
             ("[relay]\nsnapshot = \"always\"", &[], &["relay.snapshot", "always", "initial"]),
+            ("[relay]\nretention = \"0s\"", &[], &["relay.retention", "at least 1s"]),
+            ("", &[("OUTPOUR_RELAY_RETENTION", "7")], &["OUTPOUR_RELAY_RETENTION", "7d"]),
             ("[relay]\ntimestamp_column = \"\"", &[], &["relay.timestamp_column"]),
             ("[relay]\nhttp_listen = \"9464\"", &[], &["relay.http_listen", "host:port"]),
             ("[relay]\nstall_after = \"1s\"", &[], &["relay.stall_after", "5s"]),

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +45,8 @@ pub struct Relay {
     pub message_prefix: String,
     pub delivery: Delivery,
     pub snapshot: SnapshotMode,
+    /// Published events older than this are removed from the table.
+    pub retention: Option<Span>,
     /// Whose record: the defaults of what follows are Outpour's or Debezium's.
     pub compat: Compat,
     /// The column that the topic is made of; the aggregate type unless set.
@@ -92,6 +96,7 @@ impl Default for Relay {
             message_prefix: "outpour".to_owned(),
             delivery: Delivery::ExactlyOnce,
             snapshot: SnapshotMode::Initial,
+            retention: None,
             compat: Compat::Outpour,
             route_by_field: None,
             route_topic_regex: "(?<routedByValue>.*)".to_owned(),
@@ -160,6 +165,12 @@ impl Relay {
             if column.as_ref().is_some_and(String::is_empty) {
                 return Err(ConfigError::invalid(key, "is empty; name a column or remove the key"));
             }
+        }
+        if self.retention.is_some_and(|retention| retention.0 < Duration::from_secs(1)) {
+            return Err(ConfigError::invalid(
+                "relay.retention",
+                "must be at least 1s; remove the key to keep everything",
+            ));
         }
         let positive = [
             ("relay.topic_partitions", u64::from(self.topic_partitions)),

@@ -2,10 +2,11 @@
 
 use std::{borrow::Cow, fmt, time::Duration};
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, SpanRelativeTo};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A length of time, written with its unit: `250ms`, `1s`, `1m 30s`.
+/// A length of time, written with its unit: `250ms`, `1s`, `1m 30s`, `7d`. A day
+/// has 24 hours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Duration);
 
@@ -37,13 +38,16 @@ impl Serialize for Span {
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = <Cow<'de, str>>::deserialize(deserializer)?;
-        text.parse::<SignedDuration>()
+        let duration =
+            |span: jiff::Span| span.to_duration(SpanRelativeTo::days_are_24_hours()).ok();
+        text.parse::<jiff::Span>()
             .ok()
+            .and_then(duration)
             .and_then(|signed| Duration::try_from(signed).ok())
             .map(Span)
             .ok_or_else(|| {
                 de::Error::custom(format_args!(
-                    "`{text}` is not a duration such as `250ms` or `1m 30s`"
+                    "`{text}` is not a duration such as `250ms`, `1m 30s` or `7d`"
                 ))
             })
     }
@@ -58,7 +62,9 @@ mod tests {
         let parse = |text: &str| serde_json::from_str::<Span>(&format!("\"{text}\""));
         assert_eq!(parse("250ms").unwrap().0, Duration::from_millis(250));
         assert_eq!(parse("1m 30s").unwrap().0, Duration::from_secs(90));
-        for wrong in ["250", "", "-1s", "soon"] {
+        assert_eq!(parse("7d").unwrap().0, Duration::from_secs(7 * 86_400));
+        assert_eq!(parse("1d 12h").unwrap().0, Duration::from_secs(36 * 3600));
+        for wrong in ["250", "", "-1s", "soon", "1mo"] {
             assert!(parse(wrong).unwrap_err().to_string().contains("250ms"), "{wrong}");
         }
     }

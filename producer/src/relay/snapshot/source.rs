@@ -14,6 +14,7 @@ use super::{
 use crate::{
     postgres::{PostgresError, Target},
     wal::{
+        mark,
         pgoutput::{Cell, Column, Relation},
         stream::TEXT_SETTINGS,
     },
@@ -65,8 +66,8 @@ impl Source {
                 &[],
             )
             .await?;
-        // A mark says nothing that a standby would have to have.
-        self.marker.batch_execute("SET synchronous_commit = local").await
+        // Nothing that it commits outlives the connection.
+        self.reader.batch_execute("SET synchronous_commit = local").await
     }
 
     async fn check_grants(&self, config: &Config) -> Result<(), SourceError> {
@@ -187,19 +188,9 @@ impl Source {
         Ok(row.get(0))
     }
 
-    /// Writes a mark to the log and returns where: behind everything that
-    /// anybody has seen committed. The stream will get there, since the mark's
-    /// own transaction is flushed and is part of it.
+    /// Writes a mark to the log, behind everything that the reader sees.
     pub(super) async fn mark(&self) -> Result<Lsn, PostgresError> {
-        let row = self
-            .marker
-            .query_one(
-                "SELECT (pg_logical_emit_message(true, 'outpour-snapshot', '') - '0/0')::bigint",
-                &[],
-            )
-            .await
-            .map_err(self.target.failed("marking the log"))?;
-        Ok(Lsn(u64::try_from(row.get::<_, i64>(0)).unwrap_or_default()))
+        mark::write(&self.marker, &self.target).await
     }
 
     /// Makes the place for [`Self::remember`].
