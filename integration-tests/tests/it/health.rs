@@ -165,7 +165,11 @@ async fn an_idle_relay_stays_ready_whatever_else_the_log_is_written_for() {
 async fn a_standby_is_ready_as_such_and_then_takes_over() {
     let pipeline = Pipeline::new(Stack::shared().await.unwrap(), "").await.unwrap();
     let first = pipeline.relay().unwrap();
-    comes_to(&address(&first).await, 200, "active").await;
+    // Past its snapshot, after which it lets go of the slot for a moment.
+    pipeline.commit_orders(0..1, 1).await.unwrap();
+    let first_address = address(&first).await;
+    publishes(&first_address, 1.0).await;
+    comes_to(&first_address, 200, "active").await;
     let log = pipeline.file("second.log");
     let second = Binary::Relay.start(&pipeline.config(), &log, &[]).unwrap();
     let second_address = address(&second).await;
