@@ -4,20 +4,21 @@ use std::{num::NonZeroUsize, path::PathBuf};
 
 use clap::{Parser, Subcommand};
 use outpour_schemas::{
-    config::{self, Config},
+    config::{self, Config, Mode},
     program::{CommonArgs, on_stop_signal, print},
 };
+use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     doctor, emit,
     error::RelayError,
-    init,
+    init, poll,
     relay::{self, StartOptions},
     status,
 };
 
-/// Carries committed outbox events from PostgreSQL's log to Kafka.
+/// Carries committed outbox events from PostgreSQL to Kafka.
 #[derive(Debug, Parser)]
 #[command(name = "outpour-relay", version, propagate_version = true)]
 pub struct Cli {
@@ -29,7 +30,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Create the outbox table, the publication and the replication slot
+    /// Create the outbox table and what else the relay needs in the database
     Init {
         /// Print the SQL instead of running it
         #[arg(long)]
@@ -88,12 +89,13 @@ impl Cli {
                 })?;
                 return Ok(report.verdict()?);
             }
-            Command::Status { json: true } => {
-                let status = status::status(&config).await?;
-                format!("{}\n", serde_json::to_string(&status).map_err(std::io::Error::from)?)
+            Command::Status { json } if config.relay.mode == Mode::Poll => {
+                let status = poll::status(&config).await?;
+                if json { json_line(&status)? } else { format!("{}\n", status.table()) }
             }
-            Command::Status { json: false } => {
-                format!("{}\n", status::status(&config).await?.table())
+            Command::Status { json } => {
+                let status = status::status(&config).await?;
+                if json { json_line(&status)? } else { format!("{}\n", status.table()) }
             }
             Command::Emit { file, per_transaction } => {
                 let done = emit::emit(&config, file.as_deref(), per_transaction.get()).await?;
@@ -102,6 +104,10 @@ impl Cli {
         };
         Ok(print(&text)?)
     }
+}
+
+fn json_line(value: &impl Serialize) -> Result<String, RelayError> {
+    Ok(format!("{}\n", serde_json::to_string(value).map_err(std::io::Error::from)?))
 }
 
 async fn run(config: &Config, options: StartOptions) -> Result<(), RelayError> {

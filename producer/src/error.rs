@@ -9,6 +9,7 @@ use rdkafka::{error::KafkaError, types::RDKafkaErrorCode};
 use crate::{
     doctor::DoctorError,
     outbox::OutboxError,
+    poll::PollError,
     postgres::PostgresError,
     relay::SnapshotError,
     wal::{slot::SlotError, transaction::AssemblyError},
@@ -22,6 +23,8 @@ pub enum RelayError {
     Postgres(#[from] PostgresError),
     #[error(transparent)]
     Slot(#[from] SlotError),
+    #[error(transparent)]
+    Poll(#[from] PollError),
     #[error(transparent)]
     Assembly(#[from] AssemblyError),
     #[error(transparent)]
@@ -81,6 +84,7 @@ impl RelayError {
     pub(crate) fn is_transient(&self) -> bool {
         match self {
             RelayError::Slot(error) => error.is_transient(),
+            RelayError::Poll(error) => error.is_transient(),
             RelayError::Postgres(_)
             | RelayError::StreamEnded
             | RelayError::Kafka { .. }
@@ -103,7 +107,10 @@ impl RelayError {
     }
 
     pub(crate) fn is_held_slot(&self) -> bool {
-        matches!(self, RelayError::Slot(SlotError::Held { .. }))
+        matches!(
+            self,
+            RelayError::Slot(SlotError::Held { .. }) | RelayError::Poll(PollError::Held { .. })
+        )
     }
 
     /// A stable name for metrics: which side of a session it was.
@@ -112,9 +119,10 @@ impl RelayError {
             RelayError::Postgres(_) => "postgres",
             RelayError::Slot(_) => "slot",
             RelayError::StreamEnded => "stream_ended",
-            RelayError::Assembly(_) | RelayError::Snapshot(_) | RelayError::Updated { .. } => {
-                "outbox"
-            }
+            RelayError::Poll(_)
+            | RelayError::Assembly(_)
+            | RelayError::Snapshot(_)
+            | RelayError::Updated { .. } => "outbox",
             RelayError::Kafka { .. } | RelayError::Topic { .. } => "kafka",
             RelayError::Checkpoint { .. } => "checkpoint",
             RelayError::TransactionTimedOut { .. } => "transaction_timeout",

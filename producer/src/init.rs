@@ -3,11 +3,12 @@
 //! The publication always comes before the slot: a slot that is older than its
 //! publication meets log records from before it, and replication stops there.
 
-use outpour_schemas::config::Config;
+use outpour_schemas::config::{Config, Mode, PollAfter};
 
 use crate::{
     emit_function,
     error::RelayError,
+    poll::claim,
     postgres::Target,
     sql::{literal, quoted},
 };
@@ -54,13 +55,21 @@ pub(crate) async fn init(config: &Config) -> Result<Vec<String>, RelayError> {
             report.push(format!("{} created", step.what));
         }
     }
-    crate::wal::slot::inspect(&client, &target, config).await?;
+    if config.relay.mode == Mode::Wal {
+        crate::wal::slot::inspect(&client, &target, config).await?;
+    }
     Ok(report)
 }
 
 fn steps(config: &Config) -> Vec<Step> {
     let table = config.outbox.has_table().then(|| table(config));
-    table.into_iter().chain([publication(config), slot(config), function(config)]).collect()
+    let rest = match (config.relay.mode, config.relay.poll_after) {
+        // Who polls does not see messages, so that there is no function to write them.
+        (Mode::Poll, PollAfter::Delete) => vec![index(config)],
+        (Mode::Poll, PollAfter::Mark) => vec![mark(config), index(config)],
+        (Mode::Wal, _) => vec![publication(config), slot(config), function(config)],
+    };
+    table.into_iter().chain(rest).collect()
 }
 
 fn qualified_table(config: &Config) -> String {
@@ -91,6 +100,41 @@ fn table(config: &Config) -> Step {
             literal(name)
         ),
         create: format!("CREATE TABLE {} (\n{columns}\n)", qualified_table(config)),
+    }
+}
+
+/// The column that says when a row was published.
+fn mark(config: &Config) -> Step {
+    let (schema, table) = config.outbox.qualified();
+    let column = &config.outbox.column_published_at;
+    Step {
+        what: format!("column {column} of {}", config.outbox.table),
+        exists: format!(
+            "SELECT EXISTS (SELECT FROM information_schema.columns WHERE table_schema = {} \
+             AND table_name = {} AND column_name = {})",
+            literal(schema),
+            literal(table),
+            literal(column)
+        ),
+        create: format!(
+            "ALTER TABLE {} ADD COLUMN {} timestamptz",
+            qualified_table(config),
+            quoted(column)
+        ),
+    }
+}
+
+fn index(config: &Config) -> Step {
+    let (schema, _) = config.outbox.qualified();
+    let (name, create) = claim::index(config);
+    Step {
+        what: format!("index {name}"),
+        exists: format!(
+            "SELECT EXISTS (SELECT FROM pg_indexes WHERE schemaname = {} AND indexname = {})",
+            literal(schema),
+            literal(&name)
+        ),
+        create,
     }
 }
 
@@ -146,6 +190,20 @@ mod tests {
         let slot = sql.find("pg_create_logical_replication_slot").unwrap();
         assert!(publication < slot);
         assert!(sql.contains("publish = 'insert'"));
+    }
+
+    #[test]
+    fn polling_asks_for_nothing_of_replication() {
+        let mut config = Config::default();
+        config.relay.mode = Mode::Poll;
+        let sql = print_sql(&config);
+        for word in ["PUBLICATION", "slot", "outpour_emit", "published_at"] {
+            assert!(!sql.contains(word), "{word}: {sql}");
+        }
+        config.relay.poll_after = PollAfter::Mark;
+        let sql = print_sql(&config);
+        let column = sql.find("ADD COLUMN \"published_at\"").unwrap();
+        assert!(column < sql.find("CREATE INDEX").unwrap(), "{sql}");
     }
 
     #[test]

@@ -32,6 +32,8 @@ mod kafka;
 #[cfg(feature = "relay")]
 mod metrics;
 #[cfg(feature = "relay")]
+pub mod poll;
+#[cfg(feature = "relay")]
 mod postgres;
 #[cfg(feature = "relay")]
 pub mod relay;

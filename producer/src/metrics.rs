@@ -76,7 +76,7 @@ pub(crate) fn describe(config: &Config) {
         "When the last published transaction committed, in seconds since 1970."
     );
     gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
-    let delivery = match config.relay.delivery {
+    let delivery = match config.relay.effective_delivery() {
         Delivery::ExactlyOnce => "exactly-once",
         Delivery::AtLeastOnce => "at-least-once",
     };

@@ -18,6 +18,8 @@ pub struct OutboxTable {
     pub column_occurred_at: String,
     pub column_schema_version: String,
     pub column_traceparent: String,
+    /// When the row was published; `relay.poll_after = "mark"` alone uses it.
+    pub column_published_at: String,
 }
 
 /// A name that PostgreSQL does not take.
@@ -41,6 +43,7 @@ impl Default for OutboxTable {
             column_occurred_at: name("occurred_at"),
             column_schema_version: name("schema_version"),
             column_traceparent: name("traceparent"),
+            column_published_at: name("published_at"),
         }
     }
 }
@@ -75,6 +78,7 @@ impl OutboxTable {
             ("outbox.column_occurred_at", &self.column_occurred_at),
             ("outbox.column_schema_version", &self.column_schema_version),
             ("outbox.column_traceparent", &self.column_traceparent),
+            ("outbox.column_published_at", &self.column_published_at),
         ];
         for (key, name) in names {
             // Everything else can be quoted.

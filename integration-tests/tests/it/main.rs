@@ -1,6 +1,7 @@
 //! Every integration test of Outpour, in one binary: it links once.
 #![allow(clippy::unwrap_used)]
 
+mod at_least_once;
 mod bad_input;
 mod compose;
 mod consumer;
@@ -12,6 +13,7 @@ mod messages;
 mod native_types;
 mod outbox;
 mod partitions;
+mod poll;
 mod records;
 mod relay;
 mod relay_faults;
@@ -19,3 +21,4 @@ mod repository;
 mod retention;
 mod snapshot;
 mod stack;
+mod ways;

@@ -107,6 +107,12 @@ impl Monitor {
         self.standing().caught_up(read);
     }
 
+    /// A round of polling ended: whether rows that wait are locked by another
+    /// session, all of them.
+    pub(crate) fn polled(&self, held_up: bool) {
+        self.standing().polled(held_up, Instant::now());
+    }
+
     /// What PostgreSQL says about its log, or why it says nothing.
     fn looked(&self, view: Result<LogView, String>) {
         self.standing().looked(view, Instant::now());

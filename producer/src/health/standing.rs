@@ -71,6 +71,9 @@ pub(super) struct Standing {
     read: Lsn,
     /// Whether records wait for their commit in Kafka.
     in_hand: bool,
+    /// Of one that polls: whether all that it could take is locked by another
+    /// session.
+    held_up: Option<bool>,
     /// When it last got on, or had nothing to get on with.
     moved_at: Instant,
     log: Option<LogView>,
@@ -101,6 +104,7 @@ impl Standing {
             published_commit_us: None,
             read: Lsn::ZERO,
             in_hand: false,
+            held_up: None,
             moved_at: now,
             log: None,
             log_error: None,
@@ -174,7 +178,20 @@ impl Standing {
         }
     }
 
+    /// Where there is no log to compare with: a round that ends is progress,
+    /// unless it found rows and could take none.
+    pub(super) fn polled(&mut self, held_up: bool, now: Instant) {
+        self.held_up = Some(held_up);
+        if !held_up {
+            self.moved_at = now;
+            self.failing = None;
+        }
+    }
+
     fn has_nothing_to_do(&self) -> bool {
+        if let Some(held_up) = self.held_up {
+            return !self.in_hand && !held_up;
+        }
         let done = self.published.max(self.read);
         !self.in_hand && self.log.is_some_and(|log| log.end <= done)
     }
@@ -207,6 +224,9 @@ impl Standing {
         }
         let seconds = stood.as_secs();
         Some(match (&self.log_error, self.in_hand) {
+            _ if self.held_up == Some(true) => {
+                format!("the rows that wait have been locked by another session for {seconds} s")
+            }
             (_, true) => format!("Kafka has not committed what is under way for {seconds} s"),
             (Some(error), false) => format!("PostgreSQL has not answered for {seconds} s: {error}"),
             (None, false) => format!(
@@ -287,6 +307,24 @@ mod tests {
 
     fn reason(standing: &Standing, now: Instant) -> String {
         standing.readiness(now, LIMIT).reason.unwrap_or_default()
+    }
+
+    #[test]
+    fn rounds_of_polling_are_progress_unless_all_rows_are_locked() {
+        let begun = Instant::now();
+        let mut standing = Standing::new(begun);
+        standing.started(Lsn::ZERO, begun);
+        let now = begun + LIMIT;
+        standing.polled(false, now);
+        assert_eq!(reason(&standing, now), "");
+        assert_eq!(standing.snapshot(None, now + secs(1), LIMIT).behind, Duration::ZERO);
+        standing.polled(true, now + LIMIT);
+        assert!(reason(&standing, now + LIMIT).contains("locked by another session for 30 s"));
+        assert_eq!(standing.snapshot(None, now + LIMIT, LIMIT).behind, LIMIT);
+        standing.polled(false, now + LIMIT);
+        assert_eq!(reason(&standing, now + LIMIT), "");
+        standing.began(now + LIMIT);
+        assert!(reason(&standing, now + LIMIT * 2).contains("Kafka"));
     }
 
     #[test]

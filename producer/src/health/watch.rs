@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use outpour_schemas::{
     Lsn,
-    config::Config,
+    config::{Config, Mode},
     program::{Observed, error_line},
 };
 use tokio_postgres::Client;
@@ -25,24 +25,10 @@ pub(super) async fn watch(config: Config, monitor: Arc<Monitor>) {
     // Before its first start a relay is not ready, and nobody expects it to be.
     let mut was_ready = false;
     loop {
-        let looked = tokio::time::timeout(config.postgres.connect_timeout.0, async {
-            let target = Target::of(&config.postgres)?;
-            let connected = match client.take() {
-                Some(client) => client,
-                None => target.connect().await?,
-            };
-            let view = look(&connected, &target, &config.relay.slot).await?;
-            // One that failed, or took too long, is not used again.
-            client = Some(connected);
-            Ok::<_, RelayError>(view)
-        })
-        .await;
-        let view = match looked {
-            Ok(Ok(view)) => Ok(view),
-            Ok(Err(error)) => Err(error_line(&error)),
-            Err(_) => Err("it does not answer".to_owned()),
-        };
-        monitor.looked(view);
+        // Who polls tells by itself whether there is something to do.
+        if config.relay.mode == Mode::Wal {
+            monitor.looked(ask(&config, &mut client).await);
+        }
         let readiness = monitor.readiness();
         match (was_ready, readiness.ready) {
             (true, false) => tracing::warn!(
@@ -55,6 +41,27 @@ pub(super) async fn watch(config: Config, monitor: Arc<Monitor>) {
         }
         was_ready = readiness.ready;
         tokio::time::sleep(interval).await;
+    }
+}
+
+/// How the log is, or why nobody knows, in one line.
+async fn ask(config: &Config, client: &mut Option<Client>) -> Result<LogView, String> {
+    let asked = tokio::time::timeout(config.postgres.connect_timeout.0, async {
+        let target = Target::of(&config.postgres)?;
+        let connected = match client.take() {
+            Some(client) => client,
+            None => target.connect().await?,
+        };
+        let view = look(&connected, &target, &config.relay.slot).await?;
+        // One that failed, or took too long, is not used again.
+        *client = Some(connected);
+        Ok::<_, RelayError>(view)
+    })
+    .await;
+    match asked {
+        Ok(Ok(view)) => Ok(view),
+        Ok(Err(error)) => Err(error_line(&error)),
+        Err(_) => Err("it does not answer".to_owned()),
     }
 }
 

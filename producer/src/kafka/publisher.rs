@@ -2,13 +2,13 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use outpour_schemas::{
-    Record,
-    config::{Config, Delivery, Kafka, Relay},
+    Lsn, Record,
+    config::{Config, Delivery, Kafka, Mode, Relay},
     wire,
 };
 use rdkafka::{
@@ -24,18 +24,29 @@ use crate::{error::RelayError, health::Monitor, metrics::Tally, relay::Checkpoin
 
 type Client = ThreadedProducer<Deliveries>;
 
-/// Wakes whoever waits for the client to be rid of records. What went wrong
-/// with one of them, the end of its transaction says.
+/// Wakes whoever waits for the client to be rid of records, and keeps what went
+/// wrong with the first that failed: without a transaction nothing else would
+/// tell.
 #[derive(Clone, Default)]
-struct Deliveries(Arc<Notify>);
+struct Deliveries(Arc<Outcome>);
+
+#[derive(Default)]
+struct Outcome {
+    delivered: Notify,
+    failed: Mutex<Option<KafkaError>>,
+}
 
 impl ClientContext for Deliveries {}
 
 impl ProducerContext for Deliveries {
     type DeliveryOpaque = ();
 
-    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {
-        self.0.notify_one();
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, _)) = result {
+            let mut failed = self.0.failed.lock().unwrap_or_else(PoisonError::into_inner);
+            failed.get_or_insert_with(|| error.clone());
+        }
+        self.0.delivered.notify_one();
     }
 }
 
@@ -45,7 +56,11 @@ impl Deliveries {
     async fn next(&self) {
         const MOMENT: Duration = Duration::from_millis(2);
         // Either way it is time to look again.
-        tokio::time::timeout(MOMENT, self.0.notified()).await.ok();
+        tokio::time::timeout(MOMENT, self.0.delivered.notified()).await.ok();
+    }
+
+    fn failure(&self) -> Option<KafkaError> {
+        self.0.failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -102,7 +117,7 @@ impl Publisher {
                 settings.set(key, value);
             }
         }
-        if relay.delivery == Delivery::ExactlyOnce {
+        if relay.effective_delivery() == Delivery::ExactlyOnce {
             settings
                 .set("transactional.id", transactional_id(&relay))
                 .set("transaction.timeout.ms", relay.transaction_timeout.0.as_millis().to_string());
@@ -123,8 +138,10 @@ impl Publisher {
             monitor,
         };
         publisher.topics.reach().await?;
-        publisher.topics.ensure_checkpoints(publisher.relay.topic_replication_factor).await?;
-        publisher.known_topics.insert(wire::CHECKPOINT_TOPIC.to_owned());
+        if publisher.relay.mode == Mode::Wal {
+            publisher.topics.ensure_checkpoints(publisher.relay.topic_replication_factor).await?;
+            publisher.known_topics.insert(wire::CHECKPOINT_TOPIC.to_owned());
+        }
         Ok(Unfenced(publisher))
     }
 
@@ -186,6 +203,10 @@ impl Publisher {
     /// Makes everything sent durable and visible, together with `checkpoint`.
     pub(crate) async fn commit(&mut self, checkpoint: &Checkpoint) -> Result<(), RelayError> {
         self.begin()?;
+        if self.began.is_none() {
+            // Nothing else keeps it from being there without what it stands for.
+            self.drain().await?;
+        }
         let value = serde_json::to_vec(checkpoint)
             .map_err(|source| RelayError::Checkpoint { topic: wire::CHECKPOINT_TOPIC, source })?;
         let message = BaseRecord::to(wire::CHECKPOINT_TOPIC)
@@ -207,8 +228,18 @@ impl Publisher {
         Ok(())
     }
 
+    /// Makes everything sent durable, where there is no transaction.
+    ///
+    /// # Errors
+    /// When the brokers have not acknowledged it in time, or refused any of it.
+    pub(crate) async fn flush(&mut self) -> Result<(), RelayError> {
+        self.drain().await?;
+        self.tally.committed(self.monitor.published(Lsn::ZERO));
+        Ok(())
+    }
+
     fn begin(&mut self) -> Result<(), RelayError> {
-        if self.began.is_some() || self.relay.delivery == Delivery::AtLeastOnce {
+        if self.began.is_some() || self.relay.effective_delivery() == Delivery::AtLeastOnce {
             return Ok(());
         }
         self.client
@@ -220,11 +251,17 @@ impl Publisher {
 
     /// Waits until the brokers have acknowledged everything sent. The client's
     /// own flush, and the one inside its commit, sleep in slices of 100 ms.
+    ///
+    /// # Errors
+    /// When they have not in time, or refused any of it.
     async fn drain(&self) -> Result<(), RelayError> {
         let until = Instant::now() + self.relay.transaction_timeout.0;
         loop {
             match self.client.flush(Duration::ZERO) {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    let failure = self.deliveries.failure();
+                    return failure.map_or(Ok(()), |source| Err(self.failed("publishing", source)));
+                }
                 Err(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut))
                     if Instant::now() < until => {}
                 Err(source) => return Err(self.failed("publishing", source)),
@@ -272,7 +309,7 @@ impl Unfenced {
     /// one left open is aborted.
     pub(crate) async fn fence(self) -> Result<Publisher, RelayError> {
         let publisher = self.0;
-        if publisher.relay.delivery == Delivery::ExactlyOnce {
+        if publisher.relay.effective_delivery() == Delivery::ExactlyOnce {
             publisher
                 .blocking("taking over the transactional id", |client| {
                     client.init_transactions(REQUEST_TIMEOUT * 3)

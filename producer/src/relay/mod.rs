@@ -26,21 +26,25 @@ use std::{
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use outpour_schemas::{
-    config::{Config, Relay, SnapshotMode},
+    config::{Config, Mode, Relay, SnapshotMode},
     program::error_line,
 };
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::agreement::{Found, agree};
+use self::session::Session;
+pub(crate) use self::{
+    agreement::{Found, agree},
+    route::moment_ms,
+};
 pub use self::{
     ledger::{Checkpoint, Ledger, Limits, PublishedWithin},
     route::{NotExpanded, Routed, Router, Unroutable},
     snapshot::{Place, Snapshot, SnapshotError, SnapshotProgress, TimePlace},
 };
-use self::{route::moment_ms, session::Session};
 use crate::{
     error::RelayError,
     health::{self, Monitor},
+    poll::Poller,
     postgres::Target,
     wal::slot::{self, SlotError},
 };
@@ -86,8 +90,16 @@ pub async fn run(
     let mut waits_for_slot = false;
     loop {
         let attempt_at = Instant::now();
-        let open = Session::open(config, options, &target, &monitor);
-        let outcome = attempt(open, config, &target, &stop, &mut has_started).await;
+        let outcome = match config.relay.mode {
+            Mode::Wal => {
+                let open = Session::open(config, options, &target, &monitor);
+                attempt(open, config, &target, &stop, &mut has_started).await
+            }
+            Mode::Poll => {
+                let open = Poller::open(config, &target, &monitor);
+                poll(open, &stop, &mut has_started).await
+            }
+        };
         let error = match outcome {
             Ok(Ended::SnapshotTaken) if config.relay.snapshot != SnapshotMode::Only => continue,
             Ok(_) => return Ok(()),
@@ -170,4 +182,18 @@ async fn explained(error: RelayError, config: &Config, target: &Target) -> Relay
     let Relay { publication, slot, .. } = config.relay.clone();
     let table = config.outbox.table.clone();
     found.unwrap_or(SlotError::YoungPublication { publication, slot, table }).into()
+}
+
+async fn poll(
+    open: impl Future<Output = Result<Poller, RelayError>>,
+    stop: &CancellationToken,
+    has_started: &mut bool,
+) -> Result<Ended, RelayError> {
+    let poller = tokio::select! {
+        () = stop.cancelled() => return Ok(Ended::Stopped),
+        poller = open => poller?,
+    };
+    *has_started = true;
+    poller.run(stop).await?;
+    Ok(Ended::Stopped)
 }

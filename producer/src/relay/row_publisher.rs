@@ -77,6 +77,11 @@ impl RowPublisher {
         Ok(bytes)
     }
 
+    /// Waits until Kafka has acknowledged everything sent, without a transaction.
+    pub(crate) async fn flush(&mut self) -> Result<(), RelayError> {
+        self.publisher.flush().await
+    }
+
     /// Makes everything sent durable and visible, together with `checkpoint`.
     pub(crate) async fn commit(&mut self, checkpoint: &Checkpoint) -> Result<(), RelayError> {
         self.publisher.commit(checkpoint).await

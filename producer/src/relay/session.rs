@@ -84,7 +84,7 @@ impl Session {
             slot = config.relay.slot,
             from = %checkpoint.end_lsn,
             behind_bytes = state.current.bytes_since(checkpoint.end_lsn),
-            delivery = ?config.relay.delivery,
+            delivery = ?config.relay.effective_delivery(),
             "relay started"
         );
         Ok(Session {

@@ -239,8 +239,7 @@ impl Layout {
 
     fn row(&self, cells: &[Cell], open: &mut Open) -> Result<OutboxRow, AssemblyError> {
         let values = self.values(cells)?;
-        let position = Position { commit_lsn: open.commit_lsn, ordinal: open.next_ordinal };
-        open.next_ordinal = open.next_ordinal.checked_add(1).ok_or(AssemblyError::TooManyRows)?;
+        let position = open.next_position()?;
         Ok(OutboxRow { position, committed_at_us: open.committed_at_us, values })
     }
 

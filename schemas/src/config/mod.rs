@@ -35,7 +35,7 @@ pub use self::{
         AdditionalField, AdditionalFields, Compat, FieldMissing, JsonEmptyArray, JsonNull,
         OpInvalid, Placement,
     },
-    relay::{Delivery, Relay, SnapshotMode},
+    relay::{Delivery, Mode, PollAfter, Relay, SnapshotMode},
     secret::{Secret, redact_url},
     units::Span,
 };
@@ -75,6 +75,12 @@ impl Config {
         self.clickhouse.validate()?;
         self.outbox.validate().map_err(|error| ConfigError::Value(error.to_string()))?;
         self.relay.validate()?;
+        if self.relay.mode == Mode::Poll && !self.outbox.has_table() {
+            return Err(ConfigError::invalid(
+                "outbox.table",
+                "is empty, and relay.mode = \"poll\" needs a table to poll",
+            ));
+        }
         self.consumer.validate()?;
         self.batch.validate()?;
         for (index, route) in self.routes.iter().enumerate() {

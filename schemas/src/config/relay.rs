@@ -32,10 +32,32 @@ pub enum SnapshotMode {
     Only,
 }
 
-/// `[relay]`: from the write-ahead log to Kafka.
+/// How events come out of the database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// From the write-ahead log, by logical replication.
+    #[default]
+    Wal,
+    /// By asking the table for rows, again and again: at-least-once.
+    Poll,
+}
+
+/// What becomes of a row that was polled and published.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PollAfter {
+    #[default]
+    Delete,
+    /// It stays, with the time in `outbox.column_published_at`.
+    Mark,
+}
+
+/// `[relay]`: from the outbox to Kafka.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Relay {
+    pub mode: Mode,
     /// Replication slot. It names the relay: two relays that should both
     /// publish need two slots.
     pub slot: String,
@@ -43,10 +65,16 @@ pub struct Relay {
     /// Of the logical messages that are events. It goes into the SQL function
     /// that `outpour-relay init` creates.
     pub message_prefix: String,
+    /// Of reading from the log; polling is at-least-once.
     pub delivery: Delivery,
     pub snapshot: SnapshotMode,
     /// Published events older than this are removed from the table.
     pub retention: Option<Span>,
+    /// The most rows that are polled, published and removed together.
+    pub poll_batch_rows: u32,
+    /// How long to wait for more once every row has been polled.
+    pub poll_interval: Span,
+    pub poll_after: PollAfter,
     /// Whose record: the defaults of what follows are Outpour's or Debezium's.
     pub compat: Compat,
     /// The column that the topic is made of; the aggregate type unless set.
@@ -91,12 +119,16 @@ pub struct Relay {
 impl Default for Relay {
     fn default() -> Self {
         Relay {
+            mode: Mode::Wal,
             slot: "outpour".to_owned(),
             publication: "outpour".to_owned(),
             message_prefix: "outpour".to_owned(),
             delivery: Delivery::ExactlyOnce,
             snapshot: SnapshotMode::Initial,
             retention: None,
+            poll_batch_rows: 1000,
+            poll_interval: Span::millis(200),
+            poll_after: PollAfter::Delete,
             compat: Compat::Outpour,
             route_by_field: None,
             route_topic_regex: "(?<routedByValue>.*)".to_owned(),
@@ -123,6 +155,16 @@ impl Default for Relay {
 }
 
 impl Relay {
+    /// How sure a record is. Polling knows no progress to hold together with the
+    /// records, so that a transaction would add nothing.
+    #[must_use]
+    pub fn effective_delivery(&self) -> Delivery {
+        match self.mode {
+            Mode::Wal => self.delivery,
+            Mode::Poll => Delivery::AtLeastOnce,
+        }
+    }
+
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
         let valid = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
         // The rule of PostgreSQL for slots; it keeps the name safe to send unquoted.
@@ -173,6 +215,7 @@ impl Relay {
             ));
         }
         let positive = [
+            ("relay.poll_batch_rows", u64::from(self.poll_batch_rows)),
             ("relay.topic_partitions", u64::from(self.topic_partitions)),
             ("relay.topic_replication_factor", u64::from(self.topic_replication_factor)),
             ("relay.max_record_size", self.max_record_size.as_u64()),
@@ -189,6 +232,18 @@ impl Relay {
         // between two such messages, on a busy host, must not count.
         if self.stall_after < Span::secs(5) {
             return Err(ConfigError::invalid("relay.stall_after", "must be at least 5s"));
+        }
+        if self.mode == Mode::Poll && self.retention.is_some() {
+            return Err(ConfigError::invalid(
+                "relay.retention",
+                "is for relay.mode = \"wal\"; remove the key: polling deletes what it has published",
+            ));
+        }
+        if self.mode == Mode::Poll && self.poll_interval >= self.stall_after {
+            return Err(ConfigError::invalid(
+                "relay.poll_interval",
+                "must be shorter than relay.stall_after, or waiting looks like standing still",
+            ));
         }
         Ok(())
     }

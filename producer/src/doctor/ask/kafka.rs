@@ -66,7 +66,7 @@ pub(in super::super) async fn ask(config: &Config) -> Result<Kafka, RelayError> 
         broker,
         topics,
         knows_event_topics: !prefix.is_empty(),
-        transactions: match config.relay.delivery {
+        transactions: match config.relay.effective_delivery() {
             Delivery::ExactlyOnce => Some(transactions(config).await?),
             Delivery::AtLeastOnce => None,
         },

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use outpour_schemas::{config::Config, wire};
+use outpour_schemas::{
+    config::{Config, Mode},
+    wire,
+};
 
 use super::{
     super::{
@@ -15,7 +18,9 @@ use super::{
 pub(super) fn judge(facts: &Kafka, config: &Config) -> Vec<Finding> {
     let mut findings = vec![Finding::ok("brokers", format!("{} in the cluster", facts.brokers))];
     findings.extend(new_topics(facts, config));
-    findings.push(checkpoints(facts));
+    if config.relay.mode == Mode::Wal {
+        findings.push(checkpoints(facts));
+    }
     findings.push(event_topics(facts));
     findings.extend(replicas(facts));
     findings.extend(record_size(facts, config));

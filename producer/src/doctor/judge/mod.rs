@@ -7,7 +7,10 @@ mod server;
 mod slot;
 mod snapshot;
 
-use outpour_schemas::{Lsn, config::Config};
+use outpour_schemas::{
+    Lsn,
+    config::{Config, Mode},
+};
 
 use super::{
     facts::{Database, Kafka},
@@ -18,6 +21,10 @@ use crate::wal::row::Wanted;
 /// What PostgreSQL's answers mean. `wanted` are the columns that records are
 /// made of.
 pub(super) fn database(facts: &Database, wanted: &[Wanted], config: &Config) -> Vec<Finding> {
+    if config.relay.mode == Mode::Poll {
+        // The table is all that counts: nothing is replicated.
+        return outbox::polled(facts, wanted, config);
+    }
     let mut findings = server::judge(facts);
     findings.extend(outbox::judge(facts, wanted, config));
     findings.extend(slot::judge(facts, config));
@@ -36,6 +43,9 @@ pub(super) fn both(
     log_end: Lsn,
     config: &Config,
 ) -> Vec<Finding> {
+    if config.relay.mode == Mode::Poll {
+        return Vec::new();
+    }
     let found = kafka.checkpoint.as_ref();
     let checkpoint = checkpoint::judge(database, found, log_end);
     checkpoint.into_iter().chain(snapshot::judge(database, found, config)).collect()

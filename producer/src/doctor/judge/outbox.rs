@@ -1,6 +1,6 @@
 //! The outbox table and its publication.
 
-use outpour_schemas::config::Config;
+use outpour_schemas::config::{Config, PollAfter};
 
 use super::{
     super::{
@@ -16,14 +16,7 @@ pub(super) fn judge(facts: &Database, wanted: &[Wanted], config: &Config) -> Vec
         None if !config.outbox.has_table() => {
             vec![Finding::ok("table", "none: events are logical messages (outbox.table)")]
         }
-        None => vec![
-            Finding::problem(
-                "table",
-                format!("table {} does not exist", config.outbox.table),
-                "There is nothing to write events to.",
-            )
-            .fix("outpour-relay init"),
-        ],
+        None => vec![missing(config)],
         Some(table) => {
             let mut findings = vec![persistence(table, config)];
             findings.extend(columns(table, wanted, config));
@@ -43,6 +36,38 @@ pub(super) fn judge(facts: &Database, wanted: &[Wanted], config: &Config) -> Vec
         Some(publication) => findings.extend(published(facts, publication, wanted, config)),
     }
     findings
+}
+
+/// What polling needs of the table.
+pub(super) fn polled(facts: &Database, wanted: &[Wanted], config: &Config) -> Vec<Finding> {
+    let Some(table) = &facts.table else { return vec![missing(config)] };
+    let mut findings = columns(table, wanted, config);
+    let mark = &config.outbox.column_published_at;
+    let is_marked = table.columns.iter().any(|column| column.name == *mark);
+    if config.relay.poll_after == PollAfter::Mark && !is_marked {
+        findings.push(
+            Finding::problem(
+                "columns",
+                format!(
+                    "{} has no column `{mark}` (outbox.column_published_at)",
+                    config.outbox.table
+                ),
+                "It tells the rows that are published from those that wait (relay.poll_after).",
+            )
+            .fix("outpour-relay init"),
+        );
+    }
+    findings.push(emit(facts, table));
+    findings
+}
+
+fn missing(config: &Config) -> Finding {
+    Finding::problem(
+        "table",
+        format!("table {} does not exist", config.outbox.table),
+        "There is nothing to write events to.",
+    )
+    .fix("outpour-relay init")
 }
 
 fn qualified(config: &Config) -> String {

@@ -26,7 +26,7 @@ use outpour_schemas::{
 };
 
 pub use self::payload::NotExpanded;
-pub(super) use self::text::moment_ms;
+pub(crate) use self::text::moment_ms;
 use self::{
     payload::Expansion,
     placement::{ID, KEY, PAYLOAD, Plan, ROUTE},

@@ -3,7 +3,7 @@
 
 use outpour_schemas::{
     OutboxTable,
-    config::{Compat, FieldMissing, Placement, Relay},
+    config::{Compat, FieldMissing, Mode, Placement, Relay},
     wire::header,
 };
 
@@ -52,7 +52,8 @@ impl Plan {
             envelope: Vec::new(),
             partition: None,
             timestamp: None,
-            has_position: relay.compat == Compat::Outpour,
+            // A row that was polled has no known place in the log.
+            has_position: relay.compat == Compat::Outpour && relay.mode == Mode::Wal,
         };
         match &relay.additional_fields {
             Some(fields) => {

@@ -52,7 +52,7 @@ pub(super) fn write_json_string(text: &str, json: &mut String) {
 /// Milliseconds since the Unix epoch: a timestamp, which without a zone counts
 /// as UTC, or an integer that is milliseconds already. `None` if it is neither,
 /// or before 1970, where Kafka has no timestamps.
-pub(in crate::relay) fn moment_ms(text: &[u8]) -> Option<i64> {
+pub(crate) fn moment_ms(text: &[u8]) -> Option<i64> {
     let integer = std::str::from_utf8(text).ok()?.parse::<i64>().ok();
     let ms = integer.or_else(|| {
         let timestamp = PARSER.parse_timestamp(text).ok().or_else(|| {

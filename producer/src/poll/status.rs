@@ -1,0 +1,61 @@
+//! How far polling is, from the database's side. Kafka holds nothing of it.
+
+use comfy_table::{Table, presets::UTF8_BORDERS_ONLY};
+use outpour_schemas::config::Config;
+use serde::Serialize;
+
+use super::{claim::Statements, table};
+use crate::{error::RelayError, postgres::Target};
+
+/// What `status --json` prints of a relay that polls.
+#[derive(Debug, Serialize)]
+pub(crate) struct PollStatus {
+    pub(crate) slot: String,
+    /// Process id of the database backend that a relay holds its lock with.
+    pub(crate) held_by_pid: Option<i32>,
+    /// Rows that are not published yet, or not yet settled.
+    pub(crate) waiting_rows: i64,
+    /// Age of the oldest of them; absent where none waits, or the table has no
+    /// time.
+    pub(crate) oldest_seconds: Option<f64>,
+}
+
+/// # Errors
+/// When the database cannot be asked.
+pub(crate) async fn status(config: &Config) -> Result<PollStatus, RelayError> {
+    let target = Target::of(&config.postgres)?;
+    let client = target.connect().await?;
+    let time = &config.outbox.column_occurred_at;
+    let relation = table::columns(&client, &target, config, |name| name == time).await?;
+    let has_time = !relation.columns.is_empty();
+    let sql = Statements::of(config, has_time).count(has_time.then_some(time));
+    let row = client.query_one(&sql, &[]).await.map_err(target.failed("counting rows"))?;
+    Ok(PollStatus {
+        slot: config.relay.slot.clone(),
+        held_by_pid: table::holder(&client, &target, &config.relay.slot).await?,
+        waiting_rows: row.get(0),
+        oldest_seconds: row.get(1),
+    })
+}
+
+impl PollStatus {
+    /// As a person reads it.
+    #[must_use]
+    pub(crate) fn table(&self) -> Table {
+        let mut table = Table::new();
+        table.load_style(UTF8_BORDERS_ONLY).set_header(["relay (polls)", &self.slot]);
+        let running = match self.held_by_pid {
+            Some(pid) => format!("yes (backend {pid})"),
+            None => "no".to_owned(),
+        };
+        let oldest = match self.oldest_seconds {
+            Some(seconds) => format!("{seconds:.1} s"),
+            None => "-".to_owned(),
+        };
+        table
+            .add_row(["running", &running])
+            .add_row(["rows waiting", &self.waiting_rows.to_string()])
+            .add_row(["age of the oldest", &oldest]);
+        table
+    }
+}

@@ -1,0 +1,113 @@
+//! The database, as polling sees it: an ordinary connection, and the lock that
+//! lets one relay work.
+
+use std::time::Duration;
+
+use outpour_schemas::config::{Config, PollAfter};
+use tokio_postgres::{Client, Row};
+
+use super::PollError;
+use crate::{
+    postgres::{PostgresError, Target},
+    wal::{
+        pgoutput::{Column, Relation},
+        stream::TEXT_SETTINGS,
+    },
+};
+
+/// One lock for each name of a relay, in its own database.
+const LOCK: &str = "hashtextextended('outpour-relay ' || $1::text, 0)";
+
+/// Makes values look as they do in the log, and the server let go of what is
+/// locked should this process stand still or its host be gone: nothing of ours
+/// takes longer than `longest`.
+pub(super) async fn prepare(
+    client: &Client,
+    target: &Target,
+    longest: Duration,
+) -> Result<(), PostgresError> {
+    let longest_ms = longest.as_millis().to_string();
+    let own = [
+        ("tcp_keepalives_idle", "10"),
+        ("tcp_keepalives_interval", "5"),
+        ("tcp_keepalives_count", "3"),
+        ("idle_in_transaction_session_timeout", longest_ms.as_str()),
+        // Servers before 14 do not know it.
+        ("idle_session_timeout", longest_ms.as_str()),
+        // Others' locks and Kafka may take their time; servers before 17 do not
+        // know the last of these.
+        ("statement_timeout", "0"),
+        ("lock_timeout", "0"),
+        ("transaction_timeout", "0"),
+    ];
+    for (name, value) in TEXT_SETTINGS.into_iter().chain(own) {
+        let sql = "SELECT set_config(name, $2, false) FROM pg_settings
+                   WHERE lower(name) = lower($1)";
+        client.query(sql, &[&name, &value]).await.map_err(target.failed("preparing to poll"))?;
+    }
+    Ok(())
+}
+
+/// Takes the lock, unless another relay has it. It goes with the connection.
+pub(super) async fn lock(client: &Client, target: &Target, slot: &str) -> Result<(), PollError> {
+    let row = client
+        .query_one(&format!("SELECT pg_try_advisory_lock({LOCK})"), &[&slot])
+        .await
+        .map_err(target.failed("taking the relay's lock"))?;
+    if row.get(0) { Ok(()) } else { Err(PollError::Held { slot: slot.to_owned() }) }
+}
+
+/// The process id of the backend that has the lock.
+pub(super) async fn holder(
+    client: &Client,
+    target: &Target,
+    slot: &str,
+) -> Result<Option<i32>, PostgresError> {
+    let sql = format!(
+        "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1
+           AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+           AND (classid::bigint << 32) | objid::bigint = {LOCK}"
+    );
+    let row = client.query_opt(&sql, &[&slot]).await;
+    let row = row.map_err(target.failed("looking for the relay's lock"))?;
+    Ok(row.map(|row| row.get(0)))
+}
+
+/// The outbox table's columns that `is_wanted`, with their types.
+///
+/// # Errors
+/// When there is no such table, or it lacks the column for marking rows.
+pub(super) async fn columns(
+    client: &Client,
+    target: &Target,
+    config: &Config,
+    is_wanted: impl Fn(&str) -> bool,
+) -> Result<Relation, PollError> {
+    let (schema, table) = config.outbox.qualified();
+    let rows = client
+        .query(
+            "SELECT attname::text, atttypid FROM pg_attribute
+             WHERE attrelid = to_regclass(format('%I.%I', $1::text, $2::text))
+               AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
+            &[&schema, &table],
+        )
+        .await
+        .map_err(target.failed("reading the table's columns"))?;
+    let name = || config.outbox.table.clone();
+    if rows.is_empty() {
+        return Err(PollError::NoTable { table: name(), target: target.to_string() });
+    }
+    let column = |row: &Row| Column { name: row.get(0), type_oid: row.get(1) };
+    let columns: Vec<_> = rows.iter().map(column).collect();
+    let mark = &config.outbox.column_published_at;
+    let marks = config.relay.poll_after == PollAfter::Mark;
+    if marks && columns.iter().all(|column| column.name != *mark) {
+        return Err(PollError::NoMark { table: name(), column: mark.clone() });
+    }
+    Ok(Relation {
+        id: 0,
+        namespace: schema.to_owned(),
+        name: table.to_owned(),
+        columns: columns.into_iter().filter(|column| is_wanted(&column.name)).collect(),
+    })
+}
