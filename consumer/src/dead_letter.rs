@@ -3,12 +3,15 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use outpour_schemas::{
-    config::Config,
+    config::Consumer,
+    kafka::{Heard, Watched},
     wire::{DEAD_LETTER_PREFIX, Header, dead_letter as name},
 };
 use rdkafka::{
+    ClientConfig,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     client::DefaultClientContext,
+    config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
     message::{Header as KafkaHeader, OwnedHeaders},
     producer::{FutureProducer, FutureRecord},
@@ -35,7 +38,7 @@ pub(crate) fn dead_letter_topic(source: &str) -> String {
 
 /// Dead letters in topics of their own, one for each source topic.
 pub(crate) struct KafkaDeadLetters {
-    producer: FutureProducer,
+    producer: FutureProducer<Watched>,
     admin: AdminClient<DefaultClientContext>,
     partitions: i32,
     replication: i32,
@@ -45,20 +48,26 @@ pub(crate) struct KafkaDeadLetters {
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl KafkaDeadLetters {
-    pub(crate) fn connect(config: &Config) -> Result<Self, KafkaError> {
-        let producer = crate::source::kafka::client_config(&config.kafka)
-            .set("client.id", &config.consumer.client_id)
+    pub(crate) fn connect(
+        config: &Consumer,
+        client: &ClientConfig,
+        heard: Heard,
+    ) -> Result<Self, KafkaError> {
+        let producer = client
+            .clone()
+            .set("client.id", &config.client_id)
             .set("enable.idempotence", "true")
             // A letter quotes a record that the broker took once already, plus
             // its own headers.
             .set("message.max.bytes", "1000000000")
             .set("partitioner", "murmur2_random")
-            .create()?;
+            .create_with_context(Watched(heard))?;
         Ok(KafkaDeadLetters {
             producer,
-            admin: crate::source::kafka::client_config(&config.kafka).create()?,
-            partitions: i32::try_from(config.consumer.dead_letter_partitions).unwrap_or(i32::MAX),
-            replication: i32::from(config.consumer.dead_letter_replication_factor),
+            // Nobody takes what such a client says, and it would pile up.
+            admin: client.clone().set_log_level(RDKafkaLogLevel::Emerg).create()?,
+            partitions: i32::try_from(config.dead_letter_partitions).unwrap_or(i32::MAX),
+            replication: i32::from(config.dead_letter_replication_factor),
             known_topics: Mutex::default(),
         })
     }

@@ -1,6 +1,6 @@
 //! What can go wrong in the consumer, and what it means to the caller.
 
-use outpour_schemas::{config::ConfigError, program::Exit};
+use outpour_schemas::{config::ConfigError, kafka::ReachError, program::Exit};
 use rdkafka::error::KafkaError;
 
 use crate::{
@@ -21,6 +21,8 @@ pub enum ConsumerError {
     ClickHouse { doing: &'static str, url: String, source: SinkError },
     #[error("{doing} on Kafka at {brokers} failed")]
     Kafka { doing: &'static str, brokers: String, source: KafkaError },
+    #[error(transparent)]
+    Reach(#[from] ReachError),
     #[error("topic `{topic}` does not exist on Kafka at {brokers}")]
     NoTopic { topic: String, brokers: String },
     #[error(
@@ -66,6 +68,7 @@ impl ConsumerError {
         match self {
             ConsumerError::ClickHouse { source, .. } => source.class() == Class::Transient,
             ConsumerError::Kafka { .. }
+            | ConsumerError::Reach(_)
             | ConsumerError::Interrupted(_)
             | ConsumerError::Worker(_) => true,
             _ => false,

@@ -16,10 +16,14 @@ use std::{
 };
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use outpour_schemas::{config::Config, program::error_line};
+use outpour_schemas::{
+    config::Config,
+    kafka::{Heard, Watched, client_config, reach_consumer},
+    program::error_line,
+};
 use rdkafka::{
-    TopicPartitionList,
-    consumer::Consumer,
+    ClientConfig, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
 };
 use tokio::runtime::Handle;
@@ -92,13 +96,16 @@ async fn session(
         () = stop.cancelled() => return Ok(()),
         mappings = tables::mappings(config, &clickhouse) => mappings?,
     };
-    let cluster = reach_kafka(config).await?;
+    let client = client_config(&config.kafka)?;
+    let heard = Heard::default();
+    let cluster = reach_kafka(config, &client, &heard).await?;
     *has_started = true;
     let failed = |source| kafka_error(config, "joining the group", source);
     let offsets = GroupOffsets::default();
     let edges = Edges {
         sink: clickhouse,
-        dead_letters: KafkaDeadLetters::connect(config).map_err(failed)?,
+        dead_letters: KafkaDeadLetters::connect(&config.consumer, &client, heard.clone())
+            .map_err(failed)?,
         offsets: offsets.clone(),
         cluster,
         owner: format!("{}/{}", config.consumer.client_id, std::process::id()),
@@ -111,7 +118,7 @@ async fn session(
         Limits::from(&config.batch),
     ));
     let owner: Arc<dyn Owner> = Arc::clone(&work) as Arc<dyn Owner>;
-    let consumer = Arc::new(kafka::join(config, owner).map_err(failed)?);
+    let consumer = Arc::new(kafka::join(config, &client, owner, heard).map_err(failed)?);
     if offsets.consumer.set(Arc::downgrade(&consumer)).is_err() {
         debug_assert!(false, "a session joins once");
     }
@@ -119,7 +126,7 @@ async fn session(
     let (config, stop) = (config.clone(), stop.clone());
     // Not the async executor's thread: the client's callbacks block in it.
     tokio::task::spawn_blocking(move || {
-        let outcome = watch_tails(&config, &work)
+        let outcome = watch_tails(&config, &client, &work)
             .map_err(|source| kafka_error(&config, "connecting", source))
             .and_then(|quiet| poll(&config, &consumer, &work, &quiet, &stop));
         work.revoked();
@@ -130,18 +137,24 @@ async fn session(
     .map_err(ConsumerError::Worker)?
 }
 
-/// Asks for the named topics, and for the cluster's id.
-async fn reach_kafka(config: &Config) -> Result<String, ConsumerError> {
-    let config = config.clone();
-    let reach = move || {
-        let client: rdkafka::consumer::BaseConsumer = kafka::client_config(&config.kafka)
-            .create()
-            .map_err(|source| kafka_error(&config, "connecting", source))?;
+/// Asks for the cluster's id, and for the named topics.
+async fn reach_kafka(
+    config: &Config,
+    client: &ClientConfig,
+    heard: &Heard,
+) -> Result<String, ConsumerError> {
+    let (config, client, heard) = (config.clone(), client.clone(), heard.clone());
+    let ask = move || {
+        let failed = |source| kafka_error(&config, "connecting", source);
+        let client: BaseConsumer<Watched> =
+            client.create_with_context(Watched(heard)).map_err(failed)?;
+        let cluster = reach_consumer(&config.kafka, &client, REQUEST_TIMEOUT, |client, wait| {
+            let id = client.client().fetch_cluster_id(wait);
+            id.ok_or(KafkaError::MetadataFetch(RDKafkaErrorCode::BrokerTransportFailure))
+        })?;
         let named = config.consumer.topics.iter().filter(|topic| !topic.starts_with('^'));
         for topic in named {
-            let metadata = client
-                .fetch_metadata(Some(topic), REQUEST_TIMEOUT)
-                .map_err(|source| kafka_error(&config, "connecting", source))?;
+            let metadata = client.fetch_metadata(Some(topic), REQUEST_TIMEOUT).map_err(failed)?;
             if metadata.topics().iter().all(|found| found.partitions().is_empty()) {
                 return Err(ConsumerError::NoTopic {
                     topic: topic.clone(),
@@ -149,12 +162,9 @@ async fn reach_kafka(config: &Config) -> Result<String, ConsumerError> {
                 });
             }
         }
-        client.client().fetch_cluster_id(REQUEST_TIMEOUT).ok_or_else(|| {
-            let source = KafkaError::MetadataFetch(RDKafkaErrorCode::BrokerTransportFailure);
-            kafka_error(&config, "connecting", source)
-        })
+        Ok(cluster)
     };
-    tokio::task::spawn_blocking(reach).await.map_err(ConsumerError::Worker)?
+    tokio::task::spawn_blocking(ask).await.map_err(ConsumerError::Worker)?
 }
 
 fn kafka_error(config: &Config, doing: &'static str, source: KafkaError) -> ConsumerError {
@@ -162,8 +172,12 @@ fn kafka_error(config: &Config, doing: &'static str, source: KafkaError) -> Cons
 }
 
 /// A thread that looks where quiet partitions end. It ends with the sender.
-fn watch_tails(config: &Config, work: &Arc<Owned>) -> Result<Quiet, KafkaError> {
-    let tail = Tail::connect(config)?;
+fn watch_tails(
+    config: &Config,
+    client: &ClientConfig,
+    work: &Arc<Owned>,
+) -> Result<Quiet, KafkaError> {
+    let tail = Tail::connect(&config.consumer, client)?;
     let work = Arc::clone(work);
     let (quiet, partitions) = mpsc::channel::<(TopicPartition, i64)>();
     thread::spawn(move || {

@@ -1,20 +1,18 @@
 //! How the group stands: what each partition has read, and what lies before it.
 
 use comfy_table::{Table, presets::UTF8_BORDERS_ONLY};
-use outpour_schemas::config::Config;
+use outpour_schemas::{
+    config::Config,
+    kafka::{Watched, client_config, reach_consumer},
+};
 use rdkafka::{
     TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
-    error::KafkaError,
 };
 use regex::Regex;
 use serde::Serialize;
 
-use crate::{
-    error::ConsumerError,
-    plan::Plan,
-    source::kafka::{REQUEST_TIMEOUT, client_config},
-};
+use crate::{error::ConsumerError, plan::Plan, source::kafka::REQUEST_TIMEOUT};
 
 /// What `status --json` prints.
 #[derive(Debug, Serialize)]
@@ -43,23 +41,24 @@ struct PartitionStatus {
 /// When the cluster cannot be asked.
 pub(crate) async fn status(config: &Config) -> Result<Status, ConsumerError> {
     let config = config.clone();
-    let ask = move || {
-        ask(&config).map_err(|source| ConsumerError::Kafka {
-            doing: "asking for offsets",
-            brokers: config.kafka.brokers.clone(),
-            source,
-        })
-    };
-    tokio::task::spawn_blocking(ask).await.map_err(ConsumerError::Worker)?
+    tokio::task::spawn_blocking(move || ask(&config)).await.map_err(ConsumerError::Worker)?
 }
 
-fn ask(config: &Config) -> Result<Status, KafkaError> {
+fn ask(config: &Config) -> Result<Status, ConsumerError> {
+    let failed = |source| ConsumerError::Kafka {
+        doing: "asking for offsets",
+        brokers: config.kafka.brokers.clone(),
+        source,
+    };
     // A member of no group: it asks and does not subscribe.
-    let client: BaseConsumer = client_config(&config.kafka)
+    let client: BaseConsumer<Watched> = client_config(&config.kafka)?
         .set("group.id", &config.consumer.group)
         .set("enable.auto.commit", "false")
-        .create()?;
-    let metadata = client.fetch_metadata(None, REQUEST_TIMEOUT)?;
+        .create_with_context(Watched::default())
+        .map_err(failed)?;
+    let metadata = reach_consumer(&config.kafka, &client, REQUEST_TIMEOUT, |client, wait| {
+        client.fetch_metadata(None, wait)
+    })?;
     let patterns: Vec<_> = config
         .consumer
         .topics
@@ -78,10 +77,12 @@ fn ask(config: &Config) -> Result<Status, KafkaError> {
     }
     let mut partitions = Vec::new();
     if asked.count() > 0 {
-        for element in client.committed_offsets(asked, REQUEST_TIMEOUT)?.elements() {
-            element.error()?;
-            let (start, end) =
-                client.fetch_watermarks(element.topic(), element.partition(), REQUEST_TIMEOUT)?;
+        let committed = client.committed_offsets(asked, REQUEST_TIMEOUT).map_err(failed)?;
+        for element in committed.elements() {
+            element.error().map_err(failed)?;
+            let (start, end) = client
+                .fetch_watermarks(element.topic(), element.partition(), REQUEST_TIMEOUT)
+                .map_err(failed)?;
             let committed = element.offset().to_raw().filter(|offset| *offset >= 0);
             partitions.push(PartitionStatus {
                 topic: element.topic().to_owned(),

@@ -78,6 +78,20 @@ impl Binary {
     /// # Errors
     /// When it cannot be started.
     pub fn start(self, config: &Path, log: &Path, options: &[&str]) -> Result<Program> {
+        self.start_with(config, log, options, &[])
+    }
+
+    /// The same with further variables in its environment.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_with(
+        self,
+        config: &Path,
+        log: &Path,
+        options: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Result<Program> {
         let file = File::options()
             .create(true)
             .append(true)
@@ -87,6 +101,7 @@ impl Binary {
         if let (Binary::Consumer, Some(name)) = (self, log.file_stem()) {
             command.env("OUTPOUR_CONSUMER_CLIENT_ID", name);
         }
+        command.envs(variables.iter().copied());
         let child = command.stdout(file.try_clone()?).stderr(file).spawn();
         let child = child.with_context(|| format!("cannot start {}", self.name()))?;
         Ok(Program { binary: self, child, log: log.to_owned() })

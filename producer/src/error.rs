@@ -2,6 +2,7 @@
 
 use outpour_schemas::{
     config::ConfigError,
+    kafka::ReachError,
     program::{Exit, HttpError},
 };
 use rdkafka::{error::KafkaError, types::RDKafkaErrorCode};
@@ -38,6 +39,8 @@ pub enum RelayError {
     StreamEnded,
     #[error("{doing} on Kafka at {brokers} failed")]
     Kafka { doing: &'static str, brokers: String, source: KafkaError },
+    #[error(transparent)]
+    Reach(#[from] ReachError),
     #[error("cannot create topic `{topic}` on Kafka at {brokers}: {code}")]
     Topic { topic: String, brokers: String, code: RDKafkaErrorCode },
     #[error("checkpoint in topic `{topic}` cannot be read")]
@@ -88,6 +91,7 @@ impl RelayError {
             RelayError::Postgres(_)
             | RelayError::StreamEnded
             | RelayError::Kafka { .. }
+            | RelayError::Reach(_)
             | RelayError::Topic { .. }
             | RelayError::TransactionTimedOut { .. }
             | RelayError::Worker(_) => true,
@@ -123,7 +127,7 @@ impl RelayError {
             | RelayError::Assembly(_)
             | RelayError::Snapshot(_)
             | RelayError::Updated { .. } => "outbox",
-            RelayError::Kafka { .. } | RelayError::Topic { .. } => "kafka",
+            RelayError::Kafka { .. } | RelayError::Reach(_) | RelayError::Topic { .. } => "kafka",
             RelayError::Checkpoint { .. } => "checkpoint",
             RelayError::TransactionTimedOut { .. } => "transaction_timeout",
             RelayError::Fenced { .. } => "fenced",

@@ -11,3 +11,24 @@ pub(crate) fn quoted(identifier: &str) -> String {
 pub(crate) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
+
+/// An identifier for a person to copy: quoted only where SQL needs it.
+#[cfg(feature = "relay")]
+pub(crate) fn legible(identifier: &str) -> String {
+    let is_plain = identifier.starts_with(|first: char| first.is_ascii_lowercase() || first == '_')
+        && identifier.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    if is_plain { identifier.to_owned() } else { quoted(identifier) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_stays_one_name_whatever_it_contains() {
+        assert_eq!(quoted("my\"pub, 'x"), "\"my\"\"pub, 'x\"");
+        assert_eq!(legible("outpour_1"), "outpour_1");
+        assert_eq!(legible("Outpour"), "\"Outpour\"");
+        assert_eq!(legible("1st"), "\"1st\"");
+    }
+}

@@ -1,5 +1,5 @@
-//! What both halves of Outpour agree on. No service is talked to here; the
-//! `program` feature alone reads files, writes to the terminal and answers probes.
+//! What both halves of Outpour agree on. The `program` feature alone reads files,
+//! writes to the terminal and answers probes; `kafka` asks for a first answer.
 //!
 //! ```text
 //! Event ──▶ Envelope ──outbox row──▶ WAL ──▶ Record ──Kafka──▶ row in ClickHouse
@@ -23,6 +23,8 @@ pub mod wire;
 
 #[cfg(feature = "config")]
 pub mod config;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 #[cfg(feature = "program")]
 pub mod program;
 

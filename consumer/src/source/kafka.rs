@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use outpour_schemas::config::{Config, Kafka};
+use outpour_schemas::{config::Config, kafka::Heard};
 use rdkafka::{
     ClientConfig, ClientContext, Offset, TopicPartitionList,
     config::RDKafkaLogLevel,
@@ -49,23 +49,20 @@ pub(crate) trait Owner: Send + Sync + 'static {
 /// The callbacks of the client. They run inside `poll`.
 pub(crate) struct Context {
     owner: Arc<dyn Owner>,
+    heard: Heard,
 }
 
 pub(crate) type GroupConsumer = BaseConsumer<Context>;
 
-pub(crate) fn client_config(kafka: &Kafka) -> ClientConfig {
-    let mut client = ClientConfig::new();
-    client.set_log_level(RDKafkaLogLevel::Error);
-    for (key, value) in kafka.client_properties() {
-        client.set(key, value);
-    }
-    client
-}
-
-/// Joins the group, with the callbacks going to `owner`.
-pub(crate) fn join(config: &Config, owner: Arc<dyn Owner>) -> Result<GroupConsumer, KafkaError> {
+/// Joins the group, with the callbacks going to `owner` and `heard`.
+pub(crate) fn join(
+    config: &Config,
+    client: &ClientConfig,
+    owner: Arc<dyn Owner>,
+    heard: Heard,
+) -> Result<GroupConsumer, KafkaError> {
     let consumer = &config.consumer;
-    let mut settings = client_config(&config.kafka);
+    let mut settings = client.clone();
     settings
         .set("client.id", &consumer.client_id)
         .set("group.id", &consumer.group)
@@ -90,21 +87,19 @@ pub(crate) fn join(config: &Config, owner: Arc<dyn Owner>) -> Result<GroupConsum
             settings.set(key, value);
         }
     }
-    let client: GroupConsumer = settings.create_with_context(Context { owner })?;
+    let client: GroupConsumer = settings.create_with_context(Context { owner, heard })?;
     let topics: Vec<_> = consumer.topics.iter().map(String::as_str).collect();
     client.subscribe(&topics)?;
     Ok(client)
 }
 
 impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.heard.log(level, facility, message);
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
-        // Broken connections are mended by the client; only the loss of all of
-        // them stops the work.
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
-            tracing::warn!(reason, "no broker of Kafka can be reached; waiting");
-        } else {
-            tracing::debug!(%error, reason, "kafka client");
-        }
+        self.heard.note(&error, reason);
     }
 }
 

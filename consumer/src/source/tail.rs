@@ -8,17 +8,14 @@
 
 use std::time::{Duration, Instant};
 
-use outpour_schemas::config::Config;
+use outpour_schemas::config::Consumer as ConsumerConfig;
 use rdkafka::{
-    ClientContext, Offset, TopicPartitionList,
+    ClientConfig, ClientContext, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer, ConsumerContext},
     error::KafkaError,
 };
 
-use super::{
-    TopicPartition,
-    kafka::{REQUEST_TIMEOUT, client_config},
-};
+use super::{TopicPartition, kafka::REQUEST_TIMEOUT};
 
 /// The end of a partition is what is looked for here, not an error to log.
 struct EndExpected;
@@ -36,11 +33,15 @@ pub(crate) struct Tail {
 }
 
 impl Tail {
-    pub(crate) fn connect(config: &Config) -> Result<Self, KafkaError> {
-        let client = client_config(&config.kafka)
-            .set("client.id", &config.consumer.client_id)
+    pub(crate) fn connect(
+        config: &ConsumerConfig,
+        client: &ClientConfig,
+    ) -> Result<Self, KafkaError> {
+        let client = client
+            .clone()
+            .set("client.id", &config.client_id)
             // Needed to create a consumer; the group is not joined.
-            .set("group.id", &config.consumer.group)
+            .set("group.id", &config.group)
             .set("enable.auto.commit", "false")
             .set("isolation.level", "read_committed")
             .set("enable.partition.eof", "true")

@@ -216,6 +216,7 @@ mod tests {
             kafka_controller: 3,
             clickhouse: 4,
             clickhouse_native: 5,
+            secured: None,
         };
         DockerService::new(kind, Path::new("/somewhere"), &ports, true)
     }

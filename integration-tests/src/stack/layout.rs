@@ -43,7 +43,11 @@ impl Layout {
     }
 
     /// The one that is there while it runs, else one with free ports.
-    pub(super) async fn for_launch(dir: &Path, asked: Option<Provider>) -> Result<Self> {
+    pub(super) async fn for_launch(
+        dir: &Path,
+        asked: Option<Provider>,
+        secured: bool,
+    ) -> Result<Self> {
         let existing = Self::load(dir)?;
         if let Some(layout) = existing.as_ref().filter(|layout| layout.is_running(dir)) {
             ensure!(
@@ -60,7 +64,7 @@ impl Layout {
         let _lock = Lock::acquire(&stacks.join("ports.lock"))?;
         let ports = match existing {
             Some(layout) if layout.ports_are_free() => layout.ports,
-            _ => Ports::choose(&taken(&stacks)?)?,
+            _ => Ports::choose(&taken(&stacks)?, secured)?,
         };
         let layout = Self { provider, ports };
         // Renamed, so that nobody ever reads half of it.
@@ -80,10 +84,7 @@ impl Layout {
     }
 
     fn ports_are_free(&self) -> bool {
-        self.ports
-            .all()
-            .into_iter()
-            .all(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok())
+        self.ports.all().all(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok())
     }
 
     pub(super) fn url(&self, kind: Kind) -> String {

@@ -3,6 +3,7 @@
 //! ```text
 //! Stack::shared()      one per checkout, left running: tests keep apart by names
 //! Stack::private(name) its own, to be killed and paused, gone with its owner
+//! Stack::secured(name) the same, with TLS and passwords; native only
 //! Stack::launch(..)    anywhere, for as long as wanted: `stack up`, benches
 //!      │
 //!      ├─ provider   native (processes) or docker (containers)
@@ -13,6 +14,7 @@
 //! What is known about a stack lies in its directory, so that every process
 //! that names the directory speaks of the same services.
 
+pub mod certificates;
 mod control;
 mod docker;
 mod layout;
@@ -24,6 +26,7 @@ mod private;
 pub(crate) mod progress;
 mod provider;
 mod ready;
+pub mod secured;
 mod service;
 mod settings;
 pub mod versions;
@@ -38,9 +41,13 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use tokio::{sync::OnceCell, task::spawn_blocking, try_join};
 
-use self::{control::Control, layout::Layout, lock::Lock, private::Tenancy, progress::Progress};
+use self::{
+    certificates::Certificates, control::Control, layout::Layout, lock::Lock, private::Tenancy,
+    progress::Progress,
+};
 pub use self::{
     provider::Provider,
+    secured::Secured,
     service::{Kind, Service},
 };
 
@@ -56,11 +63,14 @@ pub struct StackOptions {
     /// Whether PostgreSQL outlives a loss of power. A `kill -9` it survives
     /// either way; without, commits cost no disk.
     pub fsync: bool,
+    /// Whether there are listeners that ask for passwords and certificates.
+    /// Only processes have them, not containers.
+    pub secured: bool,
 }
 
 impl StackOptions {
     pub fn at(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into(), fresh: false, provider: None, fsync: true }
+        Self { dir: dir.into(), fresh: false, provider: None, fsync: true, secured: false }
     }
 }
 
@@ -70,6 +80,7 @@ pub struct Stack {
     pub postgres: Service,
     pub kafka: Service,
     pub clickhouse: Service,
+    secured: Option<Secured>,
     dir: PathBuf,
     /// Ends the services of a private stack when it is dropped.
     _tenancy: Option<Tenancy>,
@@ -86,8 +97,16 @@ impl Stack {
             })
         })
         .await??;
-        let layout = Layout::for_launch(&dir, provider::asked(options.provider)?).await?;
-        let stack = Self::of(&layout, &dir, options.fsync);
+        let provider = match options.secured {
+            true => Some(Provider::Native),
+            false => provider::asked(options.provider)?,
+        };
+        let layout = Layout::for_launch(&dir, provider, options.secured).await?;
+        let mut stack = Self::of(&layout, &dir, options.fsync);
+        if options.secured {
+            let certificates = Certificates::in_dir(certificates_dir(&dir))?;
+            stack.secured = Secured::of(&layout, certificates);
+        }
         if options.fresh {
             for service in stack.services() {
                 service.control().discard().await?;
@@ -119,9 +138,20 @@ impl Stack {
     /// data go when this is dropped, or else when the next private stack finds
     /// their owner dead.
     pub async fn private(name: &str) -> Result<Self> {
+        Self::private_as(name, false).await
+    }
+
+    /// The same, with listeners that encrypt and ask who comes. Always of
+    /// processes: the containers have no such listeners.
+    pub async fn secured(name: &str) -> Result<Self> {
+        Self::private_as(name, true).await
+    }
+
+    async fn private_as(name: &str, secured: bool) -> Result<Self> {
         let (private, name) = (shared_dir()?.join("private"), name.to_owned());
         let tenancy = spawn_blocking(move || Tenancy::begin(&private, &name)).await??;
-        let mut stack = Self::launch(StackOptions::at(tenancy.dir())).await?;
+        let mut stack =
+            Self::launch(StackOptions { secured, ..StackOptions::at(tenancy.dir()) }).await?;
         stack._tenancy = Some(tenancy);
         Ok(stack)
     }
@@ -140,6 +170,7 @@ impl Stack {
             postgres: service(Kind::Postgres),
             kafka: service(Kind::Kafka),
             clickhouse: service(Kind::ClickHouse),
+            secured: None,
             dir: dir.to_path_buf(),
             _tenancy: None,
         }
@@ -151,6 +182,14 @@ impl Stack {
 
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// How to come to the listeners that encrypt and ask who comes.
+    ///
+    /// # Errors
+    /// If this is no secured stack.
+    pub fn security(&self) -> Result<&Secured> {
+        self.secured.as_ref().context("this stack is not secured; make it with Stack::secured")
     }
 
     /// `KEY=VALUE` for each service's address.
@@ -216,6 +255,10 @@ impl Stack {
             _ => Ok(()),
         }
     }
+}
+
+fn certificates_dir(dir: &Path) -> PathBuf {
+    dir.join("tls")
 }
 
 /// Where the stack of this checkout is.

@@ -21,6 +21,16 @@ pub(super) struct Ports {
     pub(super) kafka_controller: u16,
     pub(super) clickhouse: u16,
     pub(super) clickhouse_native: u16,
+    /// Of a secured stack only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) secured: Option<SecuredPorts>,
+}
+
+/// Kafka's listeners beside the open one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SecuredPorts {
+    pub(super) ssl: u16,
+    pub(super) sasl_ssl: u16,
 }
 
 impl Ports {
@@ -29,7 +39,7 @@ impl Ports {
     /// Never one that the system may give to an outgoing connection: while a
     /// service is down, a client that keeps reconnecting to such a port can be
     /// given the very same one as its own, and then talks to itself.
-    pub(super) fn choose(taken: &BTreeSet<u16>) -> Result<Self> {
+    pub(super) fn choose(taken: &BTreeSet<u16>, secured: bool) -> Result<Self> {
         let outgoing = outgoing_ports();
         let span = CANDIDATES.end - CANDIDATES.start;
         // Apart from stacks elsewhere on the machine that choose right now.
@@ -46,11 +56,18 @@ impl Ports {
             kafka_controller: next()?,
             clickhouse: next()?,
             clickhouse_native: next()?,
+            secured: match secured {
+                true => Some(SecuredPorts { ssl: next()?, sasl_ssl: next()? }),
+                false => None,
+            },
         })
     }
 
-    pub(super) fn all(&self) -> [u16; 5] {
-        [self.postgres, self.kafka, self.kafka_controller, self.clickhouse, self.clickhouse_native]
+    pub(super) fn all(&self) -> impl Iterator<Item = u16> {
+        let open = [self.postgres, self.kafka, self.kafka_controller];
+        let clickhouse = [self.clickhouse, self.clickhouse_native];
+        let secured = self.secured.map(|ports| [ports.ssl, ports.sasl_ssl]);
+        open.into_iter().chain(clickhouse).chain(secured.into_iter().flatten())
     }
 }
 
@@ -73,10 +90,10 @@ mod tests {
 
     #[test]
     fn the_ports_of_two_stacks_do_not_meet() {
-        let one = Ports::choose(&BTreeSet::new()).unwrap();
-        let taken: BTreeSet<u16> = one.all().into();
-        let other = Ports::choose(&taken).unwrap();
+        let one = Ports::choose(&BTreeSet::new(), true).unwrap();
+        let taken: BTreeSet<u16> = one.all().collect();
+        let other = Ports::choose(&taken, false).unwrap();
         let both: BTreeSet<u16> = taken.into_iter().chain(other.all()).collect();
-        assert_eq!(both.len(), 10);
+        assert_eq!(both.len(), 12);
     }
 }

@@ -8,7 +8,7 @@ const GOOD: &str = r#"{"aggregatetype":"order","aggregateid":"1","type":"t","pay
 
 /// Checks the exit code, that the message is one line without a panic, and
 /// that it names `parts`.
-fn assert_refused(output: &Output, code: i32, parts: &[&str]) {
+pub(crate) fn assert_refused(output: &Output, code: i32, parts: &[&str]) {
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{text}");
     let error: Vec<_> = text.lines().filter(|line| line.starts_with("error: ")).collect();

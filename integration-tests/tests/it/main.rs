@@ -19,6 +19,7 @@ mod relay;
 mod relay_faults;
 mod repository;
 mod retention;
+mod security;
 mod snapshot;
 mod stack;
 mod ways;

@@ -49,7 +49,14 @@ fn reference(with_examples: bool) -> String {
 
 fn as_json(config: &Config) -> Value {
     // Secrets serialise as stars.
-    for secret in [&config.postgres.password, &config.kafka.password, &config.clickhouse.password] {
+    let secrets = [
+        &config.postgres.password,
+        &config.kafka.password,
+        &config.kafka.tls_key_password,
+        &config.kafka.oauth_client_secret,
+        &config.clickhouse.password,
+    ];
+    for secret in secrets {
         assert!(secret.is_empty());
     }
     serde_json::to_value(config).unwrap()

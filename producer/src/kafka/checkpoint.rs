@@ -2,28 +2,22 @@
 
 use std::time::{Duration, Instant};
 
-use outpour_schemas::{config::Config, wire};
+use outpour_schemas::{
+    config::Config,
+    kafka::{Watched, client_config, reach_consumer},
+    wire,
+};
 use rdkafka::{
-    ClientContext, Message, Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer, ConsumerContext},
+    Message, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
+    metadata::Metadata,
 };
 
-use super::{REQUEST_TIMEOUT, client_config};
+use super::REQUEST_TIMEOUT;
 use crate::{error::RelayError, relay::Checkpoint};
 
 const PARTITION: i32 = 0;
-
-/// The end of the partition is what is waited for here, not an error to log.
-struct ReadToEnd;
-
-impl ClientContext for ReadToEnd {
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "reading the checkpoint");
-    }
-}
-
-impl ConsumerContext for ReadToEnd {}
 
 /// The newest committed checkpoint of the configured slot, if there is one.
 ///
@@ -40,16 +34,19 @@ fn read_blocking(config: &Config) -> Result<Option<Checkpoint>, RelayError> {
         brokers: config.kafka.brokers.clone(),
         source,
     };
-    let consumer: BaseConsumer<ReadToEnd> = client_config(&config.kafka)
+    let consumer: BaseConsumer<Watched> = client_config(&config.kafka)?
         .set("client.id", "outpour-relay")
         // Needed to create a consumer; no group is ever joined.
         .set("group.id", format!("outpour-relay-{}", config.relay.slot))
         .set("enable.auto.commit", "false")
         .set("isolation.level", "read_committed")
         .set("enable.partition.eof", "true")
-        .create_with_context(ReadToEnd)
+        .create_with_context(Watched::default())
         .map_err(failed)?;
-    if !topic_exists(&consumer).map_err(failed)? {
+    let metadata = reach_consumer(&config.kafka, &consumer, REQUEST_TIMEOUT, |consumer, wait| {
+        consumer.fetch_metadata(Some(wire::CHECKPOINT_TOPIC), wait)
+    })?;
+    if !has_topic(&metadata) {
         return Ok(None);
     }
     // What is written from now on by other relays need not be waited for; they
@@ -97,10 +94,9 @@ fn read_blocking(config: &Config) -> Result<Option<Checkpoint>, RelayError> {
 }
 
 /// Before the first relay of a cluster has started, there is no such topic.
-fn topic_exists(consumer: &BaseConsumer<ReadToEnd>) -> Result<bool, KafkaError> {
-    let metadata = consumer.fetch_metadata(Some(wire::CHECKPOINT_TOPIC), REQUEST_TIMEOUT)?;
-    Ok(metadata
+fn has_topic(metadata: &Metadata) -> bool {
+    metadata
         .topics()
         .iter()
-        .any(|topic| topic.name() == wire::CHECKPOINT_TOPIC && !topic.partitions().is_empty()))
+        .any(|topic| topic.name() == wire::CHECKPOINT_TOPIC && !topic.partitions().is_empty())
 }

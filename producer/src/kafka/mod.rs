@@ -5,19 +5,10 @@ pub(crate) mod checkpoint;
 pub(crate) mod publisher;
 mod topics;
 
-use outpour_schemas::config::{Kafka, Relay};
-use rdkafka::ClientConfig;
+use outpour_schemas::config::Relay;
 
 /// Longest wait for an answer that a healthy cluster gives at once.
 pub(crate) const REQUEST_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
-
-pub(crate) fn client_config(kafka: &Kafka) -> ClientConfig {
-    let mut client = ClientConfig::new();
-    for (key, value) in kafka.client_properties() {
-        client.set(key, value);
-    }
-    client
-}
 
 /// What the producer of a slot is called. Whoever takes it fences who had it.
 pub(crate) fn transactional_id(relay: &Relay) -> String {

@@ -9,17 +9,19 @@ use std::{
 use outpour_schemas::{
     Lsn, Record,
     config::{Config, Delivery, Kafka, Mode, Relay},
+    kafka::{Heard, client_config, reach},
     wire,
 };
 use rdkafka::{
     ClientContext,
+    config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
     message::{DeliveryResult, Header, OwnedHeaders},
     producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer},
 };
 use tokio::sync::Notify;
 
-use super::{REQUEST_TIMEOUT, client_config, topics::Topics, transactional_id};
+use super::{REQUEST_TIMEOUT, topics::Topics, transactional_id};
 use crate::{error::RelayError, health::Monitor, metrics::Tally, relay::Checkpoint};
 
 type Client = ThreadedProducer<Deliveries>;
@@ -34,9 +36,18 @@ struct Deliveries(Arc<Outcome>);
 struct Outcome {
     delivered: Notify,
     failed: Mutex<Option<KafkaError>>,
+    heard: Heard,
 }
 
-impl ClientContext for Deliveries {}
+impl ClientContext for Deliveries {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.0.heard.log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.0.heard.note(&error, reason);
+    }
+}
 
 impl ProducerContext for Deliveries {
     type DeliveryOpaque = ();
@@ -95,7 +106,7 @@ impl Publisher {
             brokers: config.kafka.brokers.clone(),
             source,
         };
-        let mut settings = client_config(&kafka);
+        let mut settings = client_config(&kafka)?;
         // The batch that holds the largest record has a few bytes of its own.
         let largest = relay.max_record_size.as_u64().saturating_add(4096).min(1_000_000_000);
         settings
@@ -137,12 +148,27 @@ impl Publisher {
             tally: Tally::default(),
             monitor,
         };
-        publisher.topics.reach().await?;
+        publisher.reach().await?;
         if publisher.relay.mode == Mode::Wal {
             publisher.topics.ensure_checkpoints(publisher.relay.topic_replication_factor).await?;
             publisher.known_topics.insert(wire::CHECKPOINT_TOPIC.to_owned());
         }
         Ok(Unfenced(publisher))
+    }
+
+    /// Waits for an answer from any broker.
+    async fn reach(&self) -> Result<(), RelayError> {
+        let (client, kafka) = (Arc::clone(&self.client), self.kafka.clone());
+        let heard = self.deliveries.0.heard.clone();
+        tokio::task::spawn_blocking(move || {
+            reach(&kafka, &heard, REQUEST_TIMEOUT, |wait| {
+                // One topic, not all: metadata of all may be large.
+                client.client().fetch_metadata(Some(wire::CHECKPOINT_TOPIC), wait).map(drop)
+            })
+        })
+        .await
+        .map_err(RelayError::Worker)?
+        .map_err(RelayError::from)
     }
 
     /// Whether `topic`, which is made if need be, has this partition.

@@ -6,15 +6,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use outpour_schemas::{config::Kafka, wire};
+use outpour_schemas::{config::Kafka, kafka::client_config, wire};
 use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     client::DefaultClientContext,
+    config::RDKafkaLogLevel,
     error::KafkaError,
     types::RDKafkaErrorCode,
 };
 
-use super::{REQUEST_TIMEOUT, client_config};
+use super::REQUEST_TIMEOUT;
 use crate::error::RelayError;
 
 pub(super) struct Topics {
@@ -25,22 +26,11 @@ pub(super) struct Topics {
 impl Topics {
     pub(super) fn connect(kafka: &Kafka) -> Result<Self, RelayError> {
         let brokers = kafka.brokers.clone();
-        match client_config(kafka).create() {
+        // Nobody takes what such a client says, and it would pile up.
+        match client_config(kafka)?.set_log_level(RDKafkaLogLevel::Emerg).create() {
             Ok(admin) => Ok(Topics { admin: Arc::new(admin), brokers }),
             Err(source) => Err(RelayError::Kafka { doing: "connecting", brokers, source }),
         }
-    }
-
-    /// Waits for an answer from any broker.
-    pub(super) async fn reach(&self) -> Result<(), RelayError> {
-        let admin = Arc::clone(&self.admin);
-        tokio::task::spawn_blocking(move || {
-            // One topic, not all: metadata of all may be large.
-            admin.inner().fetch_metadata(Some(wire::CHECKPOINT_TOPIC), REQUEST_TIMEOUT).map(drop)
-        })
-        .await
-        .map_err(RelayError::Worker)?
-        .map_err(|source| self.failed("connecting", source))
     }
 
     pub(super) async fn ensure_checkpoints(&self, replicas: u16) -> Result<(), RelayError> {

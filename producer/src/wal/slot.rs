@@ -7,7 +7,10 @@ use pgwire_replication::PgWireError;
 use tokio_postgres::Client;
 
 use super::timeline::HistoryError;
-use crate::postgres::{PostgresError, Target};
+use crate::{
+    postgres::{PostgresError, Target},
+    sql::legible,
+};
 
 /// Where the slot stands.
 #[derive(Debug, Clone)]
@@ -42,7 +45,8 @@ pub enum SlotError {
     NoPublication { publication: String, target: String },
     #[error(
         "publication `{publication}` does not publish inserts of {table}; \
-         run: ALTER PUBLICATION {publication} ADD TABLE {table}"
+         run: ALTER PUBLICATION {} ADD TABLE {}",
+        legible(.publication), legible_table(.table)
     )]
     NotPublished { publication: String, table: String },
     #[error(
@@ -69,6 +73,14 @@ pub enum SlotError {
     History(#[from] HistoryError),
     #[error("replication stream broke")]
     Stream(#[source] PgWireError),
+}
+
+/// `schema.table` as SQL takes it.
+fn legible_table(table: &str) -> String {
+    match table.split_once('.') {
+        Some((schema, table)) => format!("{}.{}", legible(schema), legible(table)),
+        None => legible(table),
+    }
 }
 
 impl SlotError {

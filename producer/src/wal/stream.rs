@@ -6,14 +6,19 @@
 use std::time::Duration;
 
 use outpour_schemas::Lsn;
-use pgwire_replication::{IdentifySystem, ReplicationClient, ReplicationConfig, ReplicationEvent};
+use pgwire_replication::{
+    IdentifySystem, ReplicationClient, ReplicationConfig, ReplicationEvent, TlsConfig,
+};
 
 use super::{
     WalEvent,
     slot::SlotError,
     timeline::{self, Switch},
 };
-use crate::postgres::Target;
+use crate::{
+    postgres::{Bridge, Replication, Target},
+    sql::quoted,
+};
 
 /// Microseconds from the Unix epoch to PostgreSQL's, 2000-01-01.
 const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
@@ -38,6 +43,8 @@ pub(crate) const TEXT_SETTINGS: [(&str, &str); 5] = [
 /// A slot held by this process, delivering events. Dropping it lets go.
 pub(crate) struct WalStream {
     client: ReplicationClient,
+    /// Carries the client's bytes where its library cannot verify the server.
+    _bridge: Option<Bridge>,
     pub(crate) system: IdentifySystem,
     /// The timelines that the server has left.
     pub(crate) history: Vec<Switch>,
@@ -51,15 +58,23 @@ impl WalStream {
         publication: &str,
     ) -> Result<Self, SlotError> {
         let options = TEXT_SETTINGS.map(|(name, value)| format!("-c {name}={value}")).join(" ");
+        let (tls, bridge) = match target.replication_tls() {
+            Replication::Library(tls) => (tls, None),
+            Replication::Bridged => (TlsConfig::disabled(), Some(Bridge::open(target).await?)),
+        };
+        let (host, port) =
+            bridge.as_ref().map_or_else(|| (target.host.clone(), target.port), Bridge::address);
         let config = ReplicationConfig::new(
-            &target.host,
+            host,
             &target.user,
             &target.password,
             &target.database,
             slot,
-            publication,
+            // The server reads a list of names, and lowers what is not quoted.
+            quoted(publication),
         )
-        .with_port(target.port)
+        .with_port(port)
+        .with_tls(tls)
         .with_application_name("outpour-relay")
         .with_options(options)
         .with_buffer_size(BUFFERED_EVENTS)
@@ -86,7 +101,7 @@ impl WalStream {
                 let (client, system, history) =
                     started.map_err(|error| SlotError::starting(slot, target, error))?;
                 let history = timeline::history(&history)?;
-                Ok(WalStream { client, system, history })
+                Ok(WalStream { client, _bridge: bridge, system, history })
             }
             Err(_) => Err(SlotError::TimedOut {
                 target: target.to_string(),

@@ -23,9 +23,8 @@ pub fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
     match std::fs::read_to_string(path) {
         Ok(text) => {
             // Parsed here first, since only the parser can tell line and column.
-            text.parse::<toml::Table>().map_err(|error| {
-                ConfigError::Value(format!("{}: {}", path.display(), one_line(&error.to_string())))
-            })?;
+            text.parse::<toml::Table>()
+                .map_err(|error| ConfigError::Value(describe_toml(path, &text, &error)))?;
             figment = figment.merge(Toml::file_exact(path));
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && file.is_none() => {}
@@ -52,9 +51,18 @@ fn dot_env_pairs(path: &Path) -> Result<Vec<(String, String)>, ConfigError> {
     if !path.is_file() {
         return Ok(Vec::new());
     }
-    let wrong = |error: dotenvy::Error| ConfigError::DotEnv {
-        path: path.to_owned(),
-        reason: one_line(&error.to_string()),
+    let wrong = |error: dotenvy::Error| {
+        let reason = match error {
+            // Its own message quotes what may be a password, and counts no lines.
+            dotenvy::Error::LineParse(part, _) => {
+                let text = std::fs::read_to_string(path).unwrap_or_default();
+                let line =
+                    text.lines().position(|line| line.contains(&part)).map_or(0, |at| at + 1);
+                format!("line {line} is not NAME=value; a value with spaces or # needs quotes")
+            }
+            other => one_line(&other.to_string()),
+        };
+        ConfigError::DotEnv { path: path.to_owned(), reason }
     };
     dotenvy::from_path_iter(path).map_err(wrong)?.map(|pair| pair.map_err(wrong)).collect()
 }
@@ -82,6 +90,16 @@ fn describe(error: figment::Error) -> String {
     }
     line.push_str(&one_line(&first.kind.to_string()));
     line
+}
+
+/// Line, column and reason. The parser's own message quotes the line, which may
+/// hold a password.
+fn describe_toml(path: &Path, text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    let reason = one_line(error.message());
+    format!("{}: line {line}, column {column}: {reason}", path.display())
 }
 
 fn one_line(text: &str) -> String {
@@ -196,6 +214,8 @@ mod tests {
             ("[postgres]\nurl = \"mysql://x\"", &[], &["postgres.url", "mysql"]),
             ("[kafka]\nbrokers = \"localhost\"", &[], &["kafka.brokers", "host:port"]),
             ("[kafka.properties]\nacks = \"1\"", &[], &["kafka.properties.acks", "remove"]),
+            ("[kafka]\nsasl_mechanism = \"X\"", &[], &["kafka.sasl_mechanism", "X", "PLAIN"]),
+            ("", &[("OUTPOUR_POSTGRES_TLS", "on")], &["POSTGRES_TLS", "verify-full"]),
             ("[clickhouse]\nurl = \"127.0.0.1:8123\"", &[], &["clickhouse.url"]),
             ("[[routes]]\ntopic = \"t\"", &[], &["routes", "table"]),
             ("", &[("OUTPOUR_RELAY_SOLT", "x")], &["OUTPOUR_RELAY_SOLT"]),
@@ -214,6 +234,31 @@ mod tests {
                 assert!(error.contains(part), "`{error}` should name `{part}`");
             }
         }
+    }
+
+    #[test]
+    fn a_mistake_beside_a_password_does_not_show_it() {
+        let cases = [
+            ("[kafka]\npassword = hunter2", "line 2, column 12"),
+            ("[kafka]\npassword = \"hunter2", "line 2"),
+            ("[kafka]\npassword = 7418529630", "kafka.password"),
+            ("[kafka]\npassword = [\"hunter2\"]", "kafka.password"),
+            ("[kafka.properties]\n\"sasl.password\" = \"hunter2\"", "kafka.password"),
+            ("[postgres]\nurl = \"postgres://a:hunter2@db:x/\"", "postgres.url"),
+            ("[postgres]\nurl = \"postgres://a:hunter2@db/?sslmode=x\"", "postgres.url"),
+        ];
+        for (toml, named) in cases {
+            let error = outcome(toml, &[]).expect_err(toml);
+            assert!(error.contains(named), "{error}");
+            assert!(!error.contains("hunter") && !error.contains("7418529630"), "{error}");
+        }
+        Jail::expect_with(|jail| {
+            jail.create_file(".env", "\nOUTPOUR_KAFKA_PASSWORD=hunter2= hunter3\n")?;
+            let error = load(None).unwrap_err().to_string();
+            assert!(error.contains(".env: line 2"), "{error}");
+            assert!(!error.contains("hunter"), "{error}");
+            Ok(())
+        });
     }
 
     #[test]

@@ -29,8 +29,8 @@ pub use self::{
     clickhouse::ClickHouse,
     consumer::{Batch, Consumer, Route, UnknownFields},
     error::ConfigError,
-    kafka::Kafka,
-    postgres::Postgres,
+    kafka::{Kafka, SaslMechanism, Security, SecurityProtocol},
+    postgres::{Postgres, PostgresTls, PostgresUrl, TlsMode},
     record::{
         AdditionalField, AdditionalFields, Compat, FieldMissing, JsonEmptyArray, JsonNull,
         OpInvalid, Placement,

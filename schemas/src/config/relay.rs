@@ -174,14 +174,14 @@ impl Relay {
                 format!("`{}`: a slot name is 1 to 63 of a-z, 0-9 and _", self.slot),
             ));
         }
-        // The stream takes publications as a list in one string.
+        // It is quoted wherever it is sent.
         if self.publication.is_empty()
             || self.publication.len() > 63
-            || !self.publication.chars().all(valid)
+            || self.publication.contains('\0')
         {
             return Err(ConfigError::invalid(
                 "relay.publication",
-                format!("`{}`: expected 1 to 63 of a-z, 0-9 and _", self.publication),
+                format!("`{}` is not a PostgreSQL name of 1 to 63 bytes", self.publication),
             ));
         }
         if self.message_prefix.is_empty() || self.message_prefix.contains('\0') {

@@ -2,13 +2,12 @@
 
 use std::{fmt, path::PathBuf};
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::ConfigError;
 
 /// A password or token. It prints as `***`.
-#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
@@ -60,26 +59,73 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// The library's own message for a value of another type quotes the value.
+struct SecretText;
+
+impl de::Visitor<'_> for SecretText {
+    type Value = Secret;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text in quotes")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Secret, E> {
+        Ok(Secret(text.to_owned()))
+    }
+
+    fn visit_bool<E: de::Error>(self, _: bool) -> Result<Secret, E> {
+        Err(E::custom("expected a text: put the value in quotes"))
+    }
+
+    fn visit_i64<E: de::Error>(self, _: i64) -> Result<Secret, E> {
+        self.visit_bool(false)
+    }
+
+    fn visit_u64<E: de::Error>(self, _: u64) -> Result<Secret, E> {
+        self.visit_bool(false)
+    }
+
+    fn visit_f64<E: de::Error>(self, _: f64) -> Result<Secret, E> {
+        self.visit_bool(false)
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(SecretText)
+    }
+}
+
 impl Serialize for Secret {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str("***")
     }
 }
 
-/// A URL fit to be shown: its password, if any, replaced by `***`.
+/// A URL fit to be shown: its passwords, if any, replaced by `***`.
 #[must_use]
 pub fn redact_url(url: &str) -> String {
-    match url::Url::parse(url) {
-        Ok(mut parsed) if parsed.password().is_some() => {
-            // Fails only for URLs that cannot have a password.
-            if parsed.set_password(Some("***")).is_err() {
-                return "***".to_owned();
-            }
-            parsed.to_string()
-        }
-        Ok(_) => url.to_owned(),
-        Err(_) => "***".to_owned(),
+    const HIDDEN: &str = "***";
+    let Ok(mut parsed) = url::Url::parse(url) else {
+        return HIDDEN.to_owned();
+    };
+    // Fails only for URLs that cannot have a password.
+    if parsed.password().is_some() && parsed.set_password(Some(HIDDEN)).is_err() {
+        return HIDDEN.to_owned();
     }
+    let hidden = |pair: &str| {
+        let name = pair.split('=').next().unwrap_or_default();
+        if name.to_ascii_lowercase().contains("password") {
+            format!("{name}={HIDDEN}")
+        } else {
+            pair.to_owned()
+        }
+    };
+    if let Some(query) = parsed.query() {
+        let query = query.split('&').map(hidden).collect::<Vec<_>>().join("&");
+        parsed.set_query(Some(&query));
+    }
+    if parsed.as_str().contains(HIDDEN) { parsed.to_string() } else { url.to_owned() }
 }
 
 #[cfg(test)]
@@ -94,5 +140,7 @@ mod tests {
         let url = redact_url("postgres://app:hunter2@db:5432/shop");
         assert_eq!(url, "postgres://app:***@db:5432/shop");
         assert_eq!(redact_url("not a url hunter2"), "***");
+        let url = redact_url("postgres://app@db/shop?sslmode=require&password=hunter2");
+        assert_eq!(url, "postgres://app@db/shop?sslmode=require&password=***");
     }
 }

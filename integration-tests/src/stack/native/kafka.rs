@@ -15,7 +15,11 @@ use sha2::{Digest, Sha256};
 
 use super::{Daemon, Shutdown, install};
 use crate::stack::{
+    certificates::HOST,
+    certificates_dir,
+    ports::{Ports, SecuredPorts},
     progress::Step,
+    secured::{KAFKA_PASSWORD, KAFKA_USER},
     settings,
     versions::{KAFKA, KAFKA_JARS, MAVEN_DEPENDENCY_PLUGIN},
 };
@@ -27,29 +31,64 @@ const CLUSTER_ID: &str = "b3V0cG91ci1vdXRwb3VyLg";
 
 pub(super) struct Kafka {
     home: PathBuf,
-    port: u16,
-    controller_port: u16,
+    ports: Ports,
+    certificates: PathBuf,
 }
 
 impl Kafka {
-    pub(super) fn new(dir: &Path, port: u16, controller_port: u16) -> Self {
-        let home = dir.join("kafka");
-        Self { home, port, controller_port }
+    pub(super) fn new(dir: &Path, ports: &Ports) -> Self {
+        Self { home: dir.join("kafka"), ports: ports.clone(), certificates: certificates_dir(dir) }
     }
 
     fn properties(&self) -> String {
-        let Self { home, port, controller_port } = self;
+        let Ports { kafka: port, kafka_controller: controller_port, secured, .. } = self.ports;
+        // Inside and outside alike: the name of the certificate.
+        let (more, advertised) = secured.map_or_else(Default::default, |ports| {
+            let SecuredPorts { ssl, sasl_ssl } = ports;
+            (
+                format!(",SSL://127.0.0.1:{ssl},SASL_SSL://127.0.0.1:{sasl_ssl}"),
+                format!(",SSL://{HOST}:{ssl},SASL_SSL://{HOST}:{sasl_ssl}"),
+            )
+        });
         let mut text = format!(
-            "listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}\n\
-             advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
+            "listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}{more}\n\
+             advertised.listeners=PLAINTEXT://127.0.0.1:{port}{advertised}\n\
              controller.quorum.voters=1@127.0.0.1:{controller_port}\n\
              log.dirs={}\n",
-            home.join("data").display()
+            self.home.join("data").display()
         );
+        if secured.is_some() {
+            text.push_str(&self.security());
+        }
         for (name, value) in settings::KAFKA {
             writeln!(text, "{name}={value}").expect("writing to a string cannot fail");
         }
         text
+    }
+
+    /// What the secured listeners ask for.
+    fn security(&self) -> String {
+        const SASL: &str = "listener.name.sasl_ssl";
+        const MODULES: &str = "org.apache.kafka.common.security";
+        let keystore = self.home.join("keystore.pem");
+        let truststore = self.certificates.join("ca.pem");
+        format!(
+            "listener.security.protocol.map=\
+             PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SSL:SSL,SASL_SSL:SASL_SSL\n\
+             ssl.keystore.type=PEM\nssl.keystore.location={}\n\
+             ssl.truststore.type=PEM\nssl.truststore.location={}\n\
+             listener.name.ssl.ssl.client.auth=required\n\
+             sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER\n\
+             {SASL}.plain.sasl.jaas.config={MODULES}.plain.PlainLoginModule required \
+             user_{KAFKA_USER}=\"{KAFKA_PASSWORD}\";\n\
+             {SASL}.scram-sha-256.sasl.jaas.config={MODULES}.scram.ScramLoginModule required;\n\
+             {SASL}.scram-sha-512.sasl.jaas.config={MODULES}.scram.ScramLoginModule required;\n\
+             {SASL}.oauthbearer.sasl.jaas.config=\
+             {MODULES}.oauthbearer.OAuthBearerLoginModule required \
+             unsecuredLoginStringClaim_sub=\"broker\";\n",
+            keystore.display(),
+            truststore.display(),
+        )
     }
 
     /// A JVM with one of Kafka's programs, given the properties file.
@@ -81,12 +120,24 @@ impl Daemon for Kafka {
         let properties = self.home.join("server.properties");
         fs::write(&properties, self.properties())?;
         fs::write(self.home.join("log4j2.properties"), LOGGING)?;
+        if self.ports.secured.is_some() {
+            let part = |name: &str| fs::read_to_string(self.certificates.join(name));
+            let keystore = part("server.key")? + &part("server.pem")?;
+            fs::write(self.home.join("keystore.pem"), keystore)?;
+        }
         // Only then is the format known to be complete.
         let formatted = self.home.join("formatted");
         if !formatted.exists() {
             step.doing("formatting the storage");
             let mut format = self.java("kafka.tools.StorageTool")?;
             format.args(["format", "--ignore-formatted", "-t", CLUSTER_ID, "-c"]).arg(properties);
+            if self.ports.secured.is_some() {
+                for mechanism in ["SCRAM-SHA-256", "SCRAM-SHA-512"] {
+                    format
+                        .arg("--add-scram")
+                        .arg(format!("{mechanism}=[name={KAFKA_USER},password={KAFKA_PASSWORD}]"));
+                }
+            }
             install::run(&mut format, |_| {})?;
             fs::write(formatted, "")?;
         }

@@ -51,8 +51,8 @@ pub(super) struct NativeService {
 impl NativeService {
     pub(super) fn new(kind: Kind, dir: &Path, ports: &Ports, fsync: bool) -> Self {
         let daemon: Arc<dyn Daemon> = match kind {
-            Kind::Postgres => Arc::new(postgres::Postgres::new(dir, ports.postgres, fsync)),
-            Kind::Kafka => Arc::new(kafka::Kafka::new(dir, ports.kafka, ports.kafka_controller)),
+            Kind::Postgres => Arc::new(postgres::Postgres::new(dir, ports, fsync)),
+            Kind::Kafka => Arc::new(kafka::Kafka::new(dir, ports)),
             Kind::ClickHouse => Arc::new(clickhouse::ClickHouse::new(
                 dir,
                 ports.clickhouse,

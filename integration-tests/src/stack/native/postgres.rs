@@ -17,18 +17,33 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 
 use super::{Daemon, Shutdown, install};
-use crate::stack::{layout::fingerprint, progress::Step, settings, versions::POSTGRES_OLDEST};
+use crate::stack::{
+    certificates_dir,
+    layout::fingerprint,
+    ports::Ports,
+    progress::Step,
+    secured::{MUTUAL, POSTGRES_PASSWORD, RELAY},
+    settings,
+    versions::POSTGRES_OLDEST,
+};
 
 pub(super) struct Postgres {
     dir: PathBuf,
     home: OnceLock<PathBuf>,
     port: u16,
     fsync: bool,
+    secured: bool,
 }
 
 impl Postgres {
-    pub(super) fn new(dir: &Path, port: u16, fsync: bool) -> Self {
-        Self { dir: dir.to_path_buf(), home: OnceLock::new(), port, fsync }
+    pub(super) fn new(dir: &Path, ports: &Ports, fsync: bool) -> Self {
+        Self {
+            dir: dir.to_path_buf(),
+            home: OnceLock::new(),
+            port: ports.postgres,
+            fsync,
+            secured: ports.secured.is_some(),
+        }
     }
 
     fn home(&self) -> &Path {
@@ -86,7 +101,10 @@ impl Daemon for Postgres {
             .arg(&new);
         install::run(&mut initdb, |_| {})?;
         fs::remove_file(&password)?;
-        create_database(self.home(), &new)?;
+        create_database(self.home(), &new, self.secured)?;
+        if self.secured {
+            self.secure(&new)?;
+        }
         fs::rename(&new, self.data())?;
         Ok(())
     }
@@ -98,9 +116,13 @@ impl Daemon for Postgres {
             .arg("-D")
             .arg(self.data())
             .args(["-p", &self.port.to_string()])
-            .args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="])
+            .args(["-c", "unix_socket_directories="])
             .args(["-c", if self.fsync { "fsync=on" } else { "fsync=off" }]);
-        for (name, value) in settings::POSTGRES {
+        let secured = match self.secured {
+            false => [("listen_addresses", "127.0.0.1"), ("ssl", "off")].as_slice(),
+            true => &SECURED,
+        };
+        for (name, value) in settings::POSTGRES.iter().chain(secured) {
             command.arg("-c").arg(format!("{name}={value}"));
         }
         Ok(command)
@@ -113,6 +135,38 @@ impl Daemon for Postgres {
 
     fn data_dirs(&self) -> Vec<PathBuf> {
         vec![self.home().to_path_buf()]
+    }
+}
+
+/// TLS on the addresses that the certificate is made out to, and one that it is not.
+const SECURED: [(&str, &str); 5] = [
+    ("listen_addresses", "127.0.0.1,127.0.0.2"),
+    ("ssl", "on"),
+    ("ssl_cert_file", "server.pem"),
+    ("ssl_key_file", "server.key"),
+    ("ssl_ca_file", "ca.pem"),
+];
+
+impl Postgres {
+    /// Who may come, and how.
+    fn secure(&self, data: &Path) -> Result<()> {
+        let rules = format!(
+            "hostnossl all {} 127.0.0.1/32 scram-sha-256\n\
+             hostssl all {RELAY} 127.0.0.0/8 scram-sha-256\n\
+             hostssl all {MUTUAL} 127.0.0.0/8 scram-sha-256 clientcert=verify-ca\n",
+            settings::USER
+        );
+        fs::write(data.join("pg_hba.conf"), rules)?;
+        for name in ["server.pem", "server.key", "ca.pem"] {
+            let file = data.join(name);
+            fs::copy(certificates_dir(&self.dir).join(name), &file)?;
+            // The server refuses a key that others can read.
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
+            if let Some(user) = unprivileged()? {
+                chown(&file, Some(user.uid), Some(user.gid))?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -188,7 +242,7 @@ fn home(dir: &Path) -> PathBuf {
 }
 
 /// In single-user mode, so that no half-made server is ever seen on the port.
-fn create_database(home: &Path, data: &Path) -> Result<()> {
+fn create_database(home: &Path, data: &Path, secured: bool) -> Result<()> {
     let mut postgres = as_unprivileged("postgres")?
         .current_dir(home)
         .args(["--single", "-D"])
@@ -200,6 +254,9 @@ fn create_database(home: &Path, data: &Path) -> Result<()> {
         .spawn()?;
     let mut input = postgres.stdin.take().context("stdin was not piped")?;
     writeln!(input, "CREATE DATABASE {};", settings::DATABASE)?;
+    for role in [RELAY, MUTUAL].into_iter().filter(|_| secured) {
+        writeln!(input, "CREATE ROLE {role} LOGIN REPLICATION PASSWORD '{POSTGRES_PASSWORD}';")?;
+    }
     drop(input);
     let status = postgres.wait()?;
     ensure!(status.success(), "postgres --single could not create the database ({status})");

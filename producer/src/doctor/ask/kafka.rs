@@ -9,11 +9,13 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use outpour_schemas::{
     config::{Config, Delivery},
+    kafka::{Watched, client_config, reach_consumer},
     wire,
 };
 use rdkafka::{
     admin::{AdminClient, AdminOptions, ConfigResource, OwnedResourceSpecifier, ResourceSpecifier},
     client::DefaultClientContext,
+    consumer::{BaseConsumer, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
     metadata::{Metadata, MetadataPartition, MetadataTopic},
     producer::{BaseProducer, Producer},
@@ -23,7 +25,7 @@ use tokio::task::spawn_blocking;
 use super::super::facts::{Kafka, Role, Settings, Topic, TransactionsRefused};
 use crate::{
     error::RelayError,
-    kafka::{REQUEST_TIMEOUT, checkpoint, client_config, transactional_id},
+    kafka::{REQUEST_TIMEOUT, checkpoint, transactional_id},
 };
 
 type Admin = Arc<AdminClient<DefaultClientContext>>;
@@ -36,12 +38,19 @@ pub(in super::super) async fn ask(config: &Config) -> Result<Kafka, RelayError> 
         move |source| RelayError::Kafka { doing, brokers, source }
     };
     let admin: Admin =
-        Arc::new(client_config(&config.kafka).create().map_err(failed("connecting"))?);
-    let asked = Arc::clone(&admin);
-    let metadata = spawn_blocking(move || asked.inner().fetch_metadata(None, REQUEST_TIMEOUT))
-        .await
-        .map_err(RelayError::Worker)?
+        Arc::new(client_config(&config.kafka)?.create().map_err(failed("connecting"))?);
+    // Asked by another client: this kind cannot say why no broker will do.
+    let watched: BaseConsumer<Watched> = client_config(&config.kafka)?
+        .create_with_context(Watched::default())
         .map_err(failed("connecting"))?;
+    let kafka = config.kafka.clone();
+    let metadata = spawn_blocking(move || {
+        reach_consumer(&kafka, &watched, REQUEST_TIMEOUT, |client, wait| {
+            client.fetch_metadata(None, wait)
+        })
+    })
+    .await
+    .map_err(RelayError::Worker)??;
     let prefix = literal_prefix(&config.relay.route_topic_replacement);
     let mut topics = topics(&metadata, prefix);
     let names: Vec<_> = topics.iter().map(|topic| topic.name.clone()).collect();
@@ -131,7 +140,7 @@ async fn describe(
 /// Whether Kafka would let a relay begin transactions.
 async fn transactions(config: &Config) -> Result<Result<(), TransactionsRefused>, RelayError> {
     let id = format!("{}-doctor", transactional_id(&config.relay));
-    let mut settings = client_config(&config.kafka);
+    let mut settings = client_config(&config.kafka)?;
     settings
         .set("client.id", "outpour-relay")
         .set("transactional.id", &id)

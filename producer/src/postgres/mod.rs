@@ -1,9 +1,21 @@
 //! Connections to the database that holds the outbox.
+//!
+//! ```text
+//! mod.rs     which database, as whom; the ordinary connection
+//! tls.rs     what is made sure of the server, the same for both connections
+//! bridge.rs  the replication connection, where its library cannot check that
+//! ```
+
+mod bridge;
+mod tls;
 
 use std::{fmt, time::Duration};
 
 use outpour_schemas::config::{ConfigError, Postgres};
-use tokio_postgres::{Client, NoTls, config::Host};
+use tokio_postgres::{Client, config::Host};
+
+use self::tls::Tls;
+pub(crate) use self::{bridge::Bridge, tls::Replication};
 
 /// Which database, as whom. Shows itself without the password.
 #[derive(Clone)]
@@ -14,6 +26,7 @@ pub(crate) struct Target {
     pub(crate) password: String,
     pub(crate) database: String,
     pub(crate) connect_timeout: Duration,
+    tls: Tls,
     settings: tokio_postgres::Config,
 }
 
@@ -22,6 +35,13 @@ pub(crate) struct Target {
 pub enum PostgresError {
     #[error("cannot connect to {target}")]
     Connect { target: String, source: tokio_postgres::Error },
+    #[error("cannot connect to {target}: {reason}")]
+    Tls { target: String, reason: String },
+    /// They were there at the start, and are read anew for every connection.
+    #[error(transparent)]
+    Certificates(ConfigError),
+    #[error("cannot connect to {target}")]
+    Reach { target: String, source: std::io::Error },
     #[error("cannot connect to {target}: no answer within {seconds} s")]
     ConnectTimeout { target: String, seconds: u64 },
     #[error("{doing} on {target} failed")]
@@ -33,16 +53,19 @@ impl Target {
     /// When the URL has parts that make no connection.
     pub(crate) fn of(config: &Postgres) -> Result<Self, ConfigError> {
         let wrong = |reason: String| ConfigError::invalid("postgres.url", reason);
+        let (url, tls) = config.connection()?;
         let mut settings: tokio_postgres::Config =
-            config.url.parse().map_err(|error: tokio_postgres::Error| {
+            url.parse().map_err(|error: tokio_postgres::Error| {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
                 wrong(cause.unwrap_or_else(|| error.to_string()))
             })?;
-        let host = match settings.get_hosts() {
-            [Host::Tcp(host)] => host.clone(),
-            [Host::Unix(path)] => path.display().to_string(),
+        let (host, is_local) = match settings.get_hosts() {
+            [Host::Tcp(host)] => (host.clone(), false),
+            [Host::Unix(path)] => (path.display().to_string(), true),
             hosts => return Err(wrong(format!("names {} hosts: expected one", hosts.len()))),
         };
+        let tls = if is_local { tls::for_socket(tls)? } else { tls };
+        let tls = Tls::of(tls)?;
         let user = settings
             .get_user()
             .ok_or_else(|| wrong("names no user: postgres://user@host/database".to_owned()))?
@@ -56,7 +79,10 @@ impl Target {
             .unwrap_or_default();
         let database = settings.get_dbname().unwrap_or(&user).to_owned();
         let connect_timeout = config.connect_timeout.0;
-        settings.connect_timeout(connect_timeout).application_name("outpour");
+        settings
+            .connect_timeout(connect_timeout)
+            .application_name("outpour")
+            .ssl_mode(tls.negotiation());
         Ok(Target {
             port: settings.get_ports().first().copied().unwrap_or(5432),
             host,
@@ -64,20 +90,24 @@ impl Target {
             password,
             database,
             connect_timeout,
+            tls,
             settings,
         })
     }
 
     /// Opens a connection, driven by a task that ends with it.
     pub(crate) async fn connect(&self) -> Result<Client, PostgresError> {
-        let connecting = tokio::time::timeout(self.connect_timeout, self.settings.connect(NoTls));
-        let (client, connection) = connecting
-            .await
-            .map_err(|_| PostgresError::ConnectTimeout {
-                target: self.to_string(),
-                seconds: self.connect_timeout.as_secs(),
-            })?
-            .map_err(|source| PostgresError::Connect { target: self.to_string(), source })?;
+        let connector = self.tls.connector().map_err(PostgresError::Certificates)?;
+        let connecting =
+            tokio::time::timeout(self.connect_timeout, self.settings.connect(connector));
+        let (client, connection) =
+            connecting.await.map_err(|_| self.timed_out())?.map_err(|source| {
+                let target = self.to_string();
+                match self.tls.explain(&source) {
+                    Some(reason) => PostgresError::Tls { target, reason },
+                    None => PostgresError::Connect { target, source },
+                }
+            })?;
         tokio::spawn(async move {
             // The statement that waits for an answer gets the same error.
             if let Err(error) = connection.await {
@@ -85,6 +115,18 @@ impl Target {
             }
         });
         Ok(client)
+    }
+
+    /// How the replication connection is encrypted.
+    pub(crate) fn replication_tls(&self) -> Replication {
+        self.tls.replication(&self.host)
+    }
+
+    fn timed_out(&self) -> PostgresError {
+        PostgresError::ConnectTimeout {
+            target: self.to_string(),
+            seconds: self.connect_timeout.as_secs(),
+        }
     }
 
     /// Says what was being done when a statement failed.
