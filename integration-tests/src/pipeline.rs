@@ -255,6 +255,7 @@ async fn drop_slot(url: &str, slot: &str) -> Result<()> {
 /// A reader of one topic's committed records, from the beginning.
 pub struct Reader {
     consumer: BaseConsumer,
+    topic: String,
 }
 
 impl Pipeline<'_> {
@@ -268,7 +269,7 @@ impl Pipeline<'_> {
             .set("isolation.level", "read_committed")
             .create()?;
         consumer.subscribe(&[topic])?;
-        Ok(Reader { consumer })
+        Ok(Reader { consumer, topic: topic.to_owned() })
     }
 }
 
@@ -291,6 +292,23 @@ impl Reader {
             }
         }
         Ok(found)
+    }
+
+    /// How many records are in the topic, if it was written without transactions:
+    /// their markers count too.
+    ///
+    /// # Errors
+    /// When the broker does not tell.
+    pub fn written(&self) -> Result<usize> {
+        let metadata = self.consumer.fetch_metadata(Some(&self.topic), PATIENCE)?;
+        let topic = metadata.topics().first().context("no such topic")?;
+        let mut records = 0;
+        for partition in topic.partitions() {
+            let (low, high) =
+                self.consumer.fetch_watermarks(&self.topic, partition.id(), PATIENCE)?;
+            records += usize::try_from(high - low)?;
+        }
+        Ok(records)
     }
 
     /// Makes sure that nothing more comes for a while.

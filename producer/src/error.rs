@@ -5,10 +5,11 @@ use outpour_schemas::{
     kafka::ReachError,
     program::{Exit, HttpError},
 };
-use rdkafka::{error::KafkaError, types::RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 
 use crate::{
     doctor::DoctorError,
+    kafka::topics::TopicsError,
     outbox::OutboxError,
     poll::PollError,
     postgres::PostgresError,
@@ -41,8 +42,8 @@ pub enum RelayError {
     Kafka { doing: &'static str, brokers: String, source: KafkaError },
     #[error(transparent)]
     Reach(#[from] ReachError),
-    #[error("cannot create topic `{topic}` on Kafka at {brokers}: {code}")]
-    Topic { topic: String, brokers: String, code: RDKafkaErrorCode },
+    #[error(transparent)]
+    Topics(Box<TopicsError>),
     #[error("checkpoint in topic `{topic}` cannot be read")]
     Checkpoint { topic: &'static str, source: serde_json::Error },
     #[error(
@@ -82,6 +83,15 @@ pub enum EmitError {
     Write { input: String, line: u64, source: OutboxError, written: String },
 }
 
+impl From<TopicsError> for RelayError {
+    fn from(error: TopicsError) -> Self {
+        match error {
+            TopicsError::Config(error) => RelayError::Config(error),
+            error => RelayError::Topics(error.into()),
+        }
+    }
+}
+
 impl RelayError {
     /// Whether another session may work without anybody's doing.
     pub(crate) fn is_transient(&self) -> bool {
@@ -92,7 +102,7 @@ impl RelayError {
             | RelayError::StreamEnded
             | RelayError::Kafka { .. }
             | RelayError::Reach(_)
-            | RelayError::Topic { .. }
+            | RelayError::Topics(_)
             | RelayError::TransactionTimedOut { .. }
             | RelayError::Worker(_) => true,
             RelayError::Config(_)
@@ -127,7 +137,7 @@ impl RelayError {
             | RelayError::Assembly(_)
             | RelayError::Snapshot(_)
             | RelayError::Updated { .. } => "outbox",
-            RelayError::Kafka { .. } | RelayError::Reach(_) | RelayError::Topic { .. } => "kafka",
+            RelayError::Kafka { .. } | RelayError::Reach(_) | RelayError::Topics(_) => "kafka",
             RelayError::Checkpoint { .. } => "checkpoint",
             RelayError::TransactionTimedOut { .. } => "transaction_timeout",
             RelayError::Fenced { .. } => "fenced",

@@ -5,8 +5,12 @@
 //!              outbox/                   wal/    relay/        kafka/
 //! ```
 //!
-//! A service needs [`Outbox`], with the feature of its driver: `tokio-postgres`
-//! (the default) or `sqlx`. The program `outpour-relay` is the feature `relay`.
+//! | a service | needs | feature |
+//! | --- | --- | --- |
+//! | with a PostgreSQL database | [`Outbox`] | `tokio-postgres` (the default), `sqlx` |
+//! | without one | `EventProducer` | `kafka` |
+//!
+//! The program `outpour-relay` is the feature `relay`.
 
 #[cfg(any(feature = "sqlx", feature = "tokio-postgres"))]
 mod outbox;
@@ -23,11 +27,13 @@ mod emit;
 mod emit_function;
 #[cfg(feature = "relay")]
 pub mod error;
+#[cfg(feature = "kafka")]
+pub mod event_producer;
 #[cfg(feature = "relay")]
 mod health;
 #[cfg(feature = "relay")]
 mod init;
-#[cfg(feature = "relay")]
+#[cfg(feature = "kafka")]
 mod kafka;
 #[cfg(feature = "relay")]
 mod metrics;
@@ -42,6 +48,8 @@ mod status;
 #[cfg(feature = "relay")]
 pub mod wal;
 
+#[cfg(feature = "kafka")]
+pub use event_producer::EventProducer;
 pub use outpour_schemas::{Envelope, EnvelopeError, Event, Money, OutboxTable};
 
 #[cfg(any(feature = "sqlx", feature = "tokio-postgres"))]

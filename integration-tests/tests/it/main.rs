@@ -8,6 +8,8 @@ mod consumer;
 mod contract;
 mod debezium;
 mod doctor;
+mod event_producer;
+mod event_producer_faults;
 mod health;
 mod messages;
 mod native_types;

@@ -9,19 +9,19 @@ use std::{
 use outpour_schemas::{
     Lsn, Record,
     config::{Config, Delivery, Kafka, Mode, Relay},
-    kafka::{Heard, client_config, reach},
+    kafka::{Heard, reach},
     wire,
 };
 use rdkafka::{
     ClientContext,
     config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
-    message::{DeliveryResult, Header, OwnedHeaders},
+    message::DeliveryResult,
     producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer},
 };
 use tokio::sync::Notify;
 
-use super::{REQUEST_TIMEOUT, topics::Topics, transactional_id};
+use super::{REQUEST_TIMEOUT, message, producer_config, topics::Topics, transactional_id};
 use crate::{error::RelayError, health::Monitor, metrics::Tally, relay::Checkpoint};
 
 type Client = ThreadedProducer<Deliveries>;
@@ -106,28 +106,14 @@ impl Publisher {
             brokers: config.kafka.brokers.clone(),
             source,
         };
-        let mut settings = client_config(&kafka)?;
-        // The batch that holds the largest record has a few bytes of its own.
-        let largest = relay.max_record_size.as_u64().saturating_add(4096).min(1_000_000_000);
-        settings
-            .set("client.id", "outpour-relay")
-            .set("enable.idempotence", "true")
-            .set("acks", "all")
-            // As Kafka's Java clients choose; librdkafka's own default differs.
-            .set("partitioner", "murmur2_random")
-            .set("message.max.bytes", largest.to_string())
-            .set("allow.auto.create.topics", "false");
-        // Defaults that an operator may have set otherwise.
-        for (key, value) in [
+        let defaults = [
             ("linger.ms", "5"),
             ("compression.type", "lz4"),
             ("queue.buffering.max.kbytes", "32768"),
             ("queue.buffering.max.messages", "100000"),
-        ] {
-            if !kafka.properties.contains_key(key) {
-                settings.set(key, value);
-            }
-        }
+        ];
+        let mut settings = producer_config(&kafka, relay.max_record_size.as_u64(), &defaults)?;
+        settings.set("client.id", "outpour-relay");
         if relay.effective_delivery() == Delivery::ExactlyOnce {
             settings
                 .set("transactional.id", transactional_id(&relay))
@@ -205,15 +191,7 @@ impl Publisher {
         }
         self.ensure(&record.topic).await?;
         self.begin()?;
-        let headers = record.headers.iter().fold(
-            OwnedHeaders::new_with_capacity(record.headers.len()),
-            |headers, (key, value)| headers.insert(Header { key, value: value.as_ref() }),
-        );
-        let mut message: BaseRecord<'_, [u8], [u8]> =
-            BaseRecord::to(&record.topic).timestamp(record.timestamp_ms).headers(headers);
-        message.key = record.key.as_deref();
-        message.payload = record.value.as_deref();
-        message.partition = record.partition;
+        let mut message = message(&record, ());
         loop {
             match self.client.send(message) {
                 Ok(()) => return Ok(()),

@@ -1,12 +1,16 @@
 //! Topics are made here, with the partitions and replicas that were asked for,
 //! not by the broker's auto-creation.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::sync::Arc;
+#[cfg(feature = "relay")]
+use std::time::{Duration, Instant};
 
-use outpour_schemas::{config::Kafka, kafka::client_config, wire};
+#[cfg(feature = "relay")]
+use outpour_schemas::wire;
+use outpour_schemas::{
+    config::{ConfigError, Kafka},
+    kafka::{ReachError, client_config},
+};
 use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     client::DefaultClientContext,
@@ -16,73 +20,88 @@ use rdkafka::{
 };
 
 use super::REQUEST_TIMEOUT;
-use crate::error::RelayError;
 
-pub(super) struct Topics {
+/// Why a topic is not known to be there.
+#[derive(Debug, thiserror::Error)]
+pub enum TopicsError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Reach(#[from] ReachError),
+    #[error("{doing} on Kafka at {brokers} failed")]
+    Kafka { doing: &'static str, brokers: String, source: KafkaError },
+    #[error("cannot create topic `{topic}` on Kafka at {brokers}: {code}")]
+    Refused { topic: String, brokers: String, code: RDKafkaErrorCode },
+    #[error("a worker thread ended unexpectedly")]
+    Worker(#[source] tokio::task::JoinError),
+}
+
+impl TopicsError {
+    /// Whether asking again could help without anybody's doing.
+    pub(crate) fn is_transient(&self) -> bool {
+        match self {
+            TopicsError::Kafka { .. }
+            | TopicsError::Reach(ReachError::Silent { .. })
+            | TopicsError::Worker(_) => true,
+            TopicsError::Config(_) | TopicsError::Reach(ReachError::Refused { .. }) => false,
+            TopicsError::Refused { code, .. } => !matches!(
+                code,
+                RDKafkaErrorCode::ClusterAuthorizationFailed
+                    | RDKafkaErrorCode::InvalidConfig
+                    | RDKafkaErrorCode::InvalidPartitions
+                    | RDKafkaErrorCode::InvalidTopic
+                    | RDKafkaErrorCode::PolicyViolation
+                    | RDKafkaErrorCode::TopicAuthorizationFailed
+            ),
+        }
+    }
+}
+
+pub(crate) struct Topics {
     admin: Arc<AdminClient<DefaultClientContext>>,
     brokers: String,
 }
 
 impl Topics {
-    pub(super) fn connect(kafka: &Kafka) -> Result<Self, RelayError> {
+    pub(crate) fn connect(kafka: &Kafka) -> Result<Self, TopicsError> {
         let brokers = kafka.brokers.clone();
-        // Nobody takes what such a client says, and it would pile up.
-        match client_config(kafka)?.set_log_level(RDKafkaLogLevel::Emerg).create() {
+        let mut settings = client_config(kafka)?;
+        settings
+            // Or the broker would make a topic of its own liking when asked for one.
+            .set("allow.auto.create.topics", "false")
+            // Nobody takes what such a client says, and it would pile up.
+            .set_log_level(RDKafkaLogLevel::Emerg);
+        match settings.create() {
             Ok(admin) => Ok(Topics { admin: Arc::new(admin), brokers }),
-            Err(source) => Err(RelayError::Kafka { doing: "connecting", brokers, source }),
+            Err(source) => Err(TopicsError::Kafka { doing: "connecting", brokers, source }),
         }
     }
 
-    pub(super) async fn ensure_checkpoints(&self, replicas: u16) -> Result<(), RelayError> {
-        let topic =
-            NewTopic::new(wire::CHECKPOINT_TOPIC, 1, TopicReplication::Fixed(i32::from(replicas)))
-                .set("cleanup.policy", "compact")
-                // Only closed segments are compacted, and every start reads the rest.
-                .set("segment.bytes", "16777216")
-                .set("min.cleanable.dirty.ratio", "0.1");
-        self.create(topic).await
-    }
-
-    pub(super) async fn ensure(
+    pub(crate) async fn ensure(
         &self,
         name: &str,
         partitions: u32,
         replicas: u16,
-    ) -> Result<(), RelayError> {
+    ) -> Result<(), TopicsError> {
         let partitions = i32::try_from(partitions).unwrap_or(i32::MAX);
         self.create(NewTopic::new(name, partitions, TopicReplication::Fixed(i32::from(replicas))))
             .await
     }
 
-    /// How many partitions a topic has that is there, or has just been made.
-    pub(super) async fn partitions(&self, name: &str) -> Result<i32, RelayError> {
-        const LAG: Duration = Duration::from_millis(50);
-        let until = Instant::now() + REQUEST_TIMEOUT;
-        loop {
-            let (admin, topic) = (Arc::clone(&self.admin), name.to_owned());
-            let metadata = tokio::task::spawn_blocking(move || {
-                admin.inner().fetch_metadata(Some(&topic), REQUEST_TIMEOUT)
-            })
-            .await
-            .map_err(RelayError::Worker)?
-            .map_err(|source| self.failed("counting partitions", source))?;
-            let count = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
-            if count > 0 {
-                return Ok(i32::try_from(count).unwrap_or(i32::MAX));
-            }
-            // A broker may hear of a new topic after the one that made it.
-            if Instant::now() >= until {
-                return Err(RelayError::Topic {
-                    topic: name.to_owned(),
-                    brokers: self.brokers.clone(),
-                    code: RDKafkaErrorCode::UnknownTopicOrPartition,
-                });
-            }
-            tokio::time::sleep(LAG).await;
-        }
+    /// How many partitions the topic has; 0 if no broker knows it.
+    async fn count(&self, name: &str) -> Result<i32, TopicsError> {
+        let (admin, topic) = (Arc::clone(&self.admin), name.to_owned());
+        let metadata = tokio::task::spawn_blocking(move || {
+            admin.inner().fetch_metadata(Some(&topic), REQUEST_TIMEOUT)
+        })
+        .await
+        .map_err(TopicsError::Worker)?
+        .map_err(|source| self.failed("counting partitions", source))?;
+        let count = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
+        Ok(i32::try_from(count).unwrap_or(i32::MAX))
     }
 
-    async fn create(&self, topic: NewTopic<'_>) -> Result<(), RelayError> {
+    async fn create(&self, topic: NewTopic<'_>) -> Result<(), TopicsError> {
         let options = AdminOptions::new()
             .operation_timeout(Some(REQUEST_TIMEOUT))
             .request_timeout(Some(REQUEST_TIMEOUT));
@@ -101,15 +120,55 @@ impl Topics {
                     );
                 }
                 Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                // Whoever may not make topics may still write to this one.
+                Err((topic, _)) if self.count(&topic).await.is_ok_and(|count| count > 0) => {}
                 Err((topic, code)) => {
-                    return Err(RelayError::Topic { topic, brokers: self.brokers.clone(), code });
+                    return Err(TopicsError::Refused {
+                        topic,
+                        brokers: self.brokers.clone(),
+                        code,
+                    });
                 }
             }
         }
         Ok(())
     }
 
-    fn failed(&self, doing: &'static str, source: KafkaError) -> RelayError {
-        RelayError::Kafka { doing, brokers: self.brokers.clone(), source }
+    fn failed(&self, doing: &'static str, source: KafkaError) -> TopicsError {
+        TopicsError::Kafka { doing, brokers: self.brokers.clone(), source }
+    }
+}
+
+#[cfg(feature = "relay")]
+impl Topics {
+    pub(crate) async fn ensure_checkpoints(&self, replicas: u16) -> Result<(), TopicsError> {
+        let topic =
+            NewTopic::new(wire::CHECKPOINT_TOPIC, 1, TopicReplication::Fixed(i32::from(replicas)))
+                .set("cleanup.policy", "compact")
+                // Only closed segments are compacted, and every start reads the rest.
+                .set("segment.bytes", "16777216")
+                .set("min.cleanable.dirty.ratio", "0.1");
+        self.create(topic).await
+    }
+
+    /// How many partitions a topic has that is there, or has just been made.
+    pub(crate) async fn partitions(&self, name: &str) -> Result<i32, TopicsError> {
+        const LAG: Duration = Duration::from_millis(50);
+        let until = Instant::now() + REQUEST_TIMEOUT;
+        loop {
+            let count = self.count(name).await?;
+            if count > 0 {
+                return Ok(count);
+            }
+            // A broker may hear of a new topic after the one that made it.
+            if Instant::now() >= until {
+                return Err(TopicsError::Refused {
+                    topic: name.to_owned(),
+                    brokers: self.brokers.clone(),
+                    code: RDKafkaErrorCode::UnknownTopicOrPartition,
+                });
+            }
+            tokio::time::sleep(LAG).await;
+        }
     }
 }
