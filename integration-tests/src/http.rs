@@ -1,4 +1,4 @@
-//! As much of HTTP as it takes to ask a program of ours how it is.
+//! As much of HTTP as it takes to ask a program how it is, and to be a customer.
 
 use std::time::Duration;
 
@@ -14,10 +14,26 @@ use tokio::{
 /// # Errors
 /// When there is no answer, or none that is HTTP.
 pub async fn get(address: &str, path: &str) -> Result<(u16, String)> {
+    exchange(address, &format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n")).await
+}
+
+/// Status and body of `POST path` with `body`, and with one more header,
+/// `name: value`.
+///
+/// # Errors
+/// When there is no answer, or none that is HTTP.
+pub async fn post(address: &str, path: &str, header: &str, body: &str) -> Result<(u16, String)> {
+    let length = body.len();
+    let request = format!(
+        "POST {path} HTTP/1.0\r\nHost: {address}\r\n{header}\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
+    exchange(address, &request).await
+}
+
+async fn exchange(address: &str, request: &str) -> Result<(u16, String)> {
     const PATIENCE: Duration = Duration::from_secs(10);
     let exchange = async {
         let mut stream = TcpStream::connect(address).await?;
-        let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await?;

@@ -114,26 +114,37 @@ impl Binary {
 /// When they do not compile.
 pub async fn build() -> Result<()> {
     static BUILT: OnceCell<()> = OnceCell::const_new();
-    let build = async || {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut command = Command::new(cargo);
-        // The whole workspace: cargo chooses features by what it is asked to
-        // build, and would build the dependencies again for less.
-        command
-            .args(["build", "--quiet", "--workspace", "--bins"])
-            .current_dir(env!("CARGO_MANIFEST_DIR"));
-        // What cargo tells this test about itself makes build scripts run anew.
-        for (name, _) in std::env::vars_os() {
-            let name_text = name.to_string_lossy();
-            if name_text.starts_with("CARGO_MANIFEST_") || name_text.starts_with("CARGO_PKG_") {
-                command.env_remove(name);
-            }
+    BUILT.get_or_try_init(|| cargo_build("--bins")).await.copied()
+}
+
+/// An example of the library, built.
+///
+/// # Errors
+/// When it does not compile, or there is no such example.
+pub async fn example(name: &str) -> Result<PathBuf> {
+    static BUILT: OnceCell<()> = OnceCell::const_new();
+    BUILT.get_or_try_init(|| cargo_build("--examples")).await?;
+    let exe = std::env::current_exe().context("cannot tell where this program is")?;
+    let examples = exe.ancestors().skip(1).map(|dir| dir.join("examples").join(name));
+    examples.into_iter().find(|path| path.is_file()).with_context(|| format!("no example {name}"))
+}
+
+async fn cargo_build(what: &str) -> Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    // The whole workspace: cargo chooses features by what it is asked to build,
+    // and would build the dependencies again for less.
+    command.args(["build", "--quiet", "--workspace", what]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    // What cargo tells this test about itself makes build scripts run anew.
+    for (name, _) in std::env::vars_os() {
+        let name_text = name.to_string_lossy();
+        if name_text.starts_with("CARGO_MANIFEST_") || name_text.starts_with("CARGO_PKG_") {
+            command.env_remove(name);
         }
-        let status = command.status().await?;
-        ensure!(status.success(), "the programs do not build");
-        Ok(())
-    };
-    BUILT.get_or_try_init(build).await.copied()
+    }
+    let status = command.status().await?;
+    ensure!(status.success(), "cargo build {what} failed");
+    Ok(())
 }
 
 /// A running relay or consumer. Dropping it kills it.

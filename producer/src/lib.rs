@@ -12,6 +12,11 @@
 //!
 //! The program `outpour-relay` is the feature `relay`.
 
+/// Compiles what docs/services.md shows.
+#[cfg(all(doctest, feature = "kafka", feature = "sqlx"))]
+#[doc = include_str!("../../docs/services.md")]
+struct Services;
+
 #[cfg(any(feature = "sqlx", feature = "tokio-postgres"))]
 mod outbox;
 #[cfg(any(feature = "sqlx", feature = "tokio-postgres"))]

@@ -22,6 +22,7 @@ mod relay_faults;
 mod repository;
 mod retention;
 mod security;
+mod services;
 mod snapshot;
 mod stack;
 mod ways;
