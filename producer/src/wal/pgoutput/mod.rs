@@ -4,6 +4,9 @@
 //! Pure: bytes in, messages out. Begin, Commit and logical messages never get
 //! here, since the replication client turns them into events of its own.
 
+#[cfg(test)]
+mod tests;
+
 use bytes::{Buf, Bytes};
 
 /// A message that changes what we know or carries a row.
@@ -152,83 +155,4 @@ fn string(bytes: &mut Bytes, what: &'static str) -> Result<String, PgoutputError
     let text = bytes.split_to(end);
     bytes.advance(1);
     String::from_utf8(text.into()).map_err(|_| PgoutputError::NotUtf8(what))
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn relation_bytes() -> Vec<u8> {
-        let mut bytes = b"R\0\0\x40\x01public\0outbox\0d\0\x02".to_vec();
-        bytes.extend(b"\x01id\0\0\0\x0b\x86\xff\xff\xff\xff");
-        bytes.extend(b"\0payload\0\0\0\x0e\xda\xff\xff\xff\xff");
-        bytes
-    }
-
-    fn insert_bytes() -> Vec<u8> {
-        b"I\0\0\x40\x01N\0\x03t\0\0\0\x02{}nu".to_vec()
-    }
-
-    #[test]
-    fn a_relation_names_its_table_and_columns() {
-        let Message::Relation(relation) = decode(relation_bytes().into()).unwrap() else {
-            panic!("not a relation");
-        };
-        assert_eq!((relation.id, relation.namespace.as_str()), (0x4001, "public"));
-        assert_eq!(relation.name, "outbox");
-        let columns: Vec<_> =
-            relation.columns.iter().map(|column| (column.name.as_str(), column.type_oid)).collect();
-        assert_eq!(columns, [("id", 2950), ("payload", 3802)]);
-    }
-
-    #[test]
-    fn an_insert_keeps_text_null_and_unchanged_apart() {
-        let row = vec![Cell::Text(Bytes::from_static(b"{}")), Cell::Null, Cell::Unchanged];
-        assert_eq!(
-            decode(insert_bytes().into()).unwrap(),
-            Message::Insert { relation: 0x4001, row }
-        );
-    }
-
-    #[test]
-    fn an_update_names_its_table() {
-        let bytes = Bytes::from_static(b"U\0\0\x40\x01N\0\x01n");
-        assert_eq!(decode(bytes), Ok(Message::Update { relation: 0x4001 }));
-        assert!(decode(Bytes::from_static(b"U\0\0")).is_err());
-    }
-
-    #[test]
-    fn every_truncation_is_an_error() {
-        for whole in [relation_bytes(), insert_bytes()] {
-            for end in 0..whole.len() {
-                let cut = Bytes::copy_from_slice(&whole[..end]);
-                assert!(decode(cut).is_err(), "cut at {end}");
-            }
-        }
-    }
-
-    #[test]
-    fn what_follows_the_message_is_an_error() {
-        let mut bytes = insert_bytes();
-        bytes.push(0);
-        assert_eq!(decode(bytes.into()), Err(PgoutputError::Trailing(1)));
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_are_decoded_or_refused_without_panic(bytes: Vec<u8>) {
-            drop(decode(bytes.into()));
-        }
-
-        #[test]
-        fn a_flipped_bit_never_panics(bit in 0usize..400) {
-            for mut bytes in [relation_bytes(), insert_bytes()] {
-                let bit = bit % (bytes.len() * 8);
-                bytes[bit / 8] ^= 1 << (bit % 8);
-                drop(decode(bytes.into()));
-            }
-        }
-    }
 }
