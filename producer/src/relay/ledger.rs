@@ -75,6 +75,12 @@ impl From<&Relay> for Limits {
 const IDLE_BYTES: u64 = 16 << 20;
 const IDLE_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Rows older than this are part of a backlog that is being worked off.
+const BACKLOG: Duration = Duration::from_millis(100);
+
+/// How long a Kafka transaction may be open at most, whatever the backlog.
+const LONGEST_OPEN: Duration = Duration::from_millis(500);
+
 /// The books of one replication session.
 #[derive(Debug)]
 pub struct Ledger {
@@ -84,6 +90,8 @@ pub struct Ledger {
     rows: usize,
     bytes: usize,
     opened_at: Option<Instant>,
+    /// How old the newest row was when it was handed to Kafka.
+    lag: Duration,
     /// End of the last transaction whose rows are all with Kafka.
     complete: Option<Lsn>,
     /// Last row of a transaction that is not complete.
@@ -100,6 +108,7 @@ impl Ledger {
             rows: 0,
             bytes: 0,
             opened_at: None,
+            lag: Duration::ZERO,
             complete: None,
             within: None,
         }
@@ -119,6 +128,11 @@ impl Ledger {
         self.opened_at.get_or_insert(now);
         self.within =
             Some(PublishedWithin { commit_lsn: position.commit_lsn, ordinal: position.ordinal });
+    }
+
+    /// The rows that come now were committed so long ago.
+    pub fn behind(&mut self, lag: Duration) {
+        self.lag = lag;
     }
 
     /// A database transaction ended. Whether that is worth a checkpoint of its
@@ -164,9 +178,22 @@ impl Ledger {
         self.within.is_none()
     }
 
+    /// When the Kafka transaction is to be closed at the latest. A relay that is
+    /// far behind may leave it open for longer: readers wait anyway, and what a
+    /// commit costs is spread over more rows.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        self.opened_at.map(|at| at + self.limits.delay)
+        let patience = (self.lag / 4).min(LONGEST_OPEN).max(self.limits.delay);
+        self.opened_at.map(|at| at + patience)
+    }
+
+    /// Whether the Kafka transaction is to be closed now that nothing is at
+    /// hand. What is fresh is: while it is being committed the next rows gather,
+    /// so that the load itself sets the size. What is old is not: more of it is
+    /// on its way.
+    #[must_use]
+    pub fn is_due(&self) -> bool {
+        self.is_open() && self.at_boundary() && self.lag < BACKLOG
     }
 
     /// The checkpoint that belongs into the Kafka transaction about to close.
@@ -282,6 +309,26 @@ mod tests {
         assert_eq!(ledger.next_checkpoint().end_lsn, Lsn(100 + IDLE_BYTES));
         ledger.sent(at(1 << 40, 0), 10, now);
         assert!(!ledger.transaction_ended(Lsn(1 << 41), now), "rows are on their way");
+    }
+
+    #[test]
+    fn fresh_rows_are_due_at_once_and_a_backlog_is_gathered() {
+        let now = Instant::now();
+        let after = |ms| now + Duration::from_millis(ms);
+        let mut ledger = ledger(now);
+        assert!(!ledger.is_due(), "nothing to close");
+        ledger.behind(Duration::from_millis(20));
+        ledger.sent(at(110, 0), 10, now);
+        assert!(!ledger.is_due(), "inside a database transaction");
+        ledger.transaction_ended(Lsn(120), now);
+        assert!(ledger.is_due());
+        assert_eq!(ledger.deadline(), Some(after(10)));
+        ledger.behind(Duration::from_millis(400));
+        assert!(!ledger.is_due());
+        assert_eq!(ledger.deadline(), Some(after(100)));
+        assert!(!ledger.is_full(after(99)) && ledger.is_full(after(100)));
+        ledger.behind(Duration::from_secs(3600));
+        assert_eq!(ledger.deadline(), Some(after(500)));
     }
 
     #[test]

@@ -1,8 +1,12 @@
 //! One replication session: from taking the slot to losing or leaving it.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures_util::FutureExt;
+use jiff::Timestamp;
 use outpour_schemas::{
     Lsn,
     config::{Config, OpInvalid},
@@ -144,9 +148,7 @@ impl Session {
         }
     }
 
-    /// The next thing to do. With nothing waiting in the stream, an open Kafka
-    /// transaction is due at once: while it is being committed the next rows
-    /// gather, so that the load itself sets the size.
+    /// The next thing to do.
     async fn happening(&mut self, stop: &CancellationToken) -> Result<Happening, RelayError> {
         if stop.is_cancelled() {
             return Ok(Happening::Stop);
@@ -159,12 +161,15 @@ impl Session {
         if let Some(event) = self.at_hand() {
             return Ok(Happening::Wal(event?));
         }
-        if self.ledger.is_open() && self.ledger.at_boundary() {
+        if self.ledger.is_due() {
             return Ok(Happening::Due);
         }
+        // In the middle of a database transaction its rest is waited for.
+        let deadline = self.ledger.deadline().filter(|_| self.ledger.at_boundary());
         tokio::select! {
             () = stop.cancelled() => Ok(Happening::Stop),
             event = self.wal.next() => Ok(Happening::Wal(event?)),
+            () = until(deadline) => Ok(Happening::Due),
         }
     }
 
@@ -177,6 +182,9 @@ impl Session {
     async fn publish(&mut self, row: &OutboxRow) -> Result<(), RelayError> {
         if !self.ledger.committed().covers(row.position) {
             self.monitor.took(row.committed_at_us);
+            if row.position.ordinal == 0 {
+                self.ledger.behind(age(row.committed_at_us));
+            }
             let bytes = self.rows.publish(row).await?;
             self.ledger.sent(row.position, bytes, Instant::now());
         }
@@ -206,7 +214,8 @@ impl Session {
     fn non_transactional(&mut self) {
         if !std::mem::replace(&mut self.told_non_transactional, true) {
             tracing::warn!(
-                "a message that is not part of a transaction is no event, and is passed over:                  outpour_emit writes events; said once, for the first of them"
+                "a message that is not part of a transaction is no event, and is passed over: \
+                 outpour_emit writes events; said once, for the first of them"
             );
         }
     }
@@ -247,4 +256,18 @@ fn starting_point(
         }
         Err(gap) => Err(RelayError::Gap { slot: slot.clone(), what: gap.to_string() }),
     }
+}
+
+/// For ever without a deadline.
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// How long ago something was committed, by this machine's clock.
+fn age(committed_at_us: i64) -> Duration {
+    let us = Timestamp::now().as_microsecond().saturating_sub(committed_at_us);
+    Duration::from_micros(us.try_into().unwrap_or(0))
 }
