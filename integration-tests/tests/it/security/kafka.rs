@@ -14,7 +14,7 @@ fn nobody() -> [(&'static str, String); 3] {
     ["KAFKA_SASL_MECHANISM", "KAFKA_USERNAME", "KAFKA_PASSWORD"].map(|key| (key, String::new()))
 }
 
-fn oauth(url: &str, secret: &str) -> Vec<(&'static str, String)> {
+pub(super) fn oauth(url: &str, secret: &str) -> Vec<(&'static str, String)> {
     let mut settings = nobody().to_vec();
     settings.push(("KAFKA_SASL_MECHANISM", "OAUTHBEARER".to_owned()));
     settings.push(("KAFKA_OAUTH_TOKEN_URL", url.to_owned()));

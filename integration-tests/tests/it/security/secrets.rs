@@ -2,14 +2,18 @@
 
 use integration_tests::{
     pipeline::PATIENCE,
-    program::Binary,
+    program::{Binary, Program},
     stack::{
         Stack,
         secured::{KAFKA_PASSWORD, POSTGRES_PASSWORD},
     },
 };
 
-use super::Scene;
+use super::{
+    Scene,
+    kafka::oauth,
+    token_endpoint::{CLIENT_SECRET, TokenEndpoint},
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_log_holds_a_secret_at_any_level() {
@@ -43,13 +47,32 @@ async fn no_log_holds_a_secret_at_any_level() {
     pipeline.commit_orders(0..20, 5).await.unwrap();
     pipeline.arrived("event_log", 20).await.unwrap();
     for program in [relay, consumer] {
-        let log = program.log_text();
-        // It is the whole log, or this proves nothing.
-        assert!(log.contains("\"TRACE\"") && log.contains("SASLMECHS"), "{}", program.last_words());
-        for secret in [POSTGRES_PASSWORD, KAFKA_PASSWORD] {
-            let line = log.lines().find(|line| line.contains(secret));
-            assert!(line.is_none(), "{line:?}");
-        }
+        assert_silent(&program, &[POSTGRES_PASSWORD, KAFKA_PASSWORD]);
         program.stop().await.unwrap();
+    }
+
+    // A token, which is a secret as well, and what it is bought with; and the
+    // password of a ClickHouse that does not take it.
+    let endpoint = TokenEndpoint::start().await;
+    scene.set(&oauth(&endpoint.url, CLIENT_SECRET));
+    let relay = start(Binary::Relay, "relay-token.log");
+    relay.logged("relay started", PATIENCE).await.unwrap();
+    assert_silent(&relay, &[CLIENT_SECRET, "eyJhbGciOiJub25lI"]);
+    relay.stop().await.unwrap();
+    scene.set(&[("CLICKHOUSE_PASSWORD", CLICKHOUSE_PASSWORD.to_owned())]);
+    let mut consumer = start(Binary::Consumer, "consumer-refused.log");
+    assert_eq!(consumer.ended(PATIENCE).await.unwrap(), Some(1));
+    assert!(!consumer.log_text().contains(CLICKHOUSE_PASSWORD));
+}
+
+const CLICKHOUSE_PASSWORD: &str = "ch-Wm4nE6";
+
+fn assert_silent(program: &Program, secrets: &[&str]) {
+    let log = program.log_text();
+    // It is the whole log, or this proves nothing.
+    assert!(log.contains("\"TRACE\"") && log.contains("SASLMECHS"), "{}", program.last_words());
+    for secret in secrets {
+        let line = log.lines().find(|line| line.contains(secret));
+        assert!(line.is_none(), "{line:?}");
     }
 }
