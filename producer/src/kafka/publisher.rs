@@ -263,7 +263,8 @@ impl Publisher {
         loop {
             match self.client.flush(Duration::ZERO) {
                 Ok(()) => {
-                    let failure = self.deliveries.failure();
+                    // The commit of a transaction knows better why it cannot be.
+                    let failure = self.deliveries.failure().filter(|_| self.began.is_none());
                     return failure.map_or(Ok(()), |source| Err(self.failed("publishing", source)));
                 }
                 Err(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut))
