@@ -81,7 +81,7 @@ impl<'s> Pipeline<'s> {
             "[postgres]\nurl = \"{postgres_url}\"\n\
              [kafka]\nbrokers = \"{kafka}\"\n\
              [clickhouse]\nurl = \"{clickhouse}\"\ndatabase = \"{clickhouse_database}\"\n\
-             [relay]\nslot = \"{name}\"\npublication = \"{name}\"\n\
+             [relay]\ntransaction_timeout = \"15s\"\nslot = \"{name}\"\npublication = \"{name}\"\n\
              http_listen = \"127.0.0.1:0\"\n\
              route_topic_replacement = \"outbox.event.{name}.${{routedByValue}}\"\n\
              [consumer]\ngroup = \"{name}\"\ntopics = ['^outbox\\.event\\.{name}\\..*']\n\

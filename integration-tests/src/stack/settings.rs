@@ -13,7 +13,7 @@ pub(super) const POSTGRES: [(&str, &str); 4] = [
     ("max_connections", "200"),
 ];
 
-pub(super) const KAFKA: [(&str, &str); 16] = [
+pub(super) const KAFKA: [(&str, &str); 17] = [
     ("process.roles", "broker,controller"),
     ("node.id", "1"),
     ("controller.listener.names", "CONTROLLER"),
@@ -27,6 +27,8 @@ pub(super) const KAFKA: [(&str, &str); 16] = [
     ("transaction.state.log.min.isr", "1"),
     ("share.coordinator.state.topic.replication.factor", "1"),
     ("share.coordinator.state.topic.min.isr", "1"),
+    // What a killed relay leaves open hides the checkpoints of others.
+    ("transaction.abort.timed.out.transaction.cleanup.interval.ms", "1000"),
     // Fault tests should not wait for groups longer than they must.
     ("group.initial.rebalance.delay.ms", "0"),
     ("group.min.session.timeout.ms", "1000"),

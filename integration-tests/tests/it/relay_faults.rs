@@ -40,6 +40,14 @@ async fn published(pipeline: &Pipeline<'_>) -> anyhow::Result<Lsn> {
     Ok(status["published_lsn"].as_str().unwrap_or("0/0").parse()?)
 }
 
+/// A proxy before PostgreSQL, and the URL that leads through it.
+async fn proxied(pipeline: &Pipeline<'_>) -> (Proxy, String) {
+    let address = pipeline.postgres_url.split(['@', '/']).nth(3).unwrap();
+    let proxy = Proxy::to(address).await.unwrap();
+    let through = pipeline.postgres_url.replace(address, &proxy.address().to_string());
+    (proxy, through)
+}
+
 /// Ends the session that streams from the slot, as a broken network would.
 async fn cut_off(pipeline: &Pipeline<'_>) {
     let client = pipeline.postgres().await.unwrap();
@@ -76,9 +84,7 @@ fn offsets(consumer: &BaseConsumer, topic: &str) -> anyhow::Result<i64> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_between_kafkas_commit_and_postgres_confirmation_doubles_nothing() {
     let pipeline = Pipeline::new(Stack::shared().await.unwrap(), "").await.unwrap();
-    let address = pipeline.postgres_url.split(['@', '/']).nth(3).unwrap();
-    let proxy = Proxy::to(address).await.unwrap();
-    let through = pipeline.postgres_url.replace(address, &proxy.address().to_string());
+    let (proxy, through) = proxied(&pipeline).await;
     pipeline.set(&format!("OUTPOUR_POSTGRES_URL={through}")).unwrap();
     // A snapshot ends with a second session, which might have to begin below.
     pipeline.set("OUTPOUR_RELAY_SNAPSHOT=never").unwrap();
@@ -158,8 +164,16 @@ async fn a_crash_between_records_and_checkpoint_leaves_neither_visible() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_that_slept_through_a_take_over_publishes_nothing_and_ends() {
     let pipeline = Pipeline::new(Stack::shared().await.unwrap(), "").await.unwrap();
+    // It must not look as if the transaction had timed out.
+    pipeline.set("OUTPOUR_RELAY_TRANSACTION_TIMEOUT=60s").unwrap();
+    let (proxy, through) = proxied(&pipeline).await;
+    pipeline.set(&format!("OUTPOUR_POSTGRES_URL={through}")).unwrap();
     let sleeper = stopped_in_mid_transaction(&pipeline).await;
+    // A server that was told to end the session would first wait to say so to
+    // a client that does not listen.
+    drop(proxy);
     cut_off(&pipeline).await;
+    pipeline.set(&format!("OUTPOUR_POSTGRES_URL={}", pipeline.postgres_url)).unwrap();
     let second = pipeline.relay_with(&[]).unwrap();
     let rows = ROWS + 1;
     assert_once_and_in_order(&read(&pipeline, "order", rows), rows);

@@ -74,7 +74,7 @@ impl Session {
         let publisher = Publisher::connect(config, Arc::clone(monitor)).await?;
         let wal = WalStream::start(target, &config.relay.slot, &config.relay.publication).await?;
         let mut publisher = publisher.fence().await?;
-        let found = checkpoint::read(config).await?;
+        let found = checkpoint::read_settled(config).await?;
         // Held by us now, so that nobody moves it any more.
         let state = slot::inspect(&client, target, config).await?;
         let checkpoint = starting_point(found.as_ref(), &state, &wal, config, options)?;
