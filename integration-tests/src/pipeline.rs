@@ -83,6 +83,7 @@ impl<'s> Pipeline<'s> {
              [clickhouse]\nurl = \"{clickhouse}\"\ndatabase = \"{clickhouse_database}\"\n\
              [relay]\ntransaction_timeout = \"15s\"\nslot = \"{name}\"\npublication = \"{name}\"\n\
              http_listen = \"127.0.0.1:0\"\n\
+             dead_letter_topic = \"{name}.dead-letter\"\n\
              route_topic_replacement = \"outbox.event.{name}.${{routedByValue}}\"\n\
              [consumer]\ngroup = \"{name}\"\ntopics = ['^outbox\\.event\\.{name}\\..*']\n\
              session_timeout = \"6s\"\n\
@@ -147,6 +148,13 @@ impl<'s> Pipeline<'s> {
     /// When the program cannot be started.
     pub fn consumer(&self) -> Result<Program> {
         Binary::Consumer.start(&self.config(), &self.file("consumer.log"), &[])
+    }
+
+    /// Where its relay parks what no topic takes: its own, as a reader of a topic
+    /// waits for every open transaction in it.
+    #[must_use]
+    pub fn dead_letter_topic(&self) -> String {
+        format!("{}.dead-letter", self.name)
     }
 
     /// A connection to its database.

@@ -1,5 +1,9 @@
 //! A TCP proxy that can hold back what one side sends: answers and
 //! acknowledgements that are lost on the way, at a moment of the test's choice.
+//!
+//! What the server sends it takes at once, however slowly the client reads: a
+//! client that stands still finds all of it when it goes on, even if the server
+//! has ended the session by then.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -10,7 +14,7 @@ use tokio::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::watch,
+    sync::{mpsc, watch},
     task::JoinSet,
 };
 
@@ -60,25 +64,43 @@ async fn accept(listener: TcpListener, upstream: String, held: Arc<watch::Sender
         let Ok(server) = TcpStream::connect(&upstream).await else { continue };
         let ((from_client, to_client), (from_server, to_server)) =
             (client.into_split(), server.into_split());
-        connections.spawn(forward(from_client, to_server, Some(held.subscribe())));
-        connections.spawn(forward(from_server, to_client, None));
+        let (taken, kept) = mpsc::unbounded_channel();
+        connections.spawn(forward(from_client, to_server, held.subscribe()));
+        connections.spawn(take(from_server, taken));
+        connections.spawn(give(kept, to_client));
     }
 }
 
-/// Until either side is gone.
+const CHUNK: usize = 64 * 1024;
+
+/// From client to server, until either is gone.
 async fn forward(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    mut held: Option<watch::Receiver<bool>>,
+    mut held: watch::Receiver<bool>,
 ) {
-    let mut buffer = vec![0; 64 * 1024];
+    let mut buffer = vec![0; CHUNK];
     while let Ok(n @ 1..) = from.read(&mut buffer).await {
-        if let Some(held) = &mut held
-            && held.wait_for(|held| !held).await.is_err()
-        {
+        if held.wait_for(|held| !held).await.is_err() || to.write_all(&buffer[..n]).await.is_err() {
             break;
         }
-        if to.write_all(&buffer[..n]).await.is_err() {
+    }
+}
+
+/// From the server, until it or the client is gone.
+async fn take(mut from: OwnedReadHalf, taken: mpsc::UnboundedSender<Vec<u8>>) {
+    let mut buffer = vec![0; CHUNK];
+    while let Ok(n @ 1..) = from.read(&mut buffer).await {
+        if taken.send(buffer[..n].to_vec()).is_err() {
+            break;
+        }
+    }
+}
+
+/// To the client, until everything has been given or it is gone.
+async fn give(mut kept: mpsc::UnboundedReceiver<Vec<u8>>, mut to: OwnedWriteHalf) {
+    while let Some(chunk) = kept.recv().await {
+        if to.write_all(&chunk).await.is_err() {
             break;
         }
     }

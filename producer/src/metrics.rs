@@ -130,12 +130,12 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// A record is on its way. Whether it is the first.
-    pub(crate) fn add(&mut self, record: &Record) -> bool {
+    /// A record is on its way, perhaps as a dead letter. Whether it is the first.
+    pub(crate) fn add(&mut self, record: &Record, is_letter: bool) -> bool {
         self.records += 1;
         let length = |part: &Option<Vec<u8>>| part.as_ref().map_or(0, Vec::len) as u64;
         self.bytes += length(&record.key) + length(&record.value);
-        if record.topic == wire::RELAY_DEAD_LETTER_TOPIC {
+        if is_letter {
             self.parked.extend(reason(record));
         }
         let is_first = self.began.is_none();

@@ -10,7 +10,7 @@ pub const TOPIC_PREFIX: &str = "outbox.event.";
 /// Compacted topic in which the relay keeps how far it has published.
 pub const CHECKPOINT_TOPIC: &str = "outpour.relay.checkpoints";
 
-/// Where the relay parks a record that Kafka will never take.
+/// Where the relay parks a record that Kafka will never take, by default.
 pub const RELAY_DEAD_LETTER_TOPIC: &str = "outbox.dead-letter";
 
 /// Prefix of the topics in which the consumer parks what fits no table.

@@ -23,7 +23,7 @@ fn read(pipeline: &Pipeline<'_>, count: usize) -> Vec<(String, String, String)> 
 
 /// The reason and the value of this pipeline's first dead letter.
 fn letter(pipeline: &Pipeline<'_>, wanted: &[u8]) -> (String, Vec<u8>) {
-    let reader = pipeline.reader("outbox.dead-letter").unwrap();
+    let reader = pipeline.reader(&pipeline.dead_letter_topic()).unwrap();
     let found = reader.take(1, |message| {
         let value = message.payload().filter(|value| *value == wanted)?;
         Some((header(message, "outpour-reason")?, value.to_vec()))

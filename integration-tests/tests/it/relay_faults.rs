@@ -48,6 +48,23 @@ async fn proxied(pipeline: &Pipeline<'_>) -> (Proxy, String) {
     (proxy, through)
 }
 
+/// Waits until PostgreSQL has sent all there is to the session that streams from
+/// the slot.
+async fn sent_to_its_end(pipeline: &Pipeline<'_>) {
+    let client = pipeline.postgres().await.unwrap();
+    let all = "SELECT 1 FROM pg_stat_replication r
+               JOIN pg_replication_slots s ON s.active_pid = r.pid
+               WHERE s.slot_name = $1 AND r.sent_lsn >= $2::text::pg_lsn";
+    let (_, end) = confirmed_and_current(pipeline).await;
+    eventually(PATIENCE, async || {
+        let sent = client.execute(all, &[&pipeline.name, &end.to_string()]).await?;
+        ensure!(sent == 1, "not all of it is sent");
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
 /// Ends the session that streams from the slot, as a broken network would.
 async fn cut_off(pipeline: &Pipeline<'_>) {
     let client = pipeline.postgres().await.unwrap();
@@ -169,18 +186,18 @@ async fn a_relay_that_slept_through_a_take_over_publishes_nothing_and_ends() {
     let (proxy, through) = proxied(&pipeline).await;
     pipeline.set(&format!("OUTPOUR_POSTGRES_URL={through}")).unwrap();
     let sleeper = stopped_in_mid_transaction(&pipeline).await;
-    // A server that was told to end the session would first wait to say so to
-    // a client that does not listen.
-    drop(proxy);
+    // The rest of the transaction waits for it in the proxy.
+    sent_to_its_end(&pipeline).await;
     cut_off(&pipeline).await;
     pipeline.set(&format!("OUTPOUR_POSTGRES_URL={}", pipeline.postgres_url)).unwrap();
     let second = pipeline.relay_with(&[]).unwrap();
     let rows = ROWS + 1;
     assert_once_and_in_order(&read(&pipeline, "order", rows), rows);
-    // It wakes with half a transaction in its hands.
+    // It wakes with the whole of a transaction in its hands.
     let mut sleeper = sleeper;
     sleeper.resume().unwrap();
     assert_eq!(sleeper.ended(PATIENCE).await.unwrap(), Some(1));
+    drop(proxy);
     assert!(sleeper.log_text().contains("has taken over"), "{}", sleeper.log_text());
     pipeline.commit_orders(1..11, 5).await.unwrap();
     let found = read(&pipeline, "order", rows + 10);

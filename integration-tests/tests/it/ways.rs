@@ -15,7 +15,8 @@ use rdkafka::{
 use serde_json::json;
 use tokio_postgres::Client;
 
-const LETTERS: &str = "outbox.dead-letter";
+/// Stands for the pipeline's own.
+const LETTERS: &str = "dead letters";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
@@ -185,7 +186,10 @@ fn found(pipeline: &Pipeline<'_>, group: &Group, message: &BorrowedMessage<'_>) 
     let expects = &group.cases[place].1;
     Some(Found {
         id: format!("#{place}"),
-        topic: message.topic().replace(&prefix, ""),
+        topic: match message.topic() {
+            topic if topic == pipeline.dead_letter_topic() => LETTERS.to_owned(),
+            topic => topic.replace(&prefix, ""),
+        },
         key: text(message.key()),
         value,
         headers,
@@ -215,13 +219,13 @@ async fn hold_to(group: &Group) {
         let mut all = Vec::new();
         for topic in topics {
             let count = expected.iter().filter(|found| found.topic == topic).count();
-            let is_own = topic != LETTERS;
-            let topic = if is_own { pipeline.topic(&topic) } else { topic };
+            let topic = match topic.as_str() {
+                LETTERS => pipeline.dead_letter_topic(),
+                topic => pipeline.topic(topic),
+            };
             let reader = pipeline.reader(&topic).unwrap();
             all.extend(reader.take(count, |message| found(&pipeline, group, message)).unwrap());
-            if is_own {
-                reader.nothing_more().unwrap();
-            }
+            reader.nothing_more().unwrap();
         }
         all.sort();
         expected.sort();

@@ -186,7 +186,7 @@ impl Publisher {
 
     /// Hands a record to the client. It is durable only after [`Self::commit`].
     pub(crate) async fn send(&mut self, record: Record) -> Result<(), RelayError> {
-        if self.tally.add(&record) {
+        if self.tally.add(&record, record.topic == self.relay.dead_letter_topic) {
             self.monitor.began();
         }
         self.ensure(&record.topic).await?;

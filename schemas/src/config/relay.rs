@@ -96,6 +96,8 @@ pub struct Relay {
     pub json_payload_null_behavior: JsonNull,
     pub json_payload_empty_array_behavior: JsonEmptyArray,
     pub op_invalid_behavior: OpInvalid,
+    /// Where what no topic takes is parked.
+    pub dead_letter_topic: String,
     /// Partitions of a topic that the relay creates.
     pub topic_partitions: u32,
     pub topic_replication_factor: u16,
@@ -141,6 +143,7 @@ impl Default for Relay {
             json_payload_null_behavior: JsonNull::Ignore,
             json_payload_empty_array_behavior: JsonEmptyArray::Ignore,
             op_invalid_behavior: OpInvalid::Warn,
+            dead_letter_topic: crate::wire::RELAY_DEAD_LETTER_TOPIC.to_owned(),
             topic_partitions: 6,
             topic_replication_factor: 1,
             max_record_size: ByteSize(1_048_588),
@@ -199,6 +202,8 @@ impl Relay {
                 format!("`{}`: {}", self.route_topic_regex, reason.trim_start_matches("error: ")),
             )
         })?;
+        crate::wire::check_topic(&self.dead_letter_topic)
+            .map_err(|error| ConfigError::invalid("relay.dead_letter_topic", error.to_string()))?;
         let columns = [
             ("relay.route_by_field", &self.route_by_field),
             ("relay.timestamp_column", &self.timestamp_column),

@@ -8,7 +8,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use outpour_schemas::{
-    config::{Config, Delivery},
+    config::{Config, Delivery, Relay},
     kafka::{Watched, client_config, reach_consumer},
     wire,
 };
@@ -51,8 +51,7 @@ pub(in super::super) async fn ask(config: &Config) -> Result<Kafka, RelayError> 
     })
     .await
     .map_err(RelayError::Worker)??;
-    let prefix = literal_prefix(&config.relay.route_topic_replacement);
-    let mut topics = topics(&metadata, prefix);
+    let mut topics = topics(&metadata, &config.relay);
     let names: Vec<_> = topics.iter().map(|topic| topic.name.clone()).collect();
     let mut asked: Vec<_> = names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
     let broker = metadata.brokers().first().map(rdkafka::metadata::MetadataBroker::id);
@@ -74,7 +73,7 @@ pub(in super::super) async fn ask(config: &Config) -> Result<Kafka, RelayError> 
         brokers: metadata.brokers().len(),
         broker,
         topics,
-        knows_event_topics: !prefix.is_empty(),
+        knows_event_topics: !literal_prefix(&config.relay.route_topic_replacement).is_empty(),
         transactions: match config.relay.effective_delivery() {
             Delivery::ExactlyOnce => Some(transactions(config).await?),
             Delivery::AtLeastOnce => None,
@@ -89,11 +88,12 @@ fn literal_prefix(replacement: &str) -> &str {
     &replacement[..end]
 }
 
-fn topics(metadata: &Metadata, prefix: &str) -> Vec<Topic> {
+fn topics(metadata: &Metadata, relay: &Relay) -> Vec<Topic> {
+    let prefix = literal_prefix(&relay.route_topic_replacement);
     let role = |name: &str| match name {
         wire::CHECKPOINT_TOPIC => Some(Role::Checkpoints),
-        wire::RELAY_DEAD_LETTER_TOPIC => Some(Role::DeadLetters),
-        _ => (!prefix.is_empty() && name.starts_with(prefix)).then_some(Role::Events),
+        name if name == relay.dead_letter_topic => Some(Role::DeadLetters),
+        name => (!prefix.is_empty() && name.starts_with(prefix)).then_some(Role::Events),
     };
     let fewest = |topic: &MetadataTopic, count: fn(&MetadataPartition) -> usize| {
         topic.partitions().iter().map(count).min().unwrap_or_default()

@@ -45,6 +45,7 @@ pub struct Router {
     expansion: Option<Expansion>,
     tombstone_on_empty_payload: bool,
     max_record_size: usize,
+    dead_letter_topic: String,
 }
 
 /// A row that no record can carry. It is parked, with the reason.
@@ -100,6 +101,7 @@ impl Router {
             expansion: Expansion::of(relay),
             tombstone_on_empty_payload: relay.tombstone_on_empty_payload,
             max_record_size: usize::try_from(relay.max_record_size.as_u64()).unwrap_or(usize::MAX),
+            dead_letter_topic: relay.dead_letter_topic.clone(),
         })
     }
 
@@ -272,7 +274,7 @@ impl Router {
         if let Some(value) = &record.value {
             add(name::ORIGINAL_SIZE, value.len().to_string());
         }
-        wire::RELAY_DEAD_LETTER_TOPIC.clone_into(&mut record.topic);
+        record.topic.clone_from(&self.dead_letter_topic);
         let excess = record.wire_size().saturating_sub(self.max_record_size);
         if let Some(value) = &mut record.value {
             value.truncate(value.len().saturating_sub(excess));
