@@ -74,11 +74,7 @@ async fn accept(listener: TcpListener, upstream: String, held: Arc<watch::Sender
 const CHUNK: usize = 64 * 1024;
 
 /// From client to server, until either is gone.
-async fn forward(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
-    mut held: watch::Receiver<bool>,
-) {
+async fn forward(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut held: watch::Receiver<bool>) {
     let mut buffer = vec![0; CHUNK];
     while let Ok(n @ 1..) = from.read(&mut buffer).await {
         if held.wait_for(|held| !held).await.is_err() || to.write_all(&buffer[..n]).await.is_err() {

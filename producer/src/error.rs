@@ -44,6 +44,11 @@ pub enum RelayError {
     Reach(#[from] ReachError),
     #[error(transparent)]
     Topics(Box<TopicsError>),
+    #[error(
+        "topic `{topic}` takes batches of at most {largest} bytes (max.message.bytes); \
+         from now on they are no larger"
+    )]
+    SmallBatches { topic: String, largest: usize },
     #[error("checkpoint in topic `{topic}` cannot be read")]
     Checkpoint { topic: &'static str, source: serde_json::Error },
     #[error(
@@ -103,6 +108,7 @@ impl RelayError {
             | RelayError::Kafka { .. }
             | RelayError::Reach(_)
             | RelayError::Topics(_)
+            | RelayError::SmallBatches { .. }
             | RelayError::TransactionTimedOut { .. }
             | RelayError::Worker(_) => true,
             RelayError::Config(_)
@@ -137,7 +143,10 @@ impl RelayError {
             | RelayError::Assembly(_)
             | RelayError::Snapshot(_)
             | RelayError::Updated { .. } => "outbox",
-            RelayError::Kafka { .. } | RelayError::Reach(_) | RelayError::Topics(_) => "kafka",
+            RelayError::Kafka { .. }
+            | RelayError::Reach(_)
+            | RelayError::Topics(_)
+            | RelayError::SmallBatches { .. } => "kafka",
             RelayError::Checkpoint { .. } => "checkpoint",
             RelayError::TransactionTimedOut { .. } => "transaction_timeout",
             RelayError::Fenced { .. } => "fenced",

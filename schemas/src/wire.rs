@@ -96,6 +96,29 @@ impl Record {
             + headers
             + RECORD_AND_BATCH_OVERHEAD
     }
+
+    /// Cuts it down to a size of `limit` bytes: the value first, then the key,
+    /// then the longest headers.
+    pub fn cut_to(&mut self, limit: usize) {
+        let excess = self.wire_size().saturating_sub(limit);
+        cut(&mut self.value, excess);
+        let excess = self.wire_size().saturating_sub(limit);
+        cut(&mut self.key, excess);
+        let length = |(_, value): &Header| value.as_ref().map_or(0, Vec::len);
+        let mut by_length: Vec<_> = (0..self.headers.len()).collect();
+        by_length.sort_by_key(|at| std::cmp::Reverse(length(&self.headers[*at])));
+        for at in by_length {
+            let excess = self.wire_size().saturating_sub(limit);
+            cut(&mut self.headers[at].1, excess);
+        }
+    }
+}
+
+/// Takes `excess` bytes off the end, as far as there are so many.
+fn cut(bytes: &mut Option<Vec<u8>>, excess: usize) {
+    if let Some(bytes) = bytes {
+        bytes.truncate(bytes.len().saturating_sub(excess));
+    }
 }
 
 /// Why a name cannot be a Kafka topic.
@@ -137,6 +160,39 @@ pub fn check_topic(name: &str) -> Result<(), TopicError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn record(value: usize, key: usize, headers: &[usize]) -> Record {
+        let header = |length: &usize| ("h".to_owned(), Some(vec![b'x'; *length]));
+        Record {
+            topic: "t".to_owned(),
+            partition: None,
+            key: Some(vec![b'k'; key]),
+            value: Some(vec![b'v'; value]),
+            timestamp_ms: 0,
+            headers: headers.iter().map(header).collect(),
+        }
+    }
+
+    fn lengths(record: &Record) -> (usize, usize, Vec<usize>) {
+        let length = |bytes: &Option<Vec<u8>>| bytes.as_ref().unwrap().len();
+        let headers = record.headers.iter().map(|(_, value)| length(value)).collect();
+        (length(&record.value), length(&record.key), headers)
+    }
+
+    #[test]
+    fn a_record_is_cut_where_most_can_be_spared() {
+        for (whole, left) in [
+            (record(100, 10, &[5]), (100, 10, vec![5])),
+            (record(5000, 10, &[5]), (846, 10, vec![5])),
+            (record(100, 5000, &[5]), (0, 856, vec![5])),
+            (record(100, 10, &[5, 5000, 7]), (0, 0, vec![5, 827, 7])),
+        ] {
+            let mut record = whole;
+            record.cut_to(1000);
+            assert_eq!(lengths(&record), left);
+            assert!(record.wire_size() <= 1000);
+        }
+    }
 
     #[test]
     fn topic_names_follow_kafkas_rules() {

@@ -315,7 +315,7 @@ async fn topics_that_kafka_would_refuse_or_lose_records_of_are_found() {
     relay.stop().await.unwrap();
     let found = doctor(&pipeline).await;
     assert_eq!(found.code, Some(3));
-    found.assert("problem", "record-size", &format!("`{small}`"));
+    found.assert("warning", "record-size", &format!("`{small}`"));
     found.assert("warning", "retention", "compacted: ");
     found.assert("warning", "retention", "before.max.ms");
     found.assert("warning", "replicas", "one replica");

@@ -11,6 +11,7 @@ mod doctor;
 mod event_producer;
 mod event_producer_faults;
 mod health;
+mod limits;
 mod messages;
 mod native_types;
 mod outbox;

@@ -193,9 +193,7 @@ async fn what_kafka_would_refuse_is_parked_and_nothing_waits_for_it() {
     assert_eq!(read(&pipeline, "order", 2).len(), 2);
 
     let reader = pipeline.reader(&pipeline.dead_letter_topic()).unwrap();
-    let mut reasons = reader
-        .take(2, |message| header(message, "outpour-reason"))
-        .unwrap();
+    let mut reasons = reader.take(2, |message| header(message, "outpour-reason")).unwrap();
     reasons.sort();
     assert_eq!(reasons, ["invalid_topic", "record_too_large"]);
 }

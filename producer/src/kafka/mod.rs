@@ -2,7 +2,13 @@
 //! choose partitions as Kafka's Java clients do, and topics that are made here.
 
 #[cfg(feature = "relay")]
+pub(crate) mod batch;
+#[cfg(feature = "relay")]
 pub(crate) mod checkpoint;
+#[cfg(feature = "relay")]
+mod deliveries;
+#[cfg(feature = "relay")]
+mod pace;
 #[cfg(feature = "relay")]
 pub(crate) mod publisher;
 pub(crate) mod topics;
@@ -50,6 +56,8 @@ pub(crate) fn producer_config(
         // librdkafka's own default differs.
         .set("partitioner", "murmur2_random")
         .set("message.max.bytes", largest.to_string())
+        // Or brokers that take no larger record would refuse a full batch of small ones.
+        .set("batch.size", batch_size(kafka, max_record_size).to_string())
         .set("allow.auto.create.topics", "false");
     for (key, value) in defaults {
         if !kafka.properties.contains_key(*key) {
@@ -57,6 +65,14 @@ pub(crate) fn producer_config(
         }
     }
     Ok(settings)
+}
+
+/// How large a batch of records grows at most, in bytes: the client's own limit,
+/// unless configured otherwise, and nothing that brokers would refuse.
+pub(crate) fn batch_size(kafka: &Kafka, max_record_size: u64) -> u64 {
+    const DEFAULT: u64 = 1_000_000;
+    let configured = kafka.properties.get("batch.size").and_then(|size| size.expose().parse().ok());
+    configured.unwrap_or(DEFAULT).min(max_record_size)
 }
 
 /// The record as the client takes it.

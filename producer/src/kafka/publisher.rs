@@ -1,79 +1,29 @@
 //! Records into Kafka, all of a transaction or none.
 
 use std::{
-    collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, PoisonError},
+    collections::HashMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use outpour_schemas::{
     Lsn, Record,
     config::{Config, Delivery, Kafka, Mode, Relay},
-    kafka::{Heard, reach},
+    kafka::reach,
     wire,
 };
 use rdkafka::{
-    ClientContext,
-    config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
-    message::DeliveryResult,
-    producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer},
+    producer::{BaseRecord, Producer, ThreadedProducer},
 };
-use tokio::sync::Notify;
 
-use super::{REQUEST_TIMEOUT, message, producer_config, topics::Topics, transactional_id};
+use super::{
+    REQUEST_TIMEOUT, batch::BatchSize, deliveries::Deliveries, message, pace::Pace,
+    producer_config, topics::Topics, transactional_id,
+};
 use crate::{error::RelayError, health::Monitor, metrics::Tally, relay::Checkpoint};
 
 type Client = ThreadedProducer<Deliveries>;
-
-/// Wakes whoever waits for the client to be rid of records, and keeps what went
-/// wrong with the first that failed: without a transaction nothing else would
-/// tell.
-#[derive(Clone, Default)]
-struct Deliveries(Arc<Outcome>);
-
-#[derive(Default)]
-struct Outcome {
-    delivered: Notify,
-    failed: Mutex<Option<KafkaError>>,
-    heard: Heard,
-}
-
-impl ClientContext for Deliveries {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        self.0.heard.log(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.0.heard.note(&error, reason);
-    }
-}
-
-impl ProducerContext for Deliveries {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if let Err((error, _)) = result {
-            let mut failed = self.0.failed.lock().unwrap_or_else(PoisonError::into_inner);
-            failed.get_or_insert_with(|| error.clone());
-        }
-        self.0.delivered.notify_one();
-    }
-}
-
-impl Deliveries {
-    /// Waits for the next delivery. The client still counts a record while it
-    /// reports it, hence no longer than a moment.
-    async fn next(&self) {
-        const MOMENT: Duration = Duration::from_millis(2);
-        // Either way it is time to look again.
-        tokio::time::timeout(MOMENT, self.0.delivered.notified()).await.ok();
-    }
-
-    fn failure(&self) -> Option<KafkaError> {
-        self.0.failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
 
 /// Connected, but not yet disturbing any other relay of the same slot.
 pub(crate) struct Unfenced(Publisher);
@@ -83,13 +33,17 @@ pub(crate) struct Publisher {
     client: Arc<Client>,
     deliveries: Deliveries,
     topics: Topics,
-    known_topics: HashSet<String>,
+    /// The topics that are there, with the largest record that each takes, in
+    /// bytes.
+    known_topics: HashMap<String, usize>,
+    batch_size: Arc<BatchSize>,
     /// How many partitions the topics have for which a row named one.
     partitions: HashMap<String, i32>,
     kafka: Kafka,
     relay: Relay,
     /// Since when a Kafka transaction has been begun and not ended.
     began: Option<Instant>,
+    pace: Pace,
     /// What has been sent since the last commit.
     tally: Tally,
     monitor: Arc<Monitor>,
@@ -99,6 +53,7 @@ impl Publisher {
     pub(crate) async fn connect(
         config: &Config,
         monitor: Arc<Monitor>,
+        batch_size: &Arc<BatchSize>,
     ) -> Result<Unfenced, RelayError> {
         let (kafka, relay) = (config.kafka.clone(), config.relay.clone());
         let failed = |source| RelayError::Kafka {
@@ -107,13 +62,13 @@ impl Publisher {
             source,
         };
         let defaults = [
-            ("linger.ms", "5"),
+            ("linger.ms", "1"),
             ("compression.type", "lz4"),
             ("queue.buffering.max.kbytes", "32768"),
             ("queue.buffering.max.messages", "100000"),
         ];
         let mut settings = producer_config(&kafka, relay.max_record_size.as_u64(), &defaults)?;
-        settings.set("client.id", "outpour-relay");
+        settings.set("client.id", "outpour-relay").set("batch.size", batch_size.get().to_string());
         if relay.effective_delivery() == Delivery::ExactlyOnce {
             settings
                 .set("transactional.id", transactional_id(&relay))
@@ -122,22 +77,23 @@ impl Publisher {
         let deliveries = Deliveries::default();
         let client: Client = settings.create_with_context(deliveries.clone()).map_err(failed)?;
         let topics = Topics::connect(&kafka)?;
-        let mut publisher = Publisher {
+        let publisher = Publisher {
             client: Arc::new(client),
             deliveries,
             topics,
-            known_topics: HashSet::new(),
+            known_topics: HashMap::new(),
+            batch_size: Arc::clone(batch_size),
             partitions: HashMap::new(),
             kafka,
             relay,
             began: None,
+            pace: Pace::default(),
             tally: Tally::default(),
             monitor,
         };
         publisher.reach().await?;
         if publisher.relay.mode == Mode::Wal {
             publisher.topics.ensure_checkpoints(publisher.relay.topic_replication_factor).await?;
-            publisher.known_topics.insert(wire::CHECKPOINT_TOPIC.to_owned());
         }
         Ok(Unfenced(publisher))
     }
@@ -145,7 +101,7 @@ impl Publisher {
     /// Waits for an answer from any broker.
     async fn reach(&self) -> Result<(), RelayError> {
         let (client, kafka) = (Arc::clone(&self.client), self.kafka.clone());
-        let heard = self.deliveries.0.heard.clone();
+        let heard = self.deliveries.heard();
         tokio::task::spawn_blocking(move || {
             reach(&kafka, &heard, REQUEST_TIMEOUT, |wait| {
                 // One topic, not all: metadata of all may be large.
@@ -166,31 +122,40 @@ impl Publisher {
         if self.partitions.get(topic).is_some_and(|&count| partition < count) {
             return Ok(true);
         }
-        self.ensure(topic).await?;
+        self.largest_record(topic).await?;
         // Asked again and again for one that is not there: it may come.
         let count = self.topics.partitions(topic).await?;
         self.partitions.insert(topic.to_owned(), count);
         Ok(partition < count)
     }
 
-    /// Creates the topic unless it is known to be there.
-    async fn ensure(&mut self, topic: &str) -> Result<(), RelayError> {
-        if !self.known_topics.contains(topic) {
-            let (partitions, replicas) =
-                (self.relay.topic_partitions, self.relay.topic_replication_factor);
-            self.topics.ensure(topic, partitions, replicas).await?;
-            self.known_topics.insert(topic.to_owned());
+    /// The largest record in bytes that `topic` takes, which is made if need be.
+    ///
+    /// # Errors
+    /// Among others that batches must be smaller for it, as they will be in the
+    /// next session.
+    pub(crate) async fn largest_record(&mut self, topic: &str) -> Result<usize, RelayError> {
+        if let Some(largest) = self.known_topics.get(topic) {
+            return Ok(*largest);
         }
-        Ok(())
+        let (partitions, replicas) =
+            (self.relay.topic_partitions, self.relay.topic_replication_factor);
+        self.topics.ensure(topic, partitions, replicas).await?;
+        let largest = self.topics.largest_batch(topic).await.unwrap_or(usize::MAX);
+        if !self.batch_size.suits(largest) {
+            return Err(RelayError::SmallBatches { topic: topic.to_owned(), largest });
+        }
+        self.known_topics.insert(topic.to_owned(), largest);
+        Ok(largest)
     }
 
-    /// Hands a record to the client. It is durable only after [`Self::commit`].
+    /// Hands a record for a topic that is there to the client. It is durable only
+    /// after [`Self::commit`].
     pub(crate) async fn send(&mut self, record: Record) -> Result<(), RelayError> {
         if self.tally.add(&record, record.topic == self.relay.dead_letter_topic) {
             self.monitor.began();
         }
-        self.ensure(&record.topic).await?;
-        self.begin()?;
+        self.begin().await?;
         let mut message = message(&record, ());
         loop {
             match self.client.send(message) {
@@ -206,7 +171,7 @@ impl Publisher {
 
     /// Makes everything sent durable and visible, together with `checkpoint`.
     pub(crate) async fn commit(&mut self, checkpoint: &Checkpoint) -> Result<(), RelayError> {
-        self.begin()?;
+        self.begin().await?;
         if self.began.is_none() {
             // Nothing else keeps it from being there without what it stands for.
             self.drain().await?;
@@ -220,13 +185,17 @@ impl Publisher {
             return Err(self.failed("writing the checkpoint", source));
         }
         self.drain().await?;
-        if self.began.is_some() {
+        if let Some(began) = self.began {
+            if let Some(first) = self.deliveries.first() {
+                self.pace.acknowledged(first.saturating_duration_since(began));
+            }
             let timeout = self.relay.transaction_timeout.0;
             self.blocking("committing a transaction", move |client| {
                 client.commit_transaction(timeout)
             })
             .await?;
             self.began = None;
+            self.pace.committed(Instant::now());
         }
         self.tally.committed(self.monitor.published(checkpoint.end_lsn));
         Ok(())
@@ -242,14 +211,21 @@ impl Publisher {
         Ok(())
     }
 
-    fn begin(&mut self) -> Result<(), RelayError> {
+    async fn begin(&mut self) -> Result<(), RelayError> {
         if self.began.is_some() || self.relay.effective_delivery() == Delivery::AtLeastOnce {
             return Ok(());
         }
+        let pause = self.pace.wait(Instant::now());
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
+        self.deliveries.watch_first();
         self.client
             .begin_transaction()
             .map_err(|source| self.failed("beginning a transaction", source))?;
-        self.began = Some(Instant::now());
+        let now = Instant::now();
+        self.pace.begun(now);
+        self.began = Some(now);
         Ok(())
     }
 

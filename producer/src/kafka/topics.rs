@@ -12,7 +12,7 @@ use outpour_schemas::{
     kafka::{ReachError, client_config},
 };
 use rdkafka::{
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
     client::DefaultClientContext,
     config::RDKafkaLogLevel,
     error::KafkaError,
@@ -149,6 +149,16 @@ impl Topics {
                 .set("segment.bytes", "16777216")
                 .set("min.cleanable.dirty.ratio", "0.1");
         self.create(topic).await
+    }
+
+    /// The largest batch that a topic takes, in bytes, which is also the largest
+    /// record; `None` for whoever may not read its settings.
+    pub(crate) async fn largest_batch(&self, name: &str) -> Option<usize> {
+        let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
+        let topic = [ResourceSpecifier::Topic(name)];
+        let described = self.admin.describe_configs(&topic, &options).await.ok()?;
+        let described = described.into_iter().next()?.ok()?;
+        described.get("max.message.bytes")?.value.as_ref()?.parse().ok()
     }
 
     /// How many partitions a topic has that is there, or has just been made.

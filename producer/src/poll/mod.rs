@@ -31,7 +31,7 @@ pub(crate) use self::status::status;
 use crate::{
     error::RelayError,
     health::Monitor,
-    kafka::publisher::Publisher,
+    kafka::{batch::BatchSize, publisher::Publisher},
     postgres::{PostgresError, Target},
     relay::{Router, moment_ms, row_publisher::RowPublisher},
     wal::{pgoutput::Cell, row::OutboxRow, transaction::Layout},
@@ -100,6 +100,7 @@ impl Poller {
         config: &Config,
         target: &Target,
         monitor: &Arc<Monitor>,
+        batch_size: &Arc<BatchSize>,
     ) -> Result<Self, RelayError> {
         /// Beyond the longest wait for Kafka, which is within a transaction.
         const SPARE: Duration = Duration::from_secs(10);
@@ -117,7 +118,8 @@ impl Poller {
         let place = |name: &str| relation.columns.iter().position(|column| column.name == name);
         let time = place(time_column);
         table::lock(&client, target, &config.relay.slot).await?;
-        let publisher = Publisher::connect(config, Arc::clone(monitor)).await?.fence().await?;
+        let publisher = Publisher::connect(config, Arc::clone(monitor), batch_size).await?;
+        let publisher = publisher.fence().await?;
         let statements = Statements::of(config, time.is_some());
         monitor.started(Lsn::ZERO);
         let names = relation.columns.iter().map(|column| column.name.as_str());

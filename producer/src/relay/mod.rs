@@ -44,6 +44,7 @@ pub use self::{
 use crate::{
     error::RelayError,
     health::{self, Monitor},
+    kafka::batch::BatchSize,
     poll::Poller,
     postgres::Target,
     wal::slot::{self, SlotError},
@@ -80,6 +81,7 @@ pub async fn run(
     let target = Target::of(&config.postgres)?;
     let monitor = Arc::new(Monitor::new(config.relay.stall_after.0));
     let _shown = health::show(config, &monitor).await?;
+    let batch_size = Arc::new(BatchSize::new(&config.kafka, &config.relay));
     let backoff = ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(100))
         .with_max_delay(Duration::from_secs(5))
@@ -92,11 +94,11 @@ pub async fn run(
         let attempt_at = Instant::now();
         let outcome = match config.relay.mode {
             Mode::Wal => {
-                let open = Session::open(config, options, &target, &monitor);
+                let open = Session::open(config, options, &target, &monitor, &batch_size);
                 attempt(open, config, &target, &stop, &mut has_started).await
             }
             Mode::Poll => {
-                let open = Poller::open(config, &target, &monitor);
+                let open = Poller::open(config, &target, &monitor, &batch_size);
                 poll(open, &stop, &mut has_started).await
             }
         };

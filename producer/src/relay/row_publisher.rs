@@ -6,7 +6,7 @@
 
 use outpour_schemas::Record;
 
-use super::{Checkpoint, Routed, Router};
+use super::{Checkpoint, Routed, Router, Unroutable};
 use crate::{
     error::RelayError,
     kafka::publisher::Publisher,
@@ -49,18 +49,35 @@ impl RowPublisher {
             }
             Routed::Park(record, reason) => (record, Some(reason)),
         };
-        // A partition that is not there only Kafka knows of.
-        let (record, parked) = match record.partition {
-            Some(partition) if !self.publisher.has_partition(&record.topic, partition).await? => {
-                let (letter, reason) = self.router.park_without_partition(record, partition);
-                (letter, Some(reason))
-            }
-            _ => (record, parked),
+        let (record, parked) = match parked {
+            None => self.checked(record).await?,
+            parked => (record, parked),
         };
         if let Some(reason) = parked {
             tracing::warn!(position = %row.position, %reason, "row parked in the dead-letter topic");
+            return self.send_letter(record).await;
         }
         self.send(record).await
+    }
+
+    /// The record, or the dead letter that it becomes for a reason that only
+    /// Kafka knows of.
+    async fn checked(
+        &mut self,
+        record: Record,
+    ) -> Result<(Record, Option<Unroutable>), RelayError> {
+        if let Some(partition) = record.partition
+            && !self.publisher.has_partition(&record.topic, partition).await?
+        {
+            let (letter, reason) = self.router.park_without_partition(record, partition);
+            return Ok((letter, Some(reason)));
+        }
+        let limit = self.publisher.largest_record(&record.topic).await?;
+        if record.wire_size() > limit {
+            let (letter, reason) = self.router.park_too_large(record, limit);
+            return Ok((letter, Some(reason)));
+        }
+        Ok((record, None))
     }
 
     /// The same for a message that is no event, as a dead letter.
@@ -68,6 +85,12 @@ impl RowPublisher {
         let position = message.position;
         let (letter, reason) = self.router.park_message(message);
         tracing::warn!(%position, %reason, "message parked in the dead-letter topic");
+        self.send_letter(letter).await
+    }
+
+    async fn send_letter(&mut self, mut letter: Record) -> Result<usize, RelayError> {
+        let limit = self.publisher.largest_record(&letter.topic).await?;
+        letter.cut_to(limit);
         self.send(letter).await
     }
 

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     error::RelayError,
     health::Monitor,
-    kafka::{checkpoint, publisher::Publisher},
+    kafka::{batch::BatchSize, checkpoint, publisher::Publisher},
     postgres::Target,
     wal::{
         WalEvent,
@@ -64,6 +64,7 @@ impl Session {
         options: StartOptions,
         target: &Target,
         monitor: &Arc<Monitor>,
+        batch_size: &Arc<BatchSize>,
     ) -> Result<Self, RelayError> {
         // First, so that a mistake in it is not hidden behind one elsewhere.
         let router = Router::new(&config.outbox, &config.relay)?;
@@ -71,7 +72,7 @@ impl Session {
         slot::inspect(&client, target, config).await?;
         let partitions = slot::partitions(&client, target, config).await?;
         // Asked before the slot is taken: it may take the broker's time to answer.
-        let publisher = Publisher::connect(config, Arc::clone(monitor)).await?;
+        let publisher = Publisher::connect(config, Arc::clone(monitor), batch_size).await?;
         let wal = WalStream::start(target, &config.relay.slot, &config.relay.publication).await?;
         let mut publisher = publisher.fence().await?;
         let found = checkpoint::read_settled(config).await?;

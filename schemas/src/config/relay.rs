@@ -101,7 +101,7 @@ pub struct Relay {
     /// Partitions of a topic that the relay creates.
     pub topic_partitions: u32,
     pub topic_replication_factor: u16,
-    /// The largest record that the brokers take, their `max.message.bytes`.
+    /// The largest record; what is larger is parked.
     pub max_record_size: ByteSize,
     /// A transaction in Kafka is closed once it holds so many records …
     pub max_transaction_rows: usize,

@@ -87,7 +87,7 @@ impl Ceiling {
             .set("enable.idempotence", "true")
             .set("acks", "all")
             .set("partitioner", "murmur2_random")
-            .set("linger.ms", "5")
+            .set("linger.ms", "1")
             .set("compression.type", "lz4")
             .set("queue.buffering.max.kbytes", "32768")
             .set("queue.buffering.max.messages", "100000")

@@ -15,6 +15,8 @@ use crate::{
         results::Outcome,
         usage::{cpu_s, peak_rss_mib, service_cpu_s},
     },
+    eventually,
+    pipeline::PATIENCE,
     stack::Stack,
 };
 
@@ -42,6 +44,7 @@ impl Told {
 /// Runs this program with `args` and hears what it tells, so that its memory
 /// and processor time are those of the case alone.
 pub(super) async fn hear(stack: &Stack, args: &[String]) -> Result<Outcome> {
+    let known = stack.postgres.pids();
     let before = service_cpu_s(&stack.postgres) + service_cpu_s(&stack.kafka);
     let me: PathBuf = std::env::current_exe()?;
     let output = Command::new(me)
@@ -53,6 +56,13 @@ pub(super) async fn hear(stack: &Stack, args: &[String]) -> Result<Outcome> {
         .await?;
     ensure!(output.status.success(), "{args:?} ended with {}", output.status);
     let told: Told = serde_json::from_slice(&output.stdout)?;
+    // What a process has cost is told of it or, once it has ended, of its parent.
+    eventually(PATIENCE, async || {
+        let left = stack.postgres.pids().into_iter().find(|pid| !known.contains(pid));
+        ensure!(left.is_none(), "process {left:?} of PostgreSQL still runs");
+        Ok(())
+    })
+    .await?;
     let after = service_cpu_s(&stack.postgres) + service_cpu_s(&stack.kafka);
     Ok(Outcome {
         rows_per_s: told.rows_per_s,

@@ -75,11 +75,10 @@ fn new_topics(facts: &Kafka, config: &Config) -> Vec<Finding> {
     let wanted = config.relay.max_record_size.as_u64();
     if let Some(limit) = limit.filter(|&limit| limit < wanted) {
         findings.push(
-            Finding::problem(
+            Finding::warning(
                 check,
                 format!("brokers take {} in a record by default (message.max.bytes), relay.max_record_size is {}", bytes(limit), bytes(wanted)),
-                "Kafka refuses a record in between, and publishing stops there; with the right \
-                 size it is parked.",
+                "A record in between is parked in the dead-letter topic.",
             )
             .fix(format!("relay.max_record_size = \"{limit} B\"")),
         );
@@ -226,15 +225,15 @@ fn record_size(facts: &Kafka, config: &Config) -> Vec<Finding> {
         return vec![Finding::ok(check, format!("every topic takes {}", bytes(wanted)))];
     }
     vec![
-        Finding::problem(
+        Finding::warning(
             check,
             format!(
                 "max.message.bytes is less than relay.max_record_size = {}: {}",
                 bytes(wanted),
                 named(&small)
             ),
-            "Kafka refuses a record in between, and publishing stops there; with the right size it \
-             is parked.",
+            "A record in between is parked in the dead-letter topic, and the smallest of them limits \
+             the batches that the relay writes to any topic.",
         )
         .fix(alter(small[0], &format!("max.message.bytes={wanted}"))),
     ]
@@ -377,13 +376,13 @@ mod tests {
     }
 
     #[test]
-    fn a_topic_that_takes_less_than_the_relay_sends_is_a_problem() {
+    fn a_topic_that_takes_less_than_the_relay_sends_is_worth_a_warning() {
         let small = set(1, "max.message.bytes", "1000");
-        assert_one(&small, Level::Problem, "record-size", "`outbox.event.order`");
+        assert_one(&small, Level::Warning, "record-size", "`outbox.event.order`");
         let broker = found(|facts| {
             facts.broker = Some([("message.max.bytes".to_owned(), "1000".to_owned())].into());
         });
-        assert_one(&broker, Level::Problem, "new-topics", "message.max.bytes");
+        assert_one(&broker, Level::Warning, "new-topics", "message.max.bytes");
     }
 
     #[test]

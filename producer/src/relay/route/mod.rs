@@ -63,6 +63,10 @@ pub enum Unroutable {
     Message(#[from] MessageError),
     #[error("the record has {size} bytes, more than relay.max_record_size = {limit}")]
     TooLarge { size: usize, limit: usize },
+    #[error(
+        "the record has {size} bytes, more than max.message.bytes = {limit} of topic `{topic}`"
+    )]
+    TooLargeForTopic { size: usize, limit: usize, topic: String },
 }
 
 impl Unroutable {
@@ -75,7 +79,7 @@ impl Unroutable {
             Unroutable::Partition { .. } => "invalid_partition",
             Unroutable::Timestamp { .. } => "invalid_timestamp",
             Unroutable::Message(_) => "invalid_message",
-            Unroutable::TooLarge { .. } => "record_too_large",
+            Unroutable::TooLarge { .. } | Unroutable::TooLargeForTopic { .. } => "record_too_large",
         }
     }
 }
@@ -147,6 +151,15 @@ impl Router {
             value: partition.to_string(),
             topic: record.topic.clone(),
         };
+        (self.dead_letter(record, &reason), reason)
+    }
+
+    /// The dead letter for a record that is larger than its topic takes, which
+    /// only Kafka can tell.
+    #[must_use]
+    pub fn park_too_large(&self, record: Record, limit: usize) -> (Record, Unroutable) {
+        let topic = record.topic.clone();
+        let reason = Unroutable::TooLargeForTopic { size: record.wire_size(), limit, topic };
         (self.dead_letter(record, &reason), reason)
     }
 
@@ -256,8 +269,8 @@ impl Router {
         (Some(json.into_bytes()), not_expanded)
     }
 
-    /// The same record for the dead-letter topic. Of a value that is too large
-    /// its beginning is kept.
+    /// The same record for the dead-letter topic. Of what is too large its
+    /// beginning is kept.
     fn dead_letter(&self, mut record: Record, reason: &Unroutable) -> Record {
         use outpour_schemas::wire::dead_letter as name;
         let mut add = |name: &str, value: String| {
@@ -275,10 +288,7 @@ impl Router {
             add(name::ORIGINAL_SIZE, value.len().to_string());
         }
         record.topic.clone_from(&self.dead_letter_topic);
-        let excess = record.wire_size().saturating_sub(self.max_record_size);
-        if let Some(value) = &mut record.value {
-            value.truncate(value.len().saturating_sub(excess));
-        }
+        record.cut_to(self.max_record_size);
         record
     }
 }
