@@ -22,8 +22,8 @@ run: build ## Stream real events end to end through real services and show the r
 test: build ## Run every test, those on real services included
 	.ci/with-stack cargo test $(LOCKED) --workspace
 
-bench: ## Measure speed and memory beside their physical limits (ROWS=, PER_TRANSACTION=, ROUNDS=)
-	cargo build $(LOCKED) --release --workspace --bin bench --bin outpour-relay
+bench: ## Measure speed and memory beside their physical limits (SUITE=, ROWS=, PER_TRANSACTION=, ROUNDS=)
+	cargo build $(LOCKED) --release --workspace --bin bench --bin outpour-relay --bin outpour-consumer
 	$(TARGET)/release/bench $(ARGS)
 
 up: ## Start PostgreSQL, Kafka and ClickHouse; their addresses go to target/stack/env

@@ -3,6 +3,7 @@
 
 pub mod bench;
 mod eventually;
+mod flights;
 pub mod http;
 pub mod pipeline;
 mod place;

@@ -2,13 +2,16 @@
 //! machine, with the same rows, in the same run.
 //!
 //! ```text
-//! relay/   backlog ─▶ decode floor │ produce ceiling │ relay, either way ─▶ latency
+//! relay/      backlog ─▶ decode floor │ produce ceiling │ relay, either way ─▶ latency
+//! consumer/   topic ─▶ consume │ encode │ insert │ consumer │ what others do
 //!                          └───────────────┴──────────────┴──▶ results ─▶ table, JSON
 //! ```
 //!
 //! A figure by itself says more about the machine than about the program: what
 //! counts is the ratio between two figures of one run.
 
+mod child;
+mod consumer;
 mod relay;
 mod results;
 mod usage;
@@ -16,6 +19,7 @@ mod usage;
 use std::{num::NonZeroU32, process::ExitCode};
 
 use anyhow::Result;
+use clap::ValueEnum;
 
 use self::results::Results;
 use crate::{
@@ -24,11 +28,23 @@ use crate::{
     stack::{Stack, StackOptions},
 };
 
-pub use self::relay::{Ceiling, Floor};
+pub use self::{
+    consumer::{Consume, Encode, Insert, JsonEachRow},
+    relay::{Ceiling, Floor},
+};
+
+/// Which half.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Suite {
+    Relay,
+    Consumer,
+}
 
 /// What to measure.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
+    /// Both unless one is named.
+    pub suite: Option<Suite>,
     /// Rows of the backlog.
     pub rows: u64,
     /// Rows that are committed together.
@@ -42,13 +58,20 @@ pub struct Options {
 /// # Errors
 /// When something could not be measured.
 pub async fn run(options: Options) -> Result<ExitCode> {
-    Binary::Relay.path()?;
+    for binary in [Binary::Relay, Binary::Consumer] {
+        binary.path()?;
+    }
     let place = Place::claim("bench")?;
     let measured = async {
         let launching = StackOptions { fresh: true, ..StackOptions::at(place.stack()) };
         let stack = Stack::launch(launching).await?;
         let mut results = Results::default();
-        relay::measure(&stack, &place, options, &mut results).await?;
+        if options.suite != Some(Suite::Consumer) {
+            relay::measure(&stack, &place, options, &mut results).await?;
+        }
+        if options.suite != Some(Suite::Relay) {
+            consumer::measure(&stack, &place, options, &mut results).await?;
+        }
         anyhow::Ok(results)
     };
     let outcome = tokio::select! {

@@ -34,12 +34,13 @@ pub(super) struct Results {
 }
 
 impl Results {
-    /// The medians of what the rounds of a case came to.
+    /// The medians of what the rounds of a case came to, each of `rows` rows.
     pub(super) fn add(
         &mut self,
         suite: &'static str,
         dataset: &str,
         case: &'static str,
+        rows: u64,
         rounds: &[Outcome],
     ) {
         let median = |of: fn(&Outcome) -> f64| median(rounds.iter().map(of).collect());
@@ -48,6 +49,11 @@ impl Results {
             ("client_cpu_s", median(|outcome| outcome.client_cpu_s), "s"),
             ("server_cpu_s", median(|outcome| outcome.server_cpu_s), "s"),
             ("rss_mib", median(|outcome| outcome.rss_mib), "MiB"),
+            (
+                "cpu_us_per_row",
+                median(|outcome| outcome.client_cpu_s + outcome.server_cpu_s) * 1e6 / rows as f64,
+                "µs",
+            ),
         ] {
             self.add_figure(suite, dataset, case, metric, value, unit);
         }
@@ -66,19 +72,21 @@ impl Results {
         self.measurements.push(Measurement { suite, dataset, case, metric, value, unit });
     }
 
-    pub(super) fn value(&self, suite: &str, case: &str, metric: &str) -> Option<f64> {
+    fn value(&self, suite: &str, dataset: &str, case: &str, metric: &str) -> Option<f64> {
         let found = self.measurements.iter().find(|measurement| {
-            (measurement.suite, measurement.case, measurement.metric) == (suite, case, metric)
+            (measurement.suite, measurement.dataset.as_str(), measurement.case, measurement.metric)
+                == (suite, dataset, case, metric)
         });
         found.map(|measurement| measurement.value)
     }
 
     /// A line a case, in the order of measuring.
     pub(super) fn table(&self) -> Table {
-        const METRICS: [&str; 6] = [
+        const METRICS: [&str; 7] = [
             "rows_per_s",
             "client_cpu_s",
             "server_cpu_s",
+            "cpu_us_per_row",
             "rss_mib",
             "latency_p50_ms",
             "latency_p99_ms",
@@ -95,7 +103,8 @@ impl Results {
         }
         let mut table = Table::new();
         table.load_style(UTF8_BORDERS_ONLY);
-        let names = ["rows/s", "of the limit", "client CPU s", "server CPU s", "RSS MiB"];
+        let names =
+            ["rows/s", "of the limit", "client CPU s", "server CPU s", "CPU µs/row", "RSS MiB"];
         let head = ["suite", "rows", "case"].into_iter().chain(names).chain(["p50 ms", "p99 ms"]);
         table.set_header(head);
         for key in cases {
@@ -104,13 +113,14 @@ impl Results {
                 let value = values.get(&(key, metric)).copied();
                 line.push(value.map_or_else(String::new, |value| shown(metric, value)));
                 if metric == "rows_per_s" {
-                    let share = value.zip(self.limit(key.0)).map(|(value, limit)| value / limit);
+                    let share =
+                        value.zip(self.limit(key.0, key.1)).map(|(value, limit)| value / limit);
                     line.push(share.map_or_else(String::new, |share| format!("{share:.2}")));
                 }
             }
             table.add_row(line);
         }
-        for column in 3..9 {
+        for column in 3..10 {
             if let Some(column) = table.column_mut(column) {
                 column.set_cell_alignment(CellAlignment::Right);
             }
@@ -119,13 +129,14 @@ impl Results {
     }
 
     /// The smallest of a suite's limits, in rows a second.
-    fn limit(&self, suite: &str) -> Option<f64> {
-        let limits = match suite {
-            "relay" => ["decode-floor", "produce-ceiling"],
-            _ => return None,
+    fn limit(&self, suite: &str, dataset: &str) -> Option<f64> {
+        let limits: &[_] = match suite {
+            "relay" => &["decode-floor", "produce-ceiling"],
+            _ => &["consume", "encode", "insert"],
         };
-        let values = limits.map(|case| self.value(suite, case, "rows_per_s"));
-        values.into_iter().flatten().reduce(f64::min)
+        let values =
+            limits.iter().filter_map(|case| self.value(suite, dataset, case, "rows_per_s"));
+        values.reduce(f64::min)
     }
 
     pub(super) fn write(&self, file: &Path) -> Result<()> {
@@ -159,8 +170,8 @@ mod tests {
     fn the_median_of_the_rounds_counts() {
         let mut results = Results::default();
         let rounds = [5.0, 1.0, 3.0].map(|rows_per_s| Outcome { rows_per_s, ..Outcome::default() });
-        results.add("relay", "rows", "decode-floor", &rounds);
-        assert_eq!(results.value("relay", "decode-floor", "rows_per_s"), Some(3.0));
+        results.add("relay", "rows", "decode-floor", 1, &rounds);
+        assert_eq!(results.value("relay", "rows", "decode-floor", "rows_per_s"), Some(3.0));
         assert!((median(vec![1.0, 2.0]) - 1.5).abs() < f64::EPSILON);
     }
 
@@ -171,7 +182,7 @@ mod tests {
             [("decode-floor", 400.0), ("produce-ceiling", 200.0), ("transactional", 180.0)]
         {
             let outcome = Outcome { rows_per_s, ..Outcome::default() };
-            results.add("relay", "rows", case, &[outcome]);
+            results.add("relay", "rows", case, 1, &[outcome]);
         }
         assert!(results.table().to_string().contains("0.90"), "{}", results.table());
     }

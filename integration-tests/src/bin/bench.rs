@@ -4,13 +4,18 @@ use std::{num::NonZeroU32, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use integration_tests::bench::{self, Ceiling, Floor, Options};
+use integration_tests::bench::{
+    self, Ceiling, Consume, Encode, Floor, Insert, JsonEachRow, Options, Suite,
+};
 
-/// Measures the relay beside the decode floor and the produce ceiling, on
-/// services of its own, and writes target/bench/results.json.
+/// Measures the relay and the consumer beside their physical limits, on services
+/// of its own, and writes target/bench/results.json.
 #[derive(Parser)]
 #[command(name = "bench")]
 struct Cli {
+    /// Only this half
+    #[arg(long, env = "SUITE")]
+    suite: Option<Suite>,
     /// Rows of the backlog that is worked off
     #[arg(long, env = "ROWS", default_value = "500000", value_name = "N")]
     rows: u64,
@@ -30,6 +35,10 @@ struct Cli {
 enum Part {
     Floor(Floor),
     Ceiling(Ceiling),
+    Consume(Consume),
+    Encode(Encode),
+    Insert(Insert),
+    JsonEachRow(JsonEachRow),
 }
 
 #[tokio::main]
@@ -44,11 +53,15 @@ async fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> Result<ExitCode> {
-    let Cli { rows, per_transaction, rounds, part } = cli;
+    let Cli { suite, rows, per_transaction, rounds, part } = cli;
     match part {
         Some(Part::Floor(floor)) => floor.run().await?,
         Some(Part::Ceiling(ceiling)) => ceiling.run().await?,
-        None => return bench::run(Options { rows, per_transaction, rounds }).await,
+        Some(Part::Consume(consume)) => consume.run().await?,
+        Some(Part::Encode(encode)) => encode.run().await?,
+        Some(Part::Insert(insert)) => insert.run().await?,
+        Some(Part::JsonEachRow(json_each_row)) => json_each_row.run().await?,
+        None => return bench::run(Options { suite, rows, per_transaction, rounds }).await,
     }
     Ok(ExitCode::SUCCESS)
 }

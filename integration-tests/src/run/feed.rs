@@ -13,10 +13,8 @@ use tokio::time::{Instant, sleep_until};
 use tokio_postgres::{Client, NoTls, Transaction};
 use uuid::Uuid;
 
-use super::{
-    counters::Counters,
-    flights::{self, FlightDeparted},
-};
+use super::counters::Counters;
+use crate::flights::{self, FlightDeparted};
 
 const SEED: u64 = 20_130_101;
 

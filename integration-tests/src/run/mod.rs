@@ -14,9 +14,7 @@
 mod audit;
 mod config;
 mod counters;
-mod dataset;
 mod feed;
-mod flights;
 mod kafka;
 mod latency;
 mod orders;
@@ -42,13 +40,13 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     audit::{Fed, Findings},
-    flights::FlightDeparted,
     programs::Programs,
     report::Report,
     stream::Streamed,
     truth::Facts,
 };
 use crate::{
+    flights::{self, FlightDeparted},
     place::Place,
     program::Binary,
     stack::{Stack, StackOptions},
@@ -139,7 +137,7 @@ async fn on_services(
 }
 
 fn input(options: Options) -> Result<Vec<FlightDeparted>> {
-    flights::read(&dataset::flights_csv()?, options.rows.unwrap_or(usize::MAX))
+    flights::read(&flights::csv()?, options.rows.unwrap_or(usize::MAX))
 }
 
 /// Checks everything and puts the result together.

@@ -16,7 +16,6 @@ use super::{
     Stages,
     counters::{Counters, Standstill},
     feed::Feed,
-    flights::FlightDeparted,
     kafka::{self, Arrival},
     latency::now_ms,
     orders,
@@ -25,7 +24,7 @@ use super::{
     progress, tables,
     timing::Timing,
 };
-use crate::stack::Stack;
+use crate::{flights::FlightDeparted, stack::Stack};
 
 /// Flights at the end that are fed at a steady pace …
 const PACED: usize = 5_000;

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use clickhouse::Client;
 use serde::Serialize;
 
-use super::flights::FlightDeparted;
+use crate::flights::FlightDeparted;
 
 /// As many flights as the data set has.
 pub(super) const ALL_FLIGHTS: u64 = 336_776;
@@ -154,7 +154,7 @@ fn longest(delays: BTreeMap<String, (i64, u64)>) -> Vec<(String, f64)> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::run::flights::tests::two_flights;
+    use crate::flights::tests::two_flights;
 
     #[test]
     fn facts_count_what_is_not_known_as_such() {

@@ -106,7 +106,7 @@ impl Stack {
         Ok(client)
     }
 
-    fn clickhouse_admin(&self) -> clickhouse::Client {
+    pub(crate) fn clickhouse_admin(&self) -> clickhouse::Client {
         clickhouse::Client::default().with_url(self.clickhouse.url())
     }
 }

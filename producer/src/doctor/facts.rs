@@ -22,6 +22,9 @@ pub(super) struct Database {
     /// The end of the log.
     pub(super) end: Lsn,
     pub(super) table: Option<Table>,
+    /// Whether the function is there that writes events as messages, as `init`
+    /// would create it.
+    pub(super) has_emit_function: bool,
     pub(super) publication: Option<Publication>,
     pub(super) slot: Option<Slot>,
     pub(super) slots_used: i64,
@@ -51,6 +54,10 @@ pub(super) struct Table {
     pub(super) is_logged: bool,
     pub(super) can_select: bool,
     pub(super) can_insert: bool,
+    pub(super) can_update: bool,
+    pub(super) can_delete: bool,
+    /// Whether the user owns it, as a member of its owner at least.
+    pub(super) is_owned: bool,
     pub(super) columns: Vec<Column>,
 }
 

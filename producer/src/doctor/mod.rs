@@ -153,8 +153,12 @@ mod tests {
                 is_logged: true,
                 can_select: true,
                 can_insert: true,
+                can_update: true,
+                can_delete: true,
+                is_owned: false,
                 columns: columns.to_vec(),
             }),
+            has_emit_function: true,
             publication: Some(Publication {
                 all_tables: false,
                 inserts: true,

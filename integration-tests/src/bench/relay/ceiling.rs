@@ -17,9 +17,12 @@ use rdkafka::{
 
 use super::{
     backlog::{Backlog, KEYS},
-    floor::{Told, hear},
+    floor::hear,
 };
-use crate::{bench::results::Outcome, stack::Stack};
+use crate::{
+    bench::{child::Told, results::Outcome},
+    stack::Stack,
+};
 
 /// Writes records from memory.
 #[derive(Debug, Args)]
@@ -30,13 +33,12 @@ pub struct Ceiling {
 }
 
 pub(super) async fn measure(stack: &Stack, backlog: &Backlog, round: u32) -> Result<Outcome> {
-    let (brokers, topic) = (stack.kafka.url().to_owned(), format!("ceiling_{round}"));
+    let (brokers, topic) = (stack.kafka.url(), format!("ceiling_{round}"));
     let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", &brokers).create()?;
+        ClientConfig::new().set("bootstrap.servers", brokers).create()?;
     let new = NewTopic::new(&topic, 6, TopicReplication::Fixed(1));
     admin.create_topics([&new], &AdminOptions::new()).await?;
-    let args = ["ceiling".to_owned(), brokers, topic.clone(), backlog.rows.to_string()];
-    let outcome = hear(stack, &args).await?;
+    let outcome = hear(stack, &["ceiling", brokers, &topic, &backlog.rows.to_string()]).await?;
     // Its disk is wanted back.
     admin.delete_topics(&[&topic], &AdminOptions::new()).await?;
     Ok(outcome)

@@ -46,10 +46,10 @@ pub(super) async fn measure(
             .push(drain::measure(stack, place, &backlog, drain::Mode::ExactlyOnce, round).await?);
         least.push(drain::measure(stack, place, &backlog, drain::Mode::AtLeastOnce, round).await?);
     }
-    results.add(SUITE, &dataset, "decode-floor", &floor);
-    results.add(SUITE, &dataset, "produce-ceiling", &ceiling);
-    results.add(SUITE, &dataset, "transactional", &exactly);
-    results.add(SUITE, &dataset, "at-least-once", &least);
+    results.add(SUITE, &dataset, "decode-floor", options.rows, &floor);
+    results.add(SUITE, &dataset, "produce-ceiling", options.rows, &ceiling);
+    results.add(SUITE, &dataset, "transactional", options.rows, &exactly);
+    results.add(SUITE, &dataset, "at-least-once", options.rows, &least);
     for (case, mode) in
         [("transactional", drain::Mode::ExactlyOnce), ("at-least-once", drain::Mode::AtLeastOnce)]
     {

@@ -10,7 +10,10 @@ use serde_json::Value;
 use tokio_postgres::{Client, Row, types::ToSql};
 
 use super::super::facts::{Column, Database, Holder, Publication, Published, Slot, Table, User};
-use crate::postgres::{PostgresError, Target};
+use crate::{
+    emit_function,
+    postgres::{PostgresError, Target},
+};
 
 /// Settings that are numbers, which not every version has.
 const SETTINGS: [&str; 7] = [
@@ -101,6 +104,10 @@ pub(in super::super) async fn ask(
         timeline,
         end,
         table: table(&asking, config).await?,
+        has_emit_function: asking
+            .one("looking for the function", &emit_function::exists(config), &[])
+            .await?
+            .get(0),
         publication: publication(&asking, config).await?,
         slot,
         slots_used: server.get("slots_used"),
@@ -170,7 +177,12 @@ async fn table(asking: &Asking<'_>, config: &Config) -> Result<Option<Table>, Po
                     has_schema_privilege(n.oid, 'USAGE')
                         AND has_table_privilege(c.oid, 'SELECT') AS can_select,
                     has_schema_privilege(n.oid, 'USAGE')
-                        AND has_table_privilege(c.oid, 'INSERT') AS can_insert
+                        AND has_table_privilege(c.oid, 'INSERT') AS can_insert,
+                    has_schema_privilege(n.oid, 'USAGE')
+                        AND has_any_column_privilege(c.oid, 'UPDATE') AS can_update,
+                    has_schema_privilege(n.oid, 'USAGE')
+                        AND has_table_privilege(c.oid, 'DELETE') AS can_delete,
+                    pg_has_role(c.relowner, 'USAGE') AS is_owned
              FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
              WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p')",
             &[&schema, &name],
@@ -191,6 +203,9 @@ async fn table(asking: &Asking<'_>, config: &Config) -> Result<Option<Table>, Po
         is_logged: row.get("is_logged"),
         can_select: row.get("can_select"),
         can_insert: row.get("can_insert"),
+        can_update: row.get("can_update"),
+        can_delete: row.get("can_delete"),
+        is_owned: row.get("is_owned"),
         columns: columns
             .iter()
             .map(|column| Column {

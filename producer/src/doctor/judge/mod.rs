@@ -3,6 +3,7 @@
 mod checkpoint;
 mod kafka;
 mod outbox;
+mod rights;
 mod server;
 mod slot;
 mod snapshot;

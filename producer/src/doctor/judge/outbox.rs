@@ -7,20 +7,19 @@ use super::{
         facts::{Database, Publication, Table},
         finding::Finding,
     },
-    named,
+    named, rights,
 };
-use crate::{sql::quoted, wal::row::Wanted};
+use crate::{emit_function, sql::quoted, wal::row::Wanted};
 
 pub(super) fn judge(facts: &Database, wanted: &[Wanted], config: &Config) -> Vec<Finding> {
     let mut findings = match &facts.table {
-        None if !config.outbox.has_table() => {
-            vec![Finding::ok("table", "none: events are logical messages (outbox.table)")]
-        }
+        None if !config.outbox.has_table() => vec![messages(facts, config)],
         None => vec![missing(config)],
         Some(table) => {
             let mut findings = vec![persistence(table, config)];
             findings.extend(columns(table, wanted, config));
             findings.push(emit(facts, table));
+            findings.extend(rights::retention(facts, table, config));
             findings
         }
     };
@@ -58,7 +57,21 @@ pub(super) fn polled(facts: &Database, wanted: &[Wanted], config: &Config) -> Ve
         );
     }
     findings.push(emit(facts, table));
+    findings.push(rights::polling(facts, table, config));
     findings
+}
+
+/// Without a table, messages are the only way in.
+fn messages(facts: &Database, config: &Config) -> Finding {
+    if facts.has_emit_function {
+        return Finding::ok("table", "none: events are logical messages (outbox.table)");
+    }
+    Finding::warning(
+        "table",
+        format!("none, and no function {} as it should be, either", emit_function::name(config)),
+        "Events are logical messages (outbox.table), which services would have to write by hand.",
+    )
+    .fix("outpour-relay init")
 }
 
 fn missing(config: &Config) -> Finding {
@@ -70,7 +83,7 @@ fn missing(config: &Config) -> Finding {
     .fix("outpour-relay init")
 }
 
-fn qualified(config: &Config) -> String {
+pub(super) fn qualified(config: &Config) -> String {
     let (schema, name) = config.outbox.qualified();
     format!("{}.{}", quoted(schema), quoted(name))
 }

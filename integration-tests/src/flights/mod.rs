@@ -1,4 +1,7 @@
-//! From a line of the data set to the event that a service would emit.
+//! The real input: every flight that left New York City in 2013, from a line of
+//! the data set to the event that a service would emit.
+
+mod dataset;
 
 use std::{path::Path, str::FromStr};
 
@@ -6,6 +9,8 @@ use anyhow::{Context, Result};
 use outpour_schemas::{Envelope, EnvelopeError, Event, identity};
 use serde::{Deserialize, Deserializer, Serialize, de};
 use uuid::Uuid;
+
+pub(crate) use self::dataset::csv;
 
 /// A flight as the CSV has it. `NA` is R's word for what is not known.
 #[derive(Debug, Deserialize)]
@@ -49,28 +54,28 @@ fn known<'de, T: FromStr<Err: std::fmt::Display>, D: Deserializer<'de>>(
 /// An aircraft has left, or should have. Times of day are local, as `hhmm`;
 /// delays are minutes, below zero for early.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub(super) struct FlightDeparted {
-    pub(super) carrier: String,
-    pub(super) flight: u16,
-    pub(super) tail_number: Option<String>,
-    pub(super) origin: String,
-    pub(super) destination: String,
+pub(crate) struct FlightDeparted {
+    pub(crate) carrier: String,
+    pub(crate) flight: u16,
+    pub(crate) tail_number: Option<String>,
+    pub(crate) origin: String,
+    pub(crate) destination: String,
     /// RFC 3339 in UTC.
-    pub(super) scheduled_at: String,
-    pub(super) year: u16,
-    pub(super) month: u8,
-    pub(super) day: u8,
-    pub(super) scheduled_departure: u16,
+    pub(crate) scheduled_at: String,
+    pub(crate) year: u16,
+    pub(crate) month: u8,
+    pub(crate) day: u8,
+    pub(crate) scheduled_departure: u16,
     /// `None`: it never left.
-    pub(super) departure: Option<u16>,
-    pub(super) departure_delay: Option<i16>,
-    pub(super) scheduled_arrival: u16,
-    pub(super) arrival: Option<u16>,
-    pub(super) arrival_delay: Option<i16>,
+    pub(crate) departure: Option<u16>,
+    pub(crate) departure_delay: Option<i16>,
+    pub(crate) scheduled_arrival: u16,
+    pub(crate) arrival: Option<u16>,
+    pub(crate) arrival_delay: Option<i16>,
     /// Minutes.
-    pub(super) air_time: Option<f64>,
+    pub(crate) air_time: Option<f64>,
     /// Miles.
-    pub(super) distance: u32,
+    pub(crate) distance: u32,
 }
 
 impl Event for FlightDeparted {
@@ -110,7 +115,7 @@ impl TryFrom<Line> for FlightDeparted {
 }
 
 /// The first `limit` flights of the file. Blocks.
-pub(super) fn read(csv: &Path, limit: usize) -> Result<Vec<FlightDeparted>> {
+pub(crate) fn read(csv: &Path, limit: usize) -> Result<Vec<FlightDeparted>> {
     let reader =
         csv::Reader::from_path(csv).with_context(|| format!("cannot read {}", csv.display()))?;
     parse(reader, limit).with_context(|| format!("cannot read {}", csv.display()))
@@ -124,7 +129,7 @@ fn parse<R: std::io::Read>(
 }
 
 /// The outbox row of the flight in row `number`, the same one every time.
-pub(super) fn envelope(flight: &FlightDeparted, number: usize) -> Result<Envelope, EnvelopeError> {
+pub(crate) fn envelope(flight: &FlightDeparted, number: usize) -> Result<Envelope, EnvelopeError> {
     Ok(Envelope { id: event_id(number), ..Envelope::of(flight)? })
 }
 
@@ -134,7 +139,7 @@ fn event_id(number: usize) -> Uuid {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     const CSV: &str = "\
@@ -143,7 +148,7 @@ year,month,day,dep_time,sched_dep_time,dep_delay,arr_time,sched_arr_time,arr_del
 2013,1,1,NA,1935,NA,NA,2240,,AA,791,,LGA,DFW,NA,1389,19,35,2013-01-02T00:00:00Z
 ";
 
-    pub(in crate::run) fn two_flights() -> Vec<FlightDeparted> {
+    pub(crate) fn two_flights() -> Vec<FlightDeparted> {
         parse(csv::Reader::from_reader(CSV.as_bytes()), usize::MAX).unwrap()
     }
 

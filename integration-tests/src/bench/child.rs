@@ -1,0 +1,54 @@
+//! Cases that are parts of this program: each runs as a process of its own, so
+//! that its memory and processor time are those of the case alone.
+
+use std::{path::PathBuf, process::Stdio, time::Instant};
+
+use anyhow::{Result, ensure};
+use serde::{Deserialize, Serialize};
+use tokio::process::Command;
+
+use super::{
+    results::Outcome,
+    usage::{cpu_s, peak_rss_mib},
+};
+
+/// What a measured process tells the one that started it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Told {
+    rows_per_s: f64,
+    cpu_s: f64,
+    rss_mib: f64,
+}
+
+impl Told {
+    pub(super) fn now(rows: u64, began: Instant) -> Self {
+        let me = std::process::id();
+        let rows_per_s = rows as f64 / began.elapsed().as_secs_f64();
+        Self { rows_per_s, cpu_s: cpu_s(me), rss_mib: peak_rss_mib(me) }
+    }
+
+    pub(super) fn tell(&self) -> Result<()> {
+        println!("{}", serde_json::to_string(self)?);
+        Ok(())
+    }
+
+    /// With what the services have spent meanwhile.
+    pub(super) fn outcome(&self, server_cpu_s: f64) -> Outcome {
+        let Told { rows_per_s, cpu_s, rss_mib } = *self;
+        Outcome { rows_per_s, client_cpu_s: cpu_s, server_cpu_s, rss_mib }
+    }
+}
+
+/// Runs this program with `args` and hears what it tells.
+pub(super) async fn hear(args: &[&str]) -> Result<Told> {
+    let me: PathBuf = std::env::current_exe()?;
+    let output = Command::new(me)
+        .args(args)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .kill_on_drop(true)
+        .output()
+        .await?;
+    ensure!(output.status.success(), "{args:?} ended with {}", output.status);
+    Ok(serde_json::from_slice(&output.stdout)?)
+}

@@ -1,0 +1,125 @@
+//! The suite `consumer`: from a Kafka topic to ClickHouse tables.
+//!
+//! | case | what it does with the records |
+//! | --- | --- |
+//! | `consume` | reads them from Kafka and throws them away |
+//! | `encode` | makes blocks of them, from memory, on one thread |
+//! | `insert` | inserts those blocks, made before |
+//! | `consumer` | the consumer, exactly once |
+//! | `json-each-row` | Kafka's client and JSONEachRow, as written by hand |
+//! | `kafka-engine` | ClickHouse's Kafka engine with a materialised view |
+//!
+//! The first three are the stages that the consumer is made of; the slowest is
+//! its limit. Every case writes to a table of its own. The server's time is
+//! ClickHouse's, merging included.
+
+mod dataset;
+mod drain;
+mod encode;
+mod json_each_row;
+mod topic;
+
+use anyhow::{Context, Result, ensure};
+use tokio::task::spawn_blocking;
+
+use self::dataset::Dataset;
+pub use self::{
+    encode::{Encode, Insert},
+    json_each_row::JsonEachRow,
+    topic::Consume,
+};
+use super::{
+    Options, child,
+    results::{Outcome, Results},
+    usage::service_cpu_s,
+};
+use crate::{eventually, pipeline::PATIENCE, place::Place, stack::Stack};
+
+const SUITE: &str = "consumer";
+const CASES: [&str; 6] =
+    ["consume", "encode", "insert", "consumer", "json-each-row", "kafka-engine"];
+
+pub(super) async fn measure(
+    stack: &Stack,
+    place: &Place,
+    options: Options,
+    results: &mut Results,
+) -> Result<()> {
+    for dataset in dataset::ALL {
+        let rows = options.rows;
+        let brokers = stack.kafka.url().to_owned();
+        spawn_blocking(move || topic::fill(&brokers, dataset, rows)).await??;
+        let mut outcomes = CASES.map(|_| Vec::new());
+        for round in 0..options.rounds.get() {
+            for (case, outcomes) in CASES.iter().zip(&mut outcomes) {
+                let table = format!("{}_{}_{round}", dataset.name(), case.replace('-', "_"));
+                let run = Run { stack, place, dataset, table: &table, rows };
+                outcomes.extend(run.case(case).await.with_context(|| table.clone())?);
+            }
+        }
+        let name = format!("{rows} {}", dataset.name());
+        for (case, outcomes) in CASES.iter().zip(&outcomes).filter(|(_, all)| !all.is_empty()) {
+            results.add(SUITE, &name, case, rows, outcomes);
+        }
+    }
+    Ok(())
+}
+
+/// One case once.
+struct Run<'a> {
+    stack: &'a Stack,
+    place: &'a Place,
+    dataset: Dataset,
+    table: &'a str,
+    rows: u64,
+}
+
+impl Run<'_> {
+    /// `None` if it cannot be run here.
+    async fn case(&self, case: &str) -> Result<Option<Outcome>> {
+        let Run { stack, place, dataset, table, rows } = *self;
+        let client = stack.clickhouse_admin();
+        client.query(&dataset.create(table)).execute().await?;
+        let before = self.server_cpu_s().await?;
+        let (name, count) = (dataset.name(), rows.to_string());
+        let (brokers, url) = (stack.kafka.url(), stack.clickhouse.url());
+        let topic = dataset.topic();
+        let outcome = match case {
+            "consume" => child::hear(&["consume", brokers, &topic, &count]).await?.outcome(0.0),
+            "encode" => child::hear(&["encode", name, url, table, &count]).await?.outcome(0.0),
+            "insert" => child::hear(&["insert", name, url, table, &count]).await?.outcome(0.0),
+            "json-each-row" => {
+                let args = ["json-each-row", name, brokers, url, table, &count];
+                child::hear(&args).await?.outcome(0.0)
+            }
+            "consumer" => drain::consumer(stack, place, dataset, table, rows).await?,
+            _ => match drain::engine(stack, dataset, table, rows).await? {
+                Some(outcome) => outcome,
+                None => return Ok(None),
+            },
+        };
+        let server_cpu_s = self.server_cpu_s().await? - before;
+        if !matches!(case, "consume" | "encode") {
+            let found: u64 =
+                client.query(&format!("SELECT count() FROM {table}")).fetch_one().await?;
+            ensure!(found == rows, "{table} has {found} rows, not {rows}");
+        }
+        client.query(&format!("DROP TABLE {table} SYNC")).execute().await?;
+        Ok(Some(Outcome { server_cpu_s, ..outcome }))
+    }
+
+    /// What ClickHouse has spent so far, with the merges that inserts entail.
+    async fn server_cpu_s(&self) -> Result<f64> {
+        let client = self.stack.clickhouse_admin();
+        eventually(PATIENCE, async || {
+            let merges: u64 = client
+                .query("SELECT count() FROM system.merges WHERE database = 'default'")
+                .fetch_one()
+                .await?;
+            ensure!(merges == 0, "{merges} merges are under way");
+            Ok(())
+        })
+        .await?;
+        Ok(service_cpu_s(&self.stack.clickhouse))
+    }
+}

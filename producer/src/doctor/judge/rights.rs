@@ -1,0 +1,111 @@
+//! What the user may do with the outbox table, beyond reading the log.
+
+use outpour_schemas::config::{Config, PollAfter};
+
+use super::{
+    super::{
+        facts::{Database, Table},
+        finding::Finding,
+    },
+    outbox::qualified,
+};
+use crate::sql::quoted;
+
+/// To remove old events, where that is asked for.
+pub(super) fn retention(facts: &Database, table: &Table, config: &Config) -> Option<Finding> {
+    config.relay.retention?;
+    // Partitions go as a whole where the table is the user's own.
+    if table.is_partitioned && table.is_owned {
+        return Some(Finding::ok("retention-rights", "old partitions can be removed"));
+    }
+    let needed = [("SELECT", table.can_select), ("DELETE", table.can_delete)];
+    Some(judge(
+        "retention-rights",
+        &needed,
+        "Nothing old is removed (relay.retention); publishing goes on.",
+        facts,
+        config,
+    ))
+}
+
+/// To take rows from the table and to remove or mark them.
+pub(super) fn polling(facts: &Database, table: &Table, config: &Config) -> Finding {
+    let delete = config.relay.poll_after == PollAfter::Delete;
+    let needed = [
+        ("SELECT", table.can_select),
+        // Which locking a row takes, too.
+        ("UPDATE", table.can_update),
+        ("DELETE", table.can_delete || !delete),
+    ];
+    judge("polling-rights", &needed, "Nothing is published.", facts, config)
+}
+
+fn judge(
+    check: &'static str,
+    needed: &[(&str, bool)],
+    why: &str,
+    facts: &Database,
+    config: &Config,
+) -> Finding {
+    let missing: Vec<_> = needed.iter().filter(|(_, has)| !has).map(|(name, _)| *name).collect();
+    let (user, table) = (&facts.user.name, &config.outbox.table);
+    if missing.is_empty() {
+        return Finding::ok(check, format!("user `{user}` has what it needs on {table}"));
+    }
+    let missing = missing.join(", ");
+    Finding::problem(check, format!("user `{user}` lacks {missing} on {table}"), why).fix(format!(
+        "GRANT {missing} ON {} TO {};",
+        qualified(config),
+        quoted(user)
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use outpour_schemas::config::{Mode, Span};
+
+    use super::{super::super::tests::database, *};
+    use crate::doctor::finding::Level;
+
+    fn table(change: impl FnOnce(&mut Table)) -> Table {
+        let mut table = database().table.unwrap();
+        change(&mut table);
+        table
+    }
+
+    fn fix(finding: &Finding) -> &str {
+        assert_eq!(finding.level, Level::Problem);
+        finding.fix.as_deref().unwrap()
+    }
+
+    #[test]
+    fn removing_old_events_takes_rights_only_where_it_is_asked_for() {
+        let mut config = Config::default();
+        let bare = table(|table| (table.can_select, table.can_delete) = (false, false));
+        assert_eq!(retention(&database(), &bare, &config), None);
+        config.relay.retention = Some(Span(Duration::from_secs(60)));
+        let found = retention(&database(), &bare, &config).unwrap();
+        assert_eq!(fix(&found), "GRANT SELECT, DELETE ON \"public\".\"outbox\" TO \"outpour\";");
+        let granted = table(|_| {});
+        assert_eq!(retention(&database(), &granted, &config).unwrap().level, Level::Ok);
+        let owned = table(|table| {
+            (table.is_partitioned, table.is_owned, table.can_delete) = (true, true, false);
+        });
+        assert_eq!(retention(&database(), &owned, &config).unwrap().level, Level::Ok);
+    }
+
+    #[test]
+    fn polling_takes_the_right_to_lock_and_to_remove_or_mark() {
+        let mut config = Config::default();
+        config.relay.mode = Mode::Poll;
+        let bare = table(|table| (table.can_update, table.can_delete) = (false, false));
+        let found = polling(&database(), &bare, &config);
+        assert!(fix(&found).starts_with("GRANT UPDATE, DELETE ON "));
+        config.relay.poll_after = PollAfter::Mark;
+        let found = polling(&database(), &bare, &config);
+        assert!(fix(&found).starts_with("GRANT UPDATE ON "));
+        assert_eq!(polling(&database(), &table(|_| {}), &config).level, Level::Ok);
+    }
+}
