@@ -19,6 +19,8 @@ help: ## Show this list
 run: build ## Stream real events end to end through real services and show the result
 	$(TARGET)/debug/run $(ARGS)
 
+# Most tests wait for services most of the time.
+test: export RUST_TEST_THREADS ?= 4
 test: build ## Run every test, those on real services included
 	.ci/with-stack cargo test $(LOCKED) --workspace
 

@@ -116,21 +116,29 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Assignment<S, D, O> {
         }
         partition.batch.push(record, now);
         partition.last_record = Some(now);
-        let flow = partition.hand_over(self.limits, now)?;
+        let flow = partition.hand_over(self.limits)?;
         Some((TopicPartition { topic: record.topic.into(), partition: record.partition }, flow))
     }
 
     /// Closes batches that are due and moves on what waited for room.
-    pub(crate) fn tick(&self, now: Instant) -> Vec<(TopicPartition, Flow)> {
+    /// `caught_up_at` is when last no record was at hand.
+    pub(crate) fn tick(
+        &self,
+        now: Instant,
+        caught_up_at: Instant,
+    ) -> Vec<(TopicPartition, Flow)> {
         let mut flows = Vec::new();
+        let mut held = 0;
         for (topic, partitions) in &mut self.owned().partitions {
             for (number, partition) in partitions {
-                if let Some(flow) = partition.advance(self.limits, now) {
+                held += partition.batch.byte_size() + partition.waiting_bytes;
+                if let Some(flow) = partition.advance(self.limits, now, caught_up_at) {
                     let partition = TopicPartition { topic: Arc::clone(topic), partition: *number };
                     flows.push((partition, flow));
                 }
             }
         }
+        self.edges.monitor.holds(held);
         flows
     }
 
@@ -209,13 +217,11 @@ impl Partition {
 
     /// A record came: the batch may have reached its size, and what waits its
     /// limit. What is merely due by time is left to [`Self::advance`].
-    fn hand_over(&mut self, limits: Limits, now: Instant) -> Option<Flow> {
-        if !self.batch.is_full(now) {
+    fn hand_over(&mut self, limits: Limits) -> Option<Flow> {
+        if !self.batch.has_reached_its_size() {
             return None;
         }
-        if self.batch.has_reached_its_size() {
-            self.seal();
-        }
+        self.seal();
         let is_over = self.waiting_bytes >= limits.bytes || self.waiting.len() >= MAX_WAITING;
         if is_over && !self.paused {
             self.paused = true;
@@ -224,12 +230,12 @@ impl Partition {
         None
     }
 
-    fn advance(&mut self, limits: Limits, now: Instant) -> Option<Flow> {
+    fn advance(&mut self, limits: Limits, now: Instant, caught_up_at: Instant) -> Option<Flow> {
         self.offer();
         // A batch that is due while another is being written may as well grow:
         // fewer and larger inserts are what a slow ClickHouse needs.
         let has_room = self.waiting.is_empty() && self.work.capacity() > 0;
-        if has_room && !self.batch.is_empty() && self.batch.is_full(now) {
+        if has_room && self.batch.is_due(now, caught_up_at) {
             self.seal();
         }
         // Fetching starts again with a delay, so not only when all is written.
@@ -262,6 +268,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Owner for Assignment<S, D, O> {
                 partition = %start.partition, offset = start.offset, open_plan = open.is_some(),
                 "partition assigned"
             );
+            self.edges.monitor.assigned(&start.partition, start.offset);
             let (work, receiver) = mpsc::channel(1);
             let writer = Writer {
                 edges: Arc::clone(&self.edges),
@@ -295,6 +302,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Owner for Assignment<S, D, O> {
         if count == 0 {
             return;
         }
+        self.edges.monitor.revoked();
         stop.cancel();
         // Open batches are dropped: their records are not planned, so whoever
         // owns the partition next reads them again.
@@ -325,6 +333,10 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Owner for Assignment<S, D, O> {
                 "partitions given up while inserts were under way; their plans stay open"
             ),
         }
+    }
+
+    fn ends(&self, partition: TopicPartition, end: i64) {
+        self.edges.monitor.ends(&partition, end);
     }
 
     fn failed(&self, reason: String) {

@@ -36,6 +36,9 @@ impl From<&config::Batch> for Limits {
     }
 }
 
+/// How many delays a batch may take to reach its size in a backlog.
+const BACKLOG_DELAYS: u32 = 10;
+
 /// A record that a table refused, kept whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parked {
@@ -89,6 +92,8 @@ pub struct Sealed {
     /// One past the last.
     pub end: i64,
     pub records: usize,
+    /// When its first record came.
+    pub opened_at: Instant,
     pub inserts: Vec<Insert>,
     pub parked: Vec<Parked>,
     /// Hash of the inserts and of what is parked.
@@ -220,17 +225,18 @@ impl Batch {
         }
     }
 
-    /// Whether it is to be closed, by its size or by time.
+    /// Whether its first record has waited long enough. `caught_up_at` is when
+    /// no further record was at hand: a batch that has not seen that moment is
+    /// part of a backlog, of which many rows are there and none is fresh. Few
+    /// large inserts are then better than many that are on time.
     #[must_use]
-    pub fn is_full(&self, now: Instant) -> bool {
-        let is_due = self.deadline().is_some_and(|deadline| deadline <= now);
-        self.has_reached_its_size() || (self.pinned_end.is_none() && is_due)
-    }
-
-    /// When its first record has waited long enough.
-    #[must_use]
-    pub fn deadline(&self) -> Option<Instant> {
-        self.opened_at.map(|at| at + self.limits.delay)
+    pub fn is_due(&self, now: Instant, caught_up_at: Instant) -> bool {
+        let Some(opened_at) = self.opened_at.filter(|_| self.pinned_end.is_none()) else {
+            return false;
+        };
+        let is_backlog = caught_up_at < opened_at;
+        let patience = self.limits.delay * if is_backlog { BACKLOG_DELAYS } else { 1 };
+        opened_at + patience <= now
     }
 
     /// Closes the batch and starts the next one where it ends.
@@ -256,6 +262,7 @@ impl Batch {
             start: self.start,
             end: self.end,
             records: self.records,
+            opened_at: self.opened_at.unwrap_or_else(Instant::now),
             inserts,
             parked: std::mem::take(&mut self.parked),
             content: format!("{:032x}", content.finish_128()),
@@ -329,22 +336,36 @@ mod tests {
     #[test]
     fn rows_bytes_and_time_each_close_a_batch() {
         let now = Instant::now();
+        let later = now + Duration::from_secs(1);
         let mut by_rows = batch(limits(2, 1 << 20, 1000));
         by_rows.push(&record(10, r#"{"n":1}"#), now);
-        assert!(!by_rows.is_full(now));
-        assert!(by_rows.is_full(now + Duration::from_secs(1)), "by time");
+        assert!(!by_rows.has_reached_its_size());
+        assert!(!by_rows.is_due(now, now) && by_rows.is_due(later, later), "by time");
         by_rows.push(&record(11, r#"{"n":1}"#), now);
-        assert!(by_rows.is_full(now), "by rows");
+        assert!(by_rows.has_reached_its_size(), "by rows");
 
         let mut by_bytes = batch(limits(1000, 9, 1000));
         by_bytes.push(&record(10, r#"{"n":1}"#), now);
-        assert!(by_bytes.is_full(now), "by bytes: {}", by_bytes.byte_size());
+        assert!(by_bytes.has_reached_its_size(), "by bytes: {}", by_bytes.byte_size());
     }
 
     #[test]
     fn an_empty_batch_never_becomes_due() {
         let batch = batch(limits(1, 1, 0));
-        assert!(!batch.is_full(Instant::now() + Duration::from_secs(3600)));
+        let later = Instant::now() + Duration::from_secs(3600);
+        assert!(!batch.is_due(later, later));
+    }
+
+    #[test]
+    fn a_batch_of_a_backlog_takes_its_time_but_not_for_ever() {
+        let before = Instant::now();
+        let opened = before + Duration::from_millis(1);
+        let after = |ms| opened + Duration::from_millis(ms);
+        let mut batch = batch(limits(100, 1 << 20, 1000));
+        batch.push(&record(10, r#"{"n":1}"#), opened);
+        assert!(!batch.is_due(after(9_999), before));
+        assert!(batch.is_due(after(10_000), before));
+        assert!(batch.is_due(after(1000), after(500)), "nothing more was at hand");
     }
 
     #[test]
@@ -405,10 +426,10 @@ mod tests {
         let now = Instant::now();
         let mut batch = batch(limits(1, 1, 0)).pinned(13);
         batch.push(&record(10, r#"{"n":1}"#), now);
-        assert!(!batch.is_full(now));
+        assert!(!batch.has_reached_its_size() && !batch.is_due(now, now));
         assert!(!batch.is_past(12));
         batch.push(&record(12, r#"{"n":1}"#), now);
-        assert!(batch.is_full(now));
+        assert!(batch.has_reached_its_size());
         assert!(batch.is_past(13));
         assert_eq!(batch.seal().end, 13);
         assert!(!batch.is_past(13), "the pin holds for one batch");

@@ -1,6 +1,10 @@
 //! What can go wrong in the consumer, and what it means to the caller.
 
-use outpour_schemas::{config::ConfigError, kafka::ReachError, program::Exit};
+use outpour_schemas::{
+    config::ConfigError,
+    kafka::ReachError,
+    program::{Exit, HttpError},
+};
 use rdkafka::error::KafkaError;
 
 use crate::{
@@ -46,6 +50,8 @@ pub enum ConsumerError {
     RecordsGone { group: String, partition: String, offset: String },
     #[error("{0}")]
     Interrupted(String),
+    #[error(transparent)]
+    Http(#[from] HttpError),
     #[error("cannot receive signals")]
     Signals(#[from] ctrlc::Error),
     #[error("cannot write the result")]
@@ -72,6 +78,26 @@ impl ConsumerError {
             | ConsumerError::Interrupted(_)
             | ConsumerError::Worker(_) => true,
             _ => false,
+        }
+    }
+
+    /// A stable name for metrics: which side of a session it was.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            ConsumerError::ClickHouse { .. } => "clickhouse",
+            ConsumerError::Kafka { .. } | ConsumerError::Reach(_) | ConsumerError::NoTopic { .. } => "kafka",
+            ConsumerError::Schema(_)
+            | ConsumerError::Mapping(_)
+            | ConsumerError::NoTable { .. }
+            | ConsumerError::NoDeduplication { .. }
+            | ConsumerError::SmallWindow { .. } => "tables",
+            ConsumerError::RecordsGone { .. } => "records_gone",
+            ConsumerError::Interrupted(_) => "interrupted",
+            ConsumerError::Config(_)
+            | ConsumerError::Http(_)
+            | ConsumerError::Signals(_)
+            | ConsumerError::Output(_)
+            | ConsumerError::Worker(_) => "other",
         }
     }
 

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! `pipeline.rs` puts it together; `assignment.rs` holds what belongs to the
-//! partitions that this member of the group owns. Decoding, encoding, batches
+//! partitions that this member of the group owns; `health/` tells whether it gets
+//! on. Decoding, encoding, batches
 //! and plans are pure and know neither Kafka nor ClickHouse.
 
 mod assignment;
@@ -17,7 +18,9 @@ pub mod cli;
 mod dead_letter;
 pub mod decode;
 pub mod error;
+mod health;
 mod init;
+mod metrics;
 pub mod pipeline;
 pub mod plan;
 pub mod sink;

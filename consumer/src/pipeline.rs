@@ -34,6 +34,7 @@ use crate::{
     batch::Limits,
     dead_letter::KafkaDeadLetters,
     error::ConsumerError,
+    health::{self, Monitor},
     sink::ClickHouse,
     source::{
         TopicPartition,
@@ -62,10 +63,12 @@ pub async fn run(config: &Config, stop: CancellationToken) -> Result<(), Consume
         .with_jitter()
         .without_max_times();
     let mut delays = backoff.build();
+    let monitor = Arc::new(Monitor::new(config.consumer.stall_after.0));
+    let _shown = health::show(config, &monitor).await?;
     let mut has_started = false;
     loop {
         let started_at = Instant::now();
-        let error = match session(config, &stop, &mut has_started).await {
+        let error = match session(config, &monitor, &stop, &mut has_started).await {
             Ok(()) => return Ok(()),
             Err(error) if has_started && error.is_transient() => error,
             Err(error) => return Err(error),
@@ -73,6 +76,7 @@ pub async fn run(config: &Config, stop: CancellationToken) -> Result<(), Consume
         if started_at.elapsed() >= STEADY {
             delays = backoff.build();
         }
+        monitor.failed(&error);
         let delay = delays.next().unwrap_or(MAX_DELAY);
         tracing::warn!(
             error = error_line(&error),
@@ -88,6 +92,7 @@ pub async fn run(config: &Config, stop: CancellationToken) -> Result<(), Consume
 
 async fn session(
     config: &Config,
+    monitor: &Arc<Monitor>,
     stop: &CancellationToken,
     has_started: &mut bool,
 ) -> Result<(), ConsumerError> {
@@ -107,6 +112,7 @@ async fn session(
         dead_letters: KafkaDeadLetters::connect(&config.consumer, &client, heard.clone())
             .map_err(failed)?,
         offsets: offsets.clone(),
+        monitor: Arc::clone(monitor),
         cluster,
         owner: format!("{}/{}", config.consumer.client_id, std::process::id()),
     };
@@ -122,6 +128,7 @@ async fn session(
     if offsets.consumer.set(Arc::downgrade(&consumer)).is_err() {
         debug_assert!(false, "a session joins once");
     }
+    monitor.joined();
     tracing::info!(group = config.consumer.group, topics = ?config.consumer.topics, "consumer started");
     let (config, stop) = (config.clone(), stop.clone());
     // Not the async executor's thread: the client's callbacks block in it.
@@ -206,6 +213,7 @@ fn poll(
     /// Between looks at the clock of every partition.
     const TICK: Duration = Duration::from_millis(10);
     let mut ticked_at = Instant::now();
+    let mut caught_up_at = ticked_at;
     while !stop.is_cancelled() {
         let polled = consumer.poll(TICK);
         let now = Instant::now();
@@ -216,11 +224,11 @@ fn poll(
                 }
             }
             Some(Err(error)) => judge(config, consumer, error)?,
-            None => {}
+            None => caught_up_at = now,
         }
         if now.duration_since(ticked_at) >= TICK {
             ticked_at = now;
-            for (partition, flow) in work.tick(now) {
+            for (partition, flow) in work.tick(now, caught_up_at) {
                 set_flow(config, consumer, &partition, flow)?;
             }
             for partition in work.quiet(now) {

@@ -86,7 +86,7 @@ impl<'s> Pipeline<'s> {
              dead_letter_topic = \"{name}.dead-letter\"\n\
              route_topic_replacement = \"outbox.event.{name}.${{routedByValue}}\"\n\
              [consumer]\ngroup = \"{name}\"\ntopics = ['^outbox\\.event\\.{name}\\..*']\n\
-             session_timeout = \"6s\"\n\
+             session_timeout = \"6s\"\nhttp_listen = \"127.0.0.1:0\"\n\
              [batch]\n{settings}\n"
         );
         std::fs::write(self.config(), text).context("cannot write the configuration")

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use outpour_schemas::config::{Route, UnknownFields};
 use regex::Regex;
+use smallvec::{SmallVec, smallvec};
 
 use super::{
     Rejection,
@@ -15,6 +16,9 @@ use crate::{
     source::RecordView,
     table::TableSchema,
 };
+
+/// One for each column, without a trip to the allocator for most tables.
+type OnStack<T> = SmallVec<[T; 32]>;
 
 /// The table that everything goes to when no route is configured.
 pub(crate) const EVENT_LOG: &str = "event_log";
@@ -202,7 +206,7 @@ impl Mapping {
         block: &mut Block,
     ) -> Result<(), Box<Rejection>> {
         let slots = self.fields(record)?;
-        let mut cells = Vec::with_capacity(self.sources.len());
+        let mut cells = OnStack::with_capacity(self.sources.len());
         for (index, (source, missing)) in self.sources.iter().enumerate() {
             let found = match source {
                 Source::Field(slot) => slots[*slot].map(Cell::Json),
@@ -221,8 +225,11 @@ impl Mapping {
         block.push_row(&cells).map_err(|error| Box::new(Rejection::cell(self, error)))
     }
 
-    fn fields<'a>(&self, record: &RecordView<'a>) -> Result<Vec<Option<&'a str>>, Box<Rejection>> {
-        let mut slots = vec![None; self.fields];
+    fn fields<'a>(
+        &self,
+        record: &RecordView<'a>,
+    ) -> Result<OnStack<Option<&'a str>>, Box<Rejection>> {
+        let mut slots = smallvec![None; self.fields];
         if self.wanted.is_empty() {
             return Ok(slots);
         }

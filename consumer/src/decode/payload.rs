@@ -1,8 +1,9 @@
 //! The wanted fields of a JSON object, in one pass and without a tree: each is
 //! found as the text it has in the payload, so that no digit can be lost.
 
-use std::{borrow::Cow, collections::HashMap, fmt};
+use std::{borrow::Cow, fmt};
 
+use hashbrown::HashMap;
 use serde::{
     Deserializer as _,
     de::{IgnoredAny, MapAccess, Visitor},

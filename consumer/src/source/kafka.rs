@@ -13,7 +13,7 @@ use std::{
 
 use outpour_schemas::{config::Config, kafka::Heard};
 use rdkafka::{
-    ClientConfig, ClientContext, Offset, TopicPartitionList,
+    ClientConfig, ClientContext, Offset, Statistics, TopicPartitionList,
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext},
     error::{KafkaError, RDKafkaErrorCode},
@@ -42,6 +42,8 @@ pub(crate) trait Owner: Send + Sync + 'static {
     fn assigned(&self, starts: Vec<Start>);
     /// Returns only when nothing of any partition is under way any more.
     fn revoked(&self);
+    /// Records before `end` can be read, the last that were committed included.
+    fn ends(&self, partition: TopicPartition, end: i64);
     /// The group cannot be worked in as things are.
     fn failed(&self, reason: String);
 }
@@ -79,6 +81,8 @@ pub(crate) fn join(
     for (key, value) in [
         // A new topic is taken up within twice this time.
         ("topic.metadata.refresh.interval.ms", "4000".to_owned()),
+        // How often the client tells where partitions end.
+        ("statistics.interval.ms", "5000".to_owned()),
         ("queued.max.messages.kbytes", queued_kib.to_string()),
         ("fetch.wait.max.ms", "50".to_owned()),
         ("check.crcs", "true".to_owned()),
@@ -100,6 +104,19 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         self.heard.note(&error, reason);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        for (name, topic) in statistics.topics {
+            let name: Arc<str> = name.into();
+            for (number, partition) in topic.partitions {
+                // Negative: not known, or the entry that stands for none.
+                if number >= 0 && partition.ls_offset >= 0 {
+                    let name = TopicPartition { topic: Arc::clone(&name), partition: number };
+                    self.owner.ends(name, partition.ls_offset);
+                }
+            }
+        }
     }
 }
 
@@ -184,7 +201,9 @@ fn committed(
 /// A record, as the client holds it.
 pub(crate) fn view<'a>(message: &'a BorrowedMessage<'_>) -> RecordView<'a> {
     let headers = message.headers().map_or_else(Vec::new, |headers| {
-        headers.iter().map(|header| (header.key, header.value)).collect()
+        let mut all = Vec::with_capacity(headers.count());
+        all.extend(headers.iter().map(|header| (header.key, header.value)));
+        all
     });
     RecordView {
         topic: message.topic(),

@@ -12,7 +12,10 @@
 //! Cancellation: `stop` lets the running request end and starts no other. What
 //! is planned and not stored stays planned, for the partition's next owner.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use jiff::Timestamp;
@@ -24,6 +27,8 @@ use crate::{
     batch::{Insert, Sealed},
     dead_letter::DeadLetters,
     plan::{self, Plan, PlanError},
+    health::Monitor,
+    metrics,
     sink::{Class, Sink, SinkError},
     source::TopicPartition,
 };
@@ -52,6 +57,7 @@ pub(crate) struct Edges<S, D, O> {
     pub(crate) sink: S,
     pub(crate) dead_letters: D,
     pub(crate) offsets: O,
+    pub(crate) monitor: Arc<Monitor>,
     /// Tells this Kafka cluster from others.
     pub(crate) cluster: String,
     /// Shown in plans.
@@ -109,9 +115,13 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
                         // Planned but not stored: the plan says so to whoever is next.
                         return Ok(());
                     }
+                    self.edges.monitor.stored(&self.partition, batch.end);
                     stored = Some(batch.end);
                 }
-                Some(Work::Pass(offset)) => stored = Some(offset),
+                Some(Work::Pass(offset)) => {
+                    self.edges.monitor.stored(&self.partition, offset);
+                    stored = Some(offset);
+                }
                 None => break,
             }
         }
@@ -128,6 +138,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
     /// Whether the batch is stored; `false` if it was told to stop before.
     async fn write(&mut self, batch: &Sealed) -> Result<bool, WriteError> {
         let plan = self.planned(batch, Timestamp::now()).await?;
+        self.edges.monitor.planned(&self.partition);
         if !batch.parked.is_empty() && !self.park(batch).await {
             return Ok(false);
         }
@@ -136,6 +147,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
                 return Ok(false);
             }
         }
+        metrics::batch_stored(batch);
         tracing::debug!(
             partition = %self.partition, start = batch.start, end = batch.end,
             rows = batch.rows(), parked = batch.parked.len(), "batch stored"
@@ -157,6 +169,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
                 if same && trusted && !found.by_provenance {
                     return Ok(found);
                 }
+                metrics::asked_for_provenance();
                 tracing::warn!(
                     partition = %self.partition, start = batch.start, end = batch.end, same, age_ms = age,
                     "the outcome of a plan is open; asking the tables which rows are missing"
@@ -199,6 +212,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
             match self.edges.dead_letters.park(&self.partition, &batch.parked).await {
                 Ok(()) => return true,
                 Err(error) => {
+                    self.edges.monitor.troubled(&self.partition, &error);
                     tracing::error!(partition = %self.partition, %error, "dead letters cannot be written; waiting");
                 }
             }
@@ -219,21 +233,27 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
         let mut attempts = 0_u64;
         loop {
             attempts += 1;
+            let began = Instant::now();
             let sink = &self.edges.sink;
             let outcome = if plan.by_provenance && insert.mapping.has_provenance() {
                 sink.insert_missing(insert, &self.partition, batch.start..batch.end).await
             } else {
                 sink.insert(insert, &token).await
             };
+            let table = &insert.mapping.table;
             let error = match outcome {
-                Ok(()) if attempts == 1 => return Ok(true),
                 Ok(()) => {
-                    tracing::info!(partition = %self.partition, table = %insert.mapping.table, attempts, "insert succeeded");
+                    metrics::inserted(table, insert.rows, insert.body.len(), began.elapsed());
+                    if attempts > 1 {
+                        tracing::info!(partition = %self.partition, %table, attempts, "insert succeeded");
+                    }
                     return Ok(true);
                 }
                 Err(error) => error,
             };
             let class = error.class();
+            metrics::insert_failed(table, class);
+            self.edges.monitor.troubled(&self.partition, &error);
             match class {
                 Class::SchemaDrift => {
                     let table = insert.mapping.table.to_string();

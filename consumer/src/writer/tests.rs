@@ -126,6 +126,7 @@ fn batch(range: Range<i64>) -> Sealed {
     Sealed {
         start: range.start,
         end: range.end,
+        opened_at: Instant::now(),
         records,
         inserts: vec![insert],
         parked: Vec::new(),
@@ -171,6 +172,7 @@ async fn run(
         sink: Arc::clone(script),
         dead_letters: Arc::clone(script),
         offsets: Arc::clone(script),
+        monitor: Arc::new(Monitor::new(Duration::from_secs(60))),
         cluster: "cluster".into(),
         owner: "me".into(),
     };

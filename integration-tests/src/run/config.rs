@@ -29,6 +29,7 @@ topic_partitions = {PARTITIONS}
 
 [consumer]
 group = "{GROUP}"
+http_listen = "127.0.0.1:0"
 
 [batch]
 max_delay = "200ms"

@@ -222,7 +222,7 @@ async fn settled(pipeline: &Pipeline<'_>, topic: &str) -> i64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_that_slept_past_the_transaction_timeout_starts_over() {
     let pipeline = Pipeline::new(Stack::shared().await.unwrap(), "").await.unwrap();
-    pipeline.set("OUTPOUR_RELAY_TRANSACTION_TIMEOUT=2s").unwrap();
+    pipeline.set("OUTPOUR_RELAY_TRANSACTION_TIMEOUT=6s").unwrap();
     let relay = stopped_in_mid_transaction(&pipeline).await;
     // All that can be written now are the markers with which Kafka aborts it;
     // the coordinator looks every ten seconds.

@@ -58,6 +58,9 @@ pub struct Limits {
     pub rows: usize,
     pub bytes: usize,
     pub delay: Duration,
+    /// However large the database transaction is that it holds a part of: Kafka
+    /// aborts what is open for twice as long.
+    pub longest: Duration,
 }
 
 impl From<&Relay> for Limits {
@@ -66,6 +69,7 @@ impl From<&Relay> for Limits {
             rows: config.max_transaction_rows,
             bytes: usize::try_from(config.max_transaction_size.as_u64()).unwrap_or(usize::MAX),
             delay: config.max_transaction_delay.0,
+            longest: config.transaction_timeout.0 / 2,
         }
     }
 }
@@ -165,10 +169,13 @@ impl Ledger {
     }
 
     /// Whether the Kafka transaction has to be closed even though more rows
-    /// are there. Inside a database transaction only its size can ask for it.
+    /// are there. Inside a database transaction only its size can ask for it, and
+    /// the time that Kafka gives it.
     #[must_use]
     pub fn is_full(&self, now: Instant) -> bool {
-        let over = self.rows >= self.limits.rows || self.bytes >= self.limits.bytes;
+        let over = self.rows >= self.limits.rows
+            || self.bytes >= self.limits.bytes
+            || self.opened_at.is_some_and(|at| at + self.limits.longest <= now);
         over || (self.within.is_none() && self.deadline().is_some_and(|deadline| deadline <= now))
     }
 
@@ -235,7 +242,12 @@ mod tests {
     }
 
     fn ledger(now: Instant) -> Ledger {
-        let limits = Limits { rows: 3, bytes: 1000, delay: Duration::from_millis(10) };
+        let limits = Limits {
+            rows: 3,
+            bytes: 1000,
+            delay: Duration::from_millis(10),
+            longest: Duration::from_secs(1),
+        };
         Ledger::new(start(), limits, now)
     }
 
@@ -294,6 +306,7 @@ mod tests {
         let mut ledger = ledger(now);
         ledger.sent(at(110, 0), 10, now);
         assert!(!ledger.is_full(later), "inside a database transaction");
+        assert!(ledger.is_full(now + Duration::from_secs(1)), "Kafka would abort it");
         ledger.transaction_ended(Lsn(120), now);
         assert!(!ledger.is_full(now));
         assert!(ledger.is_full(later));

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, Delivery, Span};
+use super::{ConfigError, Delivery, Span, check_listen};
 
 /// `[consumer]`: the group that reads the topics.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -25,6 +25,11 @@ pub struct Consumer {
     /// Partitions and replicas of a dead-letter topic that is created.
     pub dead_letter_partitions: u32,
     pub dead_letter_replication_factor: u16,
+    /// Where `/metrics`, `/healthz` and `/readyz` are served, `host:port`;
+    /// empty: nowhere.
+    pub http_listen: String,
+    /// `/readyz` fails once a partition has waited this long without progress.
+    pub stall_after: Span,
 }
 
 impl Default for Consumer {
@@ -39,6 +44,8 @@ impl Default for Consumer {
             memory: ByteSize::mib(256),
             dead_letter_partitions: 1,
             dead_letter_replication_factor: 1,
+            http_listen: "127.0.0.1:9465".to_owned(),
+            stall_after: Span::secs(120),
         }
     }
 }
@@ -54,6 +61,11 @@ impl Consumer {
         for topic in &self.topics {
             check_topic_pattern("consumer.topics", topic)?;
         }
+        check_listen("consumer.http_listen", &self.http_listen)?;
+        // The client tells every five seconds where partitions end.
+        if self.stall_after < Span::secs(10) {
+            return Err(ConfigError::invalid("consumer.stall_after", "must be at least 10s"));
+        }
         if self.memory < ByteSize::mib(16) {
             return Err(ConfigError::invalid("consumer.memory", "must be at least 16 MiB"));
         }
@@ -68,7 +80,7 @@ pub struct Batch {
     pub max_rows: usize,
     /// Encoded, before compression.
     pub max_bytes: ByteSize,
-    /// From the first record of the batch.
+    /// From the first record of the batch; up to ten times as long in a backlog.
     pub max_delay: Span,
 }
 

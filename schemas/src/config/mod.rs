@@ -89,3 +89,15 @@ impl Config {
         Ok(())
     }
 }
+
+/// An address to listen on, or nothing.
+fn check_listen(key: &str, address: &str) -> Result<(), ConfigError> {
+    let port = address.rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>()));
+    if address.is_empty() || matches!(port, Some((host, Ok(_))) if !host.is_empty()) {
+        return Ok(());
+    }
+    Err(ConfigError::invalid(
+        key,
+        format!("`{address}` is not host:port, such as 127.0.0.1:9464, or empty for none"),
+    ))
+}

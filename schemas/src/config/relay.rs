@@ -4,7 +4,7 @@ use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ConfigError, Span,
+    ConfigError, Span, check_listen,
     record::{AdditionalFields, Compat, FieldMissing, JsonEmptyArray, JsonNull, OpInvalid},
 };
 
@@ -252,16 +252,4 @@ impl Relay {
         }
         Ok(())
     }
-}
-
-/// An address to listen on, or nothing.
-fn check_listen(key: &str, address: &str) -> Result<(), ConfigError> {
-    let port = address.rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>()));
-    if address.is_empty() || matches!(port, Some((host, Ok(_))) if !host.is_empty()) {
-        return Ok(());
-    }
-    Err(ConfigError::invalid(
-        key,
-        format!("`{address}` is not host:port, such as 127.0.0.1:9464, or empty for none"),
-    ))
 }

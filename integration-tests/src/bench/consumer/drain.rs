@@ -52,7 +52,7 @@ fn settings(stack: &Stack, dataset: Dataset, table: &str) -> String {
     let (kafka, clickhouse, topic) = (stack.kafka.url(), stack.clickhouse.url(), dataset.topic());
     format!(
         "[kafka]\nbrokers = \"{kafka}\"\n[clickhouse]\nurl = \"{clickhouse}\"\n\
-         [consumer]\ngroup = \"{table}\"\ntopics = [\"{topic}\"]\n\
+         [consumer]\ngroup = \"{table}\"\ntopics = [\"{topic}\"]\nhttp_listen = \"127.0.0.1:0\"\n\
          [[routes]]\ntopic = \"{topic}\"\ntable = \"{table}\"\n\
          columns = {{ event_id = \"$id\", committed_at = \"$timestamp\" }}\n"
     )
