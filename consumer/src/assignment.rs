@@ -259,6 +259,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Owner for Assignment<S, D, O> {
             let open = start.plan.filter(|plan| plan.start == start.offset);
             let batch =
                 Batch::new(&mappings, Arc::clone(&self.environment), self.limits, start.offset);
+            let batch = batch.refusing(self.edges.refused.of(&start.partition));
             let without_plan = open.is_none();
             let batch = match &open {
                 Some(plan) => batch.pinned(plan.end),

@@ -16,6 +16,7 @@ use crate::{
     block::Block,
     decode::{Mapping, Rejection},
     source::RecordView,
+    writer::Refusals,
 };
 
 /// What closes a batch.
@@ -129,6 +130,8 @@ pub struct Batch {
     opened_at: Option<Instant>,
     /// Where a batch that is read again has to end.
     pinned_end: Option<i64>,
+    /// Rows that ClickHouse refused when they were first sent.
+    refused: Refusals,
 }
 
 impl Batch {
@@ -154,7 +157,15 @@ impl Batch {
             records: 0,
             opened_at: None,
             pinned_end: None,
+            refused: Refusals::new(),
         }
+    }
+
+    /// Parks these rows instead of encoding them.
+    #[must_use]
+    pub(crate) fn refusing(mut self, refused: Refusals) -> Self {
+        self.refused = refused;
+        self
     }
 
     /// Makes the first batch end at `end` exactly, whatever the limits say.
@@ -180,7 +191,11 @@ impl Batch {
                 continue;
             }
             taken = true;
-            if let Err(rejection) = mapping.push(record, &self.environment, block) {
+            let refused = match self.refused.get(&(mapping.index(), record.offset)) {
+                Some(rejection) => Err(Box::new(rejection.clone())),
+                None => mapping.push(record, &self.environment, block),
+            };
+            if let Err(rejection) = refused {
                 park(&mut self.parked, &mut self.parked_bytes, record, *rejection);
             }
         }

@@ -27,7 +27,7 @@ use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
 };
 use tokio::runtime::Handle;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
     assignment::{Assignment, Flow},
@@ -42,7 +42,7 @@ use crate::{
         tail::Tail,
     },
     tables,
-    writer::Edges,
+    writer::{Edges, Refused},
 };
 
 type Owned = Assignment<ClickHouse, KafkaDeadLetters, GroupOffsets>;
@@ -65,10 +65,11 @@ pub async fn run(config: &Config, stop: CancellationToken) -> Result<(), Consume
     let mut delays = backoff.build();
     let monitor = Arc::new(Monitor::new(config.consumer.stall_after.0));
     let _shown = health::show(config, &monitor).await?;
+    let refused = Arc::default();
     let mut has_started = false;
     loop {
         let started_at = Instant::now();
-        let error = match session(config, &monitor, &stop, &mut has_started).await {
+        let error = match session(config, &monitor, &refused, &stop, &mut has_started).await {
             Ok(()) => return Ok(()),
             Err(error) if has_started && error.is_transient() => error,
             Err(error) => return Err(error),
@@ -93,14 +94,16 @@ pub async fn run(config: &Config, stop: CancellationToken) -> Result<(), Consume
 async fn session(
     config: &Config,
     monitor: &Arc<Monitor>,
+    refused: &Arc<Refused>,
     stop: &CancellationToken,
     has_started: &mut bool,
 ) -> Result<(), ConsumerError> {
     let clickhouse = ClickHouse::new(&config.clickhouse);
-    let mappings = tokio::select! {
+    let found = tokio::select! {
         () = stop.cancelled() => return Ok(()),
-        mappings = tables::mappings(config, &clickhouse) => mappings?,
+        found = tables::find(config, &clickhouse) => found?,
     };
+    let mappings = tables::mappings(config, &found)?;
     let client = client_config(&config.kafka)?;
     let heard = Heard::default();
     let cluster = reach_kafka(config, &client, &heard).await?;
@@ -108,11 +111,12 @@ async fn session(
     let failed = |source| kafka_error(config, "joining the group", source);
     let offsets = GroupOffsets::default();
     let edges = Edges {
-        sink: clickhouse,
+        sink: clickhouse.clone(),
         dead_letters: KafkaDeadLetters::connect(&config.consumer, &client, heard.clone())
             .map_err(failed)?,
         offsets: offsets.clone(),
         monitor: Arc::clone(monitor),
+        refused: Arc::clone(refused),
         cluster,
         owner: format!("{}/{}", config.consumer.client_id, std::process::id()),
     };
@@ -128,6 +132,7 @@ async fn session(
     if offsets.consumer.set(Arc::downgrade(&consumer)).is_err() {
         debug_assert!(false, "a session joins once");
     }
+    let _watch = watch_tables(config, clickhouse, found, &work);
     monitor.joined();
     tracing::info!(group = config.consumer.group, topics = ?config.consumer.topics, "consumer started");
     let (config, stop) = (config.clone(), stop.clone());
@@ -142,6 +147,21 @@ async fn session(
     })
     .await
     .map_err(ConsumerError::Worker)?
+}
+
+/// A task that has the session started over once a table has changed: the routes
+/// are joined with it anew.
+fn watch_tables(
+    config: &Config,
+    clickhouse: ClickHouse,
+    found: Vec<tables::Found>,
+    work: &Arc<Owned>,
+) -> AbortOnDropHandle<()> {
+    let (config, work) = (config.clone(), Arc::clone(work));
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        tables::changed(&config, &clickhouse, &found).await;
+        work.failed("tables have changed".to_owned());
+    }))
 }
 
 /// Asks for the cluster's id, and for the named topics.

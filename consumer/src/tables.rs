@@ -1,7 +1,7 @@
 //! The tables that routes write to: found, understood and fit for the job
 //! before the first record is read.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use outpour_schemas::config::{Config, Delivery, Route};
 
@@ -32,19 +32,26 @@ pub(crate) fn routes(config: &Config) -> Vec<Route> {
     routes
 }
 
-/// Joins every route with its table.
+/// A route with its table, as ClickHouse describes it.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Found {
+    route: Route,
+    name: TableName,
+    table: TableFinding,
+}
+
+/// Finds the table of every route.
 ///
 /// # Errors
-/// Names the table that is missing, has columns that cannot be written, or
-/// would not drop a repeated insert.
-pub(crate) async fn mappings(
+/// Names the table that is missing.
+pub(crate) async fn find(
     config: &Config,
     clickhouse: &ClickHouse,
-) -> Result<Vec<Arc<Mapping>>, ConsumerError> {
-    let mut mappings = Vec::new();
-    for (index, route) in routes(config).iter().enumerate() {
+) -> Result<Vec<Found>, ConsumerError> {
+    let mut all = Vec::new();
+    for route in routes(config) {
         let name = TableName::parse(&route.table, &clickhouse.database);
-        let finding = clickhouse
+        let table = clickhouse
             .find_table(&name)
             .await
             .map_err(|source| ConsumerError::clickhouse("reading the tables", clickhouse, source))?
@@ -52,13 +59,43 @@ pub(crate) async fn mappings(
                 table: name.to_string(),
                 url: clickhouse.url.clone(),
             })?;
+        all.push(Found { route, name, table });
+    }
+    Ok(all)
+}
+
+/// Joins every route with its table.
+///
+/// # Errors
+/// Names the table that has columns that cannot be written, or would not drop a
+/// repeated insert.
+pub(crate) fn mappings(
+    config: &Config,
+    found: &[Found],
+) -> Result<Vec<Arc<Mapping>>, ConsumerError> {
+    let mut mappings = Vec::new();
+    for (index, Found { route, name, table }) in found.iter().enumerate() {
         if config.consumer.delivery == Delivery::ExactlyOnce {
-            check_deduplication(&name, &finding)?;
+            check_deduplication(name, table)?;
         }
-        let schema = TableSchema::of(name, &finding.columns)?;
+        let schema = TableSchema::of(name.clone(), &table.columns)?;
         mappings.push(Arc::new(Mapping::new(index, route, &schema)?));
     }
     Ok(mappings)
+}
+
+/// Returns once a table is not what it was when it was found.
+pub(crate) async fn changed(config: &Config, clickhouse: &ClickHouse, found: &[Found]) {
+    /// How late a new column may be noticed.
+    const EVERY: Duration = Duration::from_secs(10);
+    loop {
+        tokio::time::sleep(EVERY).await;
+        match find(config, clickhouse).await {
+            Ok(now) if now != found => return,
+            // What is wrong with a table shows when it is written to.
+            Ok(_) | Err(_) => {}
+        }
+    }
 }
 
 fn check_deduplication(name: &TableName, finding: &TableFinding) -> Result<(), ConsumerError> {

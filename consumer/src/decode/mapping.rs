@@ -179,6 +179,11 @@ impl Mapping {
         format!("{}#{}", self.table, self.index)
     }
 
+    /// Which of the routes it is.
+    pub(crate) fn index(&self) -> usize {
+        self.index
+    }
+
     /// Whether its rows say where in Kafka they came from.
     pub(crate) fn has_provenance(&self) -> bool {
         self.has_provenance

@@ -21,7 +21,10 @@ pub use self::{
     envelope::{EnvelopeValue, EnvelopeValueError},
     mapping::{Mapping, MappingError},
 };
-use crate::block::{CellError, Column};
+use crate::{
+    block::{CellError, Column},
+    sink::SinkError,
+};
 
 /// Why a record has no row in a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +51,18 @@ impl Rejection {
             reason: "no_route",
             value: String::new(),
             error: "no route takes this topic and event type".to_owned(),
+        }
+    }
+
+    /// ClickHouse does not take the row.
+    pub(crate) fn refused(mapping: &Mapping, error: &SinkError) -> Self {
+        Rejection {
+            table: Arc::clone(&mapping.table),
+            column: String::new(),
+            expected: String::new(),
+            reason: "refused_by_clickhouse",
+            value: String::new(),
+            error: error.to_string(),
         }
     }
 

@@ -121,9 +121,11 @@ fn missing_sql(
     let table = insert.mapping.table_sql();
     format!(
         "INSERT INTO {table} ({names}) SELECT {names} FROM input({}) \
-         WHERE _offset NOT IN (SELECT _offset FROM {table} WHERE _topic = {} AND _partition = {} \
+         WHERE _offset >= {} AND _offset < {} AND _offset NOT IN (SELECT _offset FROM {table} WHERE _topic = {} AND _partition = {} \
          AND _offset >= {} AND _offset < {}) FORMAT Native",
         literal(&structure.join(", ")),
+        range.start,
+        range.end,
         literal(&partition.topic),
         partition.partition,
         range.start,

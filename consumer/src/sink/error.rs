@@ -11,6 +11,8 @@ use outpour_schemas::program::error_line;
 pub enum Class {
     /// Nothing but time.
     Transient,
+    /// Something in one of the rows, or in several.
+    Data,
     /// The table is not what it was: read it again, encode again.
     SchemaDrift,
     /// Somebody has to change the table, a setting or a privilege.
@@ -23,6 +25,7 @@ impl Class {
     pub fn as_str(self) -> &'static str {
         match self {
             Class::Transient => "transient",
+            Class::Data => "data",
             Class::SchemaDrift => "schema_drift",
             Class::Configuration => "configuration",
         }
@@ -57,10 +60,14 @@ impl SinkError {
         match code {
             // Which columns there are, and of which type.
             7 | 8 | 10 | 16 | 20 | 44 | 47 | 50 | 131 | 524 => Class::SchemaDrift,
+            // Text, numbers and times that do not parse or fit, constraints, and
+            // what a materialised view throws.
+            6 | 26 | 27 | 38 | 41 | 53 | 69 | 70 | 72 | 117 | 130 | 321 | 349 | 376 | 395 | 407
+            | 441 | 467 | 469 | 563 | 632 | 675 | 676 | 691 => Class::Data,
             // Too many parts passes, too many partitions does not.
             252 if self.message.contains("partitions") => Class::Configuration,
             // The table, its constraints, privileges, limits.
-            60 | 81 | 115 | 192..=195 | 218 | 291 | 344 | 452 | 469 | 497 | 516 | 774 => {
+            60 | 81 | 115 | 192..=195 | 218 | 291 | 344 | 452 | 497 | 516 | 774 => {
                 Class::Configuration
             }
             _ => Class::Transient,
@@ -99,6 +106,8 @@ mod tests {
         assert_eq!(class("Code: 16. DB::Exception: No such column"), Class::SchemaDrift);
         assert_eq!(class("Code: 241. DB::Exception: Memory limit exceeded"), Class::Transient);
         assert_eq!(class("connection refused"), Class::Transient);
+        let constraint = "Code: 469. DB::Exception: Constraint `c` for table t is violated at row 2";
+        assert_eq!(class(constraint), Class::Data);
     }
 
     #[test]

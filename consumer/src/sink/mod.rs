@@ -17,8 +17,9 @@ pub(crate) trait Sink: Send + Sync + 'static {
         token: &str,
     ) -> impl Future<Output = Result<(), SinkError>> + Send;
 
-    /// Inserts the rows of `range` that the table does not have, told by where
-    /// in Kafka they came from. For when a token can no longer be trusted.
+    /// Inserts the rows of `range`, of all that `insert` holds, that the table
+    /// does not have, told by where in Kafka they came from. For when a token
+    /// cannot be trusted, or some of the rows are refused.
     fn insert_missing(
         &self,
         insert: &Insert,

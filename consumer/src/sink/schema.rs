@@ -4,7 +4,7 @@ use super::{ClickHouse, SinkError};
 use crate::table::{DescribedColumn, TableName};
 
 /// What there is to know of a table before rows are sent to it.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct TableFinding {
     pub(crate) columns: Vec<DescribedColumn>,
     pub(crate) engine: String,

@@ -12,6 +12,8 @@
 //! Cancellation: `stop` lets the running request end and starts no other. What
 //! is planned and not stored stays planned, for the partition's next owner.
 
+mod proof;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -23,6 +25,7 @@ use rdkafka::error::KafkaError;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::proof::{Refusals, Refused};
 use crate::{
     batch::{Insert, Sealed},
     dead_letter::DeadLetters,
@@ -58,6 +61,7 @@ pub(crate) struct Edges<S, D, O> {
     pub(crate) dead_letters: D,
     pub(crate) offsets: O,
     pub(crate) monitor: Arc<Monitor>,
+    pub(crate) refused: Arc<Refused>,
     /// Tells this Kafka cluster from others.
     pub(crate) cluster: String,
     /// Shown in plans.
@@ -72,6 +76,10 @@ pub(crate) enum WriteError {
     Commit { partition: TopicPartition, offset: i64, source: KafkaError },
     #[error(transparent)]
     Plan(#[from] PlanError),
+    #[error(
+        "table {table} refuses {rows} rows of {partition}, which are read again to be parked"
+    )]
+    Refused { partition: TopicPartition, table: String, rows: usize, source: SinkError },
     #[error("table {table} has changed")]
     SchemaDrift { table: String, source: SinkError },
 }
@@ -116,6 +124,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
                         return Ok(());
                     }
                     self.edges.monitor.stored(&self.partition, batch.end);
+                    self.edges.refused.forget(&self.partition, batch.end);
                     stored = Some(batch.end);
                 }
                 Some(Work::Pass(offset)) => {
@@ -259,11 +268,18 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
                     let table = insert.mapping.table.to_string();
                     return Err(WriteError::SchemaDrift { table, source: error });
                 }
+                Class::Data if insert.mapping.has_provenance() => {
+                    return match self.prove(insert, batch, plan, error).await? {
+                        Some(refused) => Err(refused),
+                        None => Ok(false),
+                    };
+                }
                 Class::Transient => tracing::warn!(
                     partition = %self.partition, table = %insert.mapping.table, rows = insert.rows,
                     class = class.as_str(), attempts, %error, "insert failed; trying again"
                 ),
-                Class::Configuration => tracing::error!(
+                // Without provenance nothing tells one row from another.
+                Class::Data | Class::Configuration => tracing::error!(
                     partition = %self.partition, table = %insert.mapping.table, rows = insert.rows,
                     class = class.as_str(), attempts, %error, "insert refused; somebody has to act"
                 ),

@@ -31,6 +31,9 @@ enum Did {
 struct Script {
     did: Mutex<Vec<Did>>,
     insert_faults: Mutex<VecDeque<u32>>,
+    /// Offsets of rows that are refused, whatever else goes well.
+    refuses: Vec<i64>,
+    refused: Arc<Refused>,
     park_faults: Mutex<u32>,
     commit_faults: Mutex<u32>,
 }
@@ -69,7 +72,9 @@ impl Sink for Arc<Script> {
         _: &TopicPartition,
         range: Range<i64>,
     ) -> Result<(), SinkError> {
-        Script::insert(self, Did::InsertedMissing(range))
+        let refuses = self.refuses.iter().any(|offset| range.contains(offset));
+        Script::insert(self, Did::InsertedMissing(range))?;
+        if refuses { Err(SinkError { code: Some(469), message: "scripted".into() }) } else { Ok(()) }
     }
 }
 
@@ -173,6 +178,7 @@ async fn run(
         dead_letters: Arc::clone(script),
         offsets: Arc::clone(script),
         monitor: Arc::new(Monitor::new(Duration::from_secs(60))),
+        refused: Arc::clone(&script.refused),
         cluster: "cluster".into(),
         owner: "me".into(),
     };
@@ -262,6 +268,37 @@ async fn a_table_that_changed_ends_the_writer_with_the_plan_standing() {
     let (outcome, did) = run(&script, None, CancellationToken::new(), vec![batch(0..5)]).await;
     assert!(matches!(outcome, Err(WriteError::SchemaDrift { .. })));
     assert_eq!(steps(&did), ["plan 0: 0-5", "insert"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_that_are_refused_are_found_one_by_one_and_the_others_stored() {
+    let mut script = Script { refuses: vec![1, 4], ..Script::default() };
+    script.insert_faults = Mutex::new(vec![469].into());
+    let script = Arc::new(script);
+    let (outcome, did) = run(&script, None, CancellationToken::new(), vec![batch(0..6)]).await;
+    assert!(matches!(outcome, Err(WriteError::Refused { rows: 2, .. })), "{outcome:?}");
+    let expected = [
+        "plan 0: 0-6",
+        "insert",
+        "plan 0: 0-6",
+        "insert missing 0..3",
+        "insert missing 0..1",
+        "insert missing 1..3",
+        "insert missing 1..2",
+        "insert missing 2..3",
+        "insert missing 3..6",
+        "insert missing 3..4",
+        "insert missing 4..6",
+        "insert missing 4..5",
+        "insert missing 5..6",
+    ];
+    assert_eq!(steps(&did), expected);
+    let Did::Planned(_, plan) = &did[2] else { panic!("{did:?}") };
+    assert!(plan.by_provenance, "parts of it are stored without a token");
+    let partition = TopicPartition { topic: "t".into(), partition: 3 };
+    let mut offsets: Vec<_> = script.refused.of(&partition).into_keys().collect();
+    offsets.sort_unstable();
+    assert_eq!(offsets, [(0, 1), (0, 4)]);
 }
 
 #[tokio::test(start_paused = true)]

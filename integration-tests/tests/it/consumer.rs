@@ -277,7 +277,7 @@ async fn partitions_move_between_two_consumers_and_every_event_stays_single() {
 }
 
 /// Sends events to a topic of one partition.
-struct Feed {
+pub(crate) struct Feed {
     admin: AdminClient<DefaultClientContext>,
     producer: FutureProducer,
     topic: String,
@@ -285,7 +285,7 @@ struct Feed {
 
 impl Feed {
     /// The topic of an aggregate type, made now.
-    async fn of(pipeline: &Pipeline<'_>, aggregate_type: &str) -> Feed {
+    pub(crate) async fn of(pipeline: &Pipeline<'_>, aggregate_type: &str) -> Feed {
         let mut client = ClientConfig::new();
         client.set("bootstrap.servers", pipeline.stack.kafka.url()).set("linger.ms", "1");
         let admin: AdminClient<DefaultClientContext> = client.create().unwrap();
@@ -296,12 +296,12 @@ impl Feed {
     }
 
     /// An event for each id.
-    fn send_all(&self, ids: std::ops::Range<u64>) {
+    pub(crate) fn send_all(&self, ids: std::ops::Range<u64>) {
         ids.for_each(|id| self.send(id, "{}"));
     }
 
     /// Queued in order; that it arrived is awaited where it should arrive.
-    fn send(&self, id: u64, payload: &str) {
+    pub(crate) fn send(&self, id: u64, payload: &str) {
         let id = uuid::Uuid::from_u128(id.into()).to_string();
         let named = |key, value| Header { key, value: Some(value) };
         let headers = OwnedHeaders::new()
@@ -315,7 +315,7 @@ impl Feed {
 }
 
 /// Reason and column, and the value, of the letters of a topic.
-fn letters(pipeline: &Pipeline<'_>, source: &str, count: usize) -> Vec<(String, String)> {
+pub(crate) fn letters(pipeline: &Pipeline<'_>, source: &str, count: usize) -> Vec<(String, String)> {
     let reader = pipeline.reader(&format!("outpour.dead-letter.{source}")).unwrap();
     let mut offset = 0..;
     let letters = reader.take(count, |message| {

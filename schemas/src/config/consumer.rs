@@ -114,7 +114,7 @@ pub enum UnknownFields {
 
 /// `[[routes]]`: which records go to which table. A record goes to every route
 /// that matches it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
     /// A topic name, or a regular expression if it starts with `^`.

@@ -1,0 +1,81 @@
+//! Tables that refuse rows, and tables that change, while records go on coming.
+
+use anyhow::ensure;
+use integration_tests::{
+    eventually,
+    pipeline::{PATIENCE, Pipeline},
+    stack::Stack,
+};
+
+use crate::consumer::{Feed, letters};
+
+/// A pipeline whose topic goes to a table of its own, `numbers`.
+async fn numbers(constraint: &str) -> (Pipeline<'static>, String) {
+    let pipeline = Pipeline::new(Stack::shared().await.unwrap(), "").await.unwrap();
+    let topic = pipeline.topic("number");
+    let settings = format!(
+        "max_delay = '300ms'\n[[routes]]\ntopic = '{topic}'\ntable = 'numbers'\n\
+         columns = {{ event_id = '$id' }}\n"
+    );
+    pipeline.configure(&settings).unwrap();
+    let create = format!(
+        "CREATE TABLE numbers (event_id UUID, n UInt8, _topic LowCardinality(String),
+           _partition UInt32, _offset UInt64 {constraint})
+         ENGINE = MergeTree ORDER BY n SETTINGS non_replicated_deduplication_window = 10000"
+    );
+    pipeline.clickhouse().query(&create).execute().await.unwrap();
+    (pipeline, topic)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_clickhouse_refuses_are_parked_alone_and_the_others_stored_once() {
+    let (pipeline, topic) = numbers(", CONSTRAINT below_100 CHECK n < 100").await;
+    let feed = Feed::of(&pipeline, "number").await;
+    let consumer = pipeline.consumer().unwrap();
+    consumer.logged("partition assigned", PATIENCE).await.unwrap();
+    let payload = |n: u64| format!("{{\"n\": {}}}", if n % 10 == 3 { 200 } else { n });
+    for n in 0..40 {
+        feed.send(n, &payload(n));
+    }
+    pipeline.arrived("numbers", 36).await.unwrap();
+    let letters = letters(&pipeline, &topic, 4);
+    assert!(
+        letters.iter().all(|(reason, _)| reason.starts_with("refused_by_clickhouse")),
+        "{letters:?}"
+    );
+    assert!(letters.iter().all(|(_, value)| value == "{\"n\": 200}"), "{letters:?}");
+    // And on it goes, under tokens again.
+    for n in 40..43 {
+        feed.send(n, &payload(n));
+    }
+    pipeline.arrived("numbers", 39).await.unwrap();
+    consumer.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_column_that_is_added_is_filled_without_a_restart() {
+    let (pipeline, _) = numbers("").await;
+    let feed = Feed::of(&pipeline, "number").await;
+    let consumer = pipeline.consumer().unwrap();
+    feed.send(0, r#"{"n": 0, "note": "before"}"#);
+    pipeline.arrived("numbers", 1).await.unwrap();
+    let client = pipeline.clickhouse();
+    client.query("ALTER TABLE numbers ADD COLUMN note String DEFAULT '?'").execute().await.unwrap();
+    consumer.logged("tables have changed", PATIENCE).await.unwrap();
+    feed.send(1, r#"{"n": 1, "note": "after"}"#);
+    pipeline.arrived("numbers", 2).await.unwrap();
+    let notes: Vec<String> =
+        client.query("SELECT note FROM numbers ORDER BY n").fetch_all().await.unwrap();
+    assert_eq!(notes, ["?", "after"]);
+    client.query("ALTER TABLE numbers DROP COLUMN note").execute().await.unwrap();
+    feed.send(2, r#"{"n": 2, "note": "gone"}"#);
+    pipeline.arrived("numbers", 3).await.unwrap();
+    eventually(PATIENCE, async || {
+        let (_, lag) = pipeline.committed_and_lag().await?;
+        ensure!(lag == 0, "lag {lag}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    consumer.stop().await.unwrap();
+}
