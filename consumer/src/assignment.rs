@@ -122,11 +122,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Assignment<S, D, O> {
 
     /// Closes batches that are due and moves on what waited for room.
     /// `caught_up_at` is when last no record was at hand.
-    pub(crate) fn tick(
-        &self,
-        now: Instant,
-        caught_up_at: Instant,
-    ) -> Vec<(TopicPartition, Flow)> {
+    pub(crate) fn tick(&self, now: Instant, caught_up_at: Instant) -> Vec<(TopicPartition, Flow)> {
         let mut flows = Vec::new();
         let mut held = 0;
         for (topic, partitions) in &mut self.owned().partitions {

@@ -85,7 +85,9 @@ impl ConsumerError {
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             ConsumerError::ClickHouse { .. } => "clickhouse",
-            ConsumerError::Kafka { .. } | ConsumerError::Reach(_) | ConsumerError::NoTopic { .. } => "kafka",
+            ConsumerError::Kafka { .. }
+            | ConsumerError::Reach(_)
+            | ConsumerError::NoTopic { .. } => "kafka",
             ConsumerError::Schema(_)
             | ConsumerError::Mapping(_)
             | ConsumerError::NoTable { .. }

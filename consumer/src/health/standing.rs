@@ -97,8 +97,7 @@ impl Standing {
     }
 
     pub(super) fn assigned(&mut self, partition: TopicPartition, stored: i64, now: Instant) {
-        let owned =
-            Owned { stored, end: None, planned_at: None, moved_at: now, trouble: None };
+        let owned = Owned { stored, end: None, planned_at: None, moved_at: now, trouble: None };
         self.partitions.insert(partition, owned);
     }
 

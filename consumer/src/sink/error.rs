@@ -106,7 +106,8 @@ mod tests {
         assert_eq!(class("Code: 16. DB::Exception: No such column"), Class::SchemaDrift);
         assert_eq!(class("Code: 241. DB::Exception: Memory limit exceeded"), Class::Transient);
         assert_eq!(class("connection refused"), Class::Transient);
-        let constraint = "Code: 469. DB::Exception: Constraint `c` for table t is violated at row 2";
+        let constraint =
+            "Code: 469. DB::Exception: Constraint `c` for table t is violated at row 2";
         assert_eq!(class(constraint), Class::Data);
     }
 

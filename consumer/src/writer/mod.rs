@@ -29,9 +29,9 @@ pub(crate) use self::proof::{Refusals, Refused};
 use crate::{
     batch::{Insert, Sealed},
     dead_letter::DeadLetters,
-    plan::{self, Plan, PlanError},
     health::Monitor,
     metrics,
+    plan::{self, Plan, PlanError},
     sink::{Class, Sink, SinkError},
     source::TopicPartition,
 };
@@ -76,9 +76,7 @@ pub(crate) enum WriteError {
     Commit { partition: TopicPartition, offset: i64, source: KafkaError },
     #[error(transparent)]
     Plan(#[from] PlanError),
-    #[error(
-        "table {table} refuses {rows} rows of {partition}, which are read again to be parked"
-    )]
+    #[error("table {table} refuses {rows} rows of {partition}, which are read again to be parked")]
     Refused { partition: TopicPartition, table: String, rows: usize, source: SinkError },
     #[error("table {table} has changed")]
     SchemaDrift { table: String, source: SinkError },

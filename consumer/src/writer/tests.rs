@@ -74,7 +74,11 @@ impl Sink for Arc<Script> {
     ) -> Result<(), SinkError> {
         let refuses = self.refuses.iter().any(|offset| range.contains(offset));
         Script::insert(self, Did::InsertedMissing(range))?;
-        if refuses { Err(SinkError { code: Some(469), message: "scripted".into() }) } else { Ok(()) }
+        if refuses {
+            Err(SinkError { code: Some(469), message: "scripted".into() })
+        } else {
+            Ok(())
+        }
     }
 }
 

@@ -315,7 +315,7 @@ impl Feed {
 }
 
 /// Reason and column, and the value, of the letters of a topic.
-pub(crate) fn letters(pipeline: &Pipeline<'_>, source: &str, count: usize) -> Vec<(String, String)> {
+fn letters(pipeline: &Pipeline<'_>, source: &str, count: usize) -> Vec<(String, String)> {
     let reader = pipeline.reader(&format!("outpour.dead-letter.{source}")).unwrap();
     let mut offset = 0..;
     let letters = reader.take(count, |message| {

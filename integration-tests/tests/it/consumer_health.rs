@@ -57,9 +57,8 @@ async fn a_consumer_counts_what_it_stores_and_is_not_ready_once_it_stores_nothin
     let reason = body["reason"].as_str().unwrap();
     assert!(reason.contains(&topic) && reason.contains("was stored"), "{reason}");
     let text = metrics(&at).await;
-    let failed = format!(
-        "outpour_consumer_failed_inserts_total{{table=\"{table}\",class=\"transient\"}}"
-    );
+    let failed =
+        format!("outpour_consumer_failed_inserts_total{{table=\"{table}\",class=\"transient\"}}");
     assert!(sample(&text, &failed) >= Some(1.0), "{text}");
     assert_eq!(sample(&text, "outpour_consumer_ready"), Some(0.0));
     assert!(sample(&text, "outpour_consumer_plan_age_seconds") > Some(1.0), "{text}");
