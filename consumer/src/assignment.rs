@@ -7,7 +7,8 @@
 //! While a batch is being written the next ones gather. When as much waits as a
 //! batch may hold, the partition is paused in the client until half of it is
 //! written: the poll goes on, so a slow insert never costs the membership of the
-//! group. The client drops what it had fetched of a paused partition and takes
+//! group. When all batches together hold more than they may, open ones are closed
+//! early and nothing more is taken. The client drops what it had fetched of a paused partition and takes
 //! up to a second to fetch it anew, which is why a pause is a last resort.
 
 use std::{
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     batch::{Batch, Limits, Sealed},
+    budget::{Budget, Held},
     dead_letter::DeadLetters,
     decode::Mapping,
     sink::Sink,
@@ -52,8 +54,9 @@ pub(crate) enum Flow {
 struct Partition {
     batch: Batch,
     /// Sealed batches that the writer has no room for yet.
-    waiting: VecDeque<Sealed>,
+    waiting: VecDeque<(Sealed, Held)>,
     waiting_bytes: usize,
+    budget: Budget,
     work: mpsc::Sender<Work>,
     writer: JoinHandle<Result<(), WriteError>>,
     paused: bool,
@@ -68,7 +71,16 @@ pub(crate) struct Assignment<S, D, O> {
     mappings: Vec<Arc<Mapping>>,
     environment: Arc<str>,
     limits: Limits,
+    budget: Budget,
     owned: Mutex<Owned>,
+}
+
+/// What a look at every partition came to.
+#[derive(Debug)]
+pub(crate) struct Tick {
+    pub(crate) flows: Vec<(TopicPartition, Flow)>,
+    /// Whether batches hold more than they may.
+    pub(crate) is_over: bool,
 }
 
 #[derive(Default)]
@@ -77,6 +89,8 @@ struct Owned {
     partitions: HashMap<Arc<str>, HashMap<i32, Partition>>,
     stop: CancellationToken,
     failure: Option<String>,
+    /// Whether everything is paused until batches hold half of what they may.
+    is_braked: bool,
 }
 
 impl<S: Sink, D: DeadLetters, O: Offsets> Assignment<S, D, O> {
@@ -86,6 +100,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Assignment<S, D, O> {
         mappings: Vec<Arc<Mapping>>,
         environment: &str,
         limits: Limits,
+        budget: Budget,
     ) -> Self {
         Assignment {
             runtime,
@@ -93,6 +108,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Assignment<S, D, O> {
             mappings,
             environment: environment.into(),
             limits,
+            budget,
             owned: Mutex::default(),
         }
     }
@@ -122,20 +138,36 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Assignment<S, D, O> {
 
     /// Closes batches that are due and moves on what waited for room.
     /// `caught_up_at` is when last no record was at hand.
-    pub(crate) fn tick(&self, now: Instant, caught_up_at: Instant) -> Vec<(TopicPartition, Flow)> {
+    pub(crate) fn tick(&self, now: Instant, caught_up_at: Instant) -> Tick {
+        let mut owned = self.owned();
+        let open: usize = owned.each().map(|(_, _, partition)| partition.batch.byte_size()).sum();
+        let held = open + self.budget.sealed();
+        let is_over = held > self.budget.limit;
+        owned.is_braked &= held > self.budget.limit / 2;
+        let is_braked = owned.is_braked;
         let mut flows = Vec::new();
-        let mut held = 0;
-        for (topic, partitions) in &mut self.owned().partitions {
-            for (number, partition) in partitions {
-                held += partition.batch.byte_size() + partition.waiting_bytes;
-                if let Some(flow) = partition.advance(self.limits, now, caught_up_at) {
-                    let partition = TopicPartition { topic: Arc::clone(topic), partition: *number };
-                    flows.push((partition, flow));
-                }
+        for (topic, number, partition) in owned.each() {
+            if is_over {
+                partition.relieve();
+            }
+            if let Some(flow) = partition.advance(self.limits, now, caught_up_at, is_braked) {
+                flows.push((TopicPartition { topic: Arc::clone(topic), partition: number }, flow));
             }
         }
         self.edges.monitor.holds(held);
-        flows
+        Tick { flows, is_over }
+    }
+
+    /// Has everything paused until there is room again; what that is now.
+    pub(crate) fn brake(&self) -> Vec<(TopicPartition, Flow)> {
+        let mut owned = self.owned();
+        owned.is_braked = true;
+        let running = owned.each().filter(|(_, _, partition)| !partition.paused);
+        let pause = |(topic, number, partition): (&Arc<str>, i32, &mut Partition)| {
+            partition.paused = true;
+            (TopicPartition { topic: Arc::clone(topic), partition: number }, Flow::Pause)
+        };
+        running.map(pause).collect()
     }
 
     /// Partitions that have just become quiet, and where. Each is named once.
@@ -194,20 +226,38 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Assignment<S, D, O> {
     }
 }
 
+impl Owned {
+    fn each(&mut self) -> impl Iterator<Item = (&Arc<str>, i32, &mut Partition)> {
+        self.partitions.iter_mut().flat_map(|(topic, partitions)| {
+            partitions.iter_mut().map(move |(number, partition)| (topic, *number, partition))
+        })
+    }
+}
+
 impl Partition {
     fn seal(&mut self) {
         let sealed = self.batch.seal();
-        self.waiting_bytes += sealed.byte_size();
-        self.waiting.push_back(sealed);
+        let bytes = sealed.byte_size();
+        self.waiting_bytes += bytes;
+        self.waiting.push_back((sealed, self.budget.hold(bytes)));
         self.offer();
+    }
+
+    /// Closes the batch before its time, if it can be written at once: memory is
+    /// wanted back.
+    fn relieve(&mut self) {
+        let has_room = self.waiting.is_empty() && self.work.capacity() > 0;
+        if has_room && !self.batch.is_empty() && !self.batch.is_pinned() {
+            self.seal();
+        }
     }
 
     /// Gives what waits to the writer, as far as it has room.
     fn offer(&mut self) {
         while let Ok(room) = self.work.try_reserve() {
-            let Some(sealed) = self.waiting.pop_front() else { break };
+            let Some((sealed, held)) = self.waiting.pop_front() else { break };
             self.waiting_bytes -= sealed.byte_size();
-            room.send(Work::Write(sealed));
+            room.send(Work::Write(sealed, held));
         }
     }
 
@@ -226,7 +276,13 @@ impl Partition {
         None
     }
 
-    fn advance(&mut self, limits: Limits, now: Instant, caught_up_at: Instant) -> Option<Flow> {
+    fn advance(
+        &mut self,
+        limits: Limits,
+        now: Instant,
+        caught_up_at: Instant,
+        is_braked: bool,
+    ) -> Option<Flow> {
         self.offer();
         // A batch that is due while another is being written may as well grow:
         // fewer and larger inserts are what a slow ClickHouse needs.
@@ -237,7 +293,7 @@ impl Partition {
         // Fetching starts again with a delay, so not only when all is written.
         let is_under =
             self.waiting_bytes < limits.bytes / 2 && self.waiting.len() < MAX_WAITING / 2;
-        if is_under && self.paused {
+        if is_under && self.paused && !is_braked {
             self.paused = false;
             return Some(Flow::Resume);
         }
@@ -279,6 +335,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Owner for Assignment<S, D, O> {
                 batch,
                 waiting: VecDeque::new(),
                 waiting_bytes: 0,
+                budget: self.budget.clone(),
                 work,
                 writer,
                 paused: false,

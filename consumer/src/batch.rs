@@ -231,6 +231,12 @@ impl Batch {
         self.targets.iter().map(|(_, block)| block.byte_size()).sum::<usize>() + self.parked_bytes
     }
 
+    /// Whether it ends where its plan says, and nowhere else.
+    #[must_use]
+    pub fn is_pinned(&self) -> bool {
+        self.pinned_end.is_some()
+    }
+
     /// Whether it may take no more records.
     #[must_use]
     pub fn has_reached_its_size(&self) -> bool {

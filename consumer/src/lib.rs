@@ -14,6 +14,7 @@
 mod assignment;
 pub mod batch;
 pub mod block;
+mod budget;
 pub mod cli;
 mod dead_letter;
 pub mod decode;

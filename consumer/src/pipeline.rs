@@ -32,6 +32,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use crate::{
     assignment::{Assignment, Flow},
     batch::Limits,
+    budget::Budget,
     dead_letter::KafkaDeadLetters,
     error::ConsumerError,
     health::{self, Monitor},
@@ -126,6 +127,7 @@ async fn session(
         mappings,
         &config.consumer.environment,
         Limits::from(&config.batch),
+        Budget::of(config.consumer.memory),
     ));
     let owner: Arc<dyn Owner> = Arc::clone(&work) as Arc<dyn Owner>;
     let consumer = Arc::new(kafka::join(config, &client, owner, heard).map_err(failed)?);
@@ -232,10 +234,21 @@ fn poll(
 ) -> Result<(), ConsumerError> {
     /// Between looks at the clock of every partition.
     const TICK: Duration = Duration::from_millis(10);
+    /// Memory mostly comes back soon: until then nothing is taken from the client,
+    /// which loses nothing, where a pause would have it fetch anew. The group and
+    /// its rebalances wait for the poll no longer than this.
+    const HOLD: Duration = Duration::from_secs(1);
     let mut ticked_at = Instant::now();
     let mut caught_up_at = ticked_at;
+    let mut over_since: Option<Instant> = None;
     while !stop.is_cancelled() {
-        let polled = consumer.poll(TICK);
+        let is_held = over_since.is_some_and(|since| since.elapsed() < HOLD);
+        let polled = if is_held {
+            thread::sleep(TICK);
+            None
+        } else {
+            consumer.poll(TICK)
+        };
         let now = Instant::now();
         match polled {
             Some(Ok(message)) => {
@@ -244,11 +257,18 @@ fn poll(
                 }
             }
             Some(Err(error)) => judge(config, consumer, error)?,
+            None if is_held => {}
             None => caught_up_at = now,
         }
         if now.duration_since(ticked_at) >= TICK {
             ticked_at = now;
-            for (partition, flow) in work.tick(now, caught_up_at) {
+            let tick = work.tick(now, caught_up_at);
+            let mut flows = tick.flows;
+            over_since = tick.is_over.then(|| over_since.unwrap_or(now));
+            if over_since.is_some_and(|since| now.duration_since(since) >= HOLD) {
+                flows.extend(work.brake());
+            }
+            for (partition, flow) in flows {
                 set_flow(config, consumer, &partition, flow)?;
             }
             for partition in work.quiet(now) {

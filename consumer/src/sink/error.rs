@@ -58,12 +58,14 @@ impl SinkError {
     pub fn class(&self) -> Class {
         let Some(code) = self.code else { return Class::Transient };
         match code {
+            // The rows are in the table; the view gets them with the same token
+            // once somebody has mended it, and would not by any other.
+            _ if self.message.contains("while pushing to view") && is_data(code) => {
+                Class::Configuration
+            }
+            code if is_data(code) => Class::Data,
             // Which columns there are, and of which type.
             7 | 8 | 10 | 16 | 20 | 44 | 47 | 50 | 131 | 524 => Class::SchemaDrift,
-            // Text, numbers and times that do not parse or fit, constraints, and
-            // what a materialised view throws.
-            6 | 26 | 27 | 38 | 41 | 53 | 69 | 70 | 72 | 117 | 130 | 321 | 349 | 376 | 395 | 407
-            | 441 | 467 | 469 | 563 | 632 | 675 | 676 | 691 => Class::Data,
             // Too many parts passes, too many partitions does not.
             252 if self.message.contains("partitions") => Class::Configuration,
             // The table, its constraints, privileges, limits.
@@ -73,6 +75,15 @@ impl SinkError {
             _ => Class::Transient,
         }
     }
+}
+
+/// Text, numbers and times that do not parse or fit, constraints, `throwIf`.
+fn is_data(code: u32) -> bool {
+    matches!(
+        code,
+        6 | 26 | 27 | 38 | 41 | 53 | 69 | 70 | 72 | 117 | 130 | 321 | 349 | 376 | 395 | 407
+            | 441 | 467 | 469 | 563 | 632 | 675 | 676 | 691
+    )
 }
 
 impl From<clickhouse::error::Error> for SinkError {
@@ -109,6 +120,8 @@ mod tests {
         let constraint =
             "Code: 469. DB::Exception: Constraint `c` for table t is violated at row 2";
         assert_eq!(class(constraint), Class::Data);
+        let view = "Code: 395. DB::Exception: Value is not zero: while pushing to view db.v (1-2)";
+        assert_eq!(class(view), Class::Configuration);
     }
 
     #[test]

@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use self::proof::{Refusals, Refused};
 use crate::{
     batch::{Insert, Sealed},
+    budget::Held,
     dead_letter::DeadLetters,
     health::Monitor,
     metrics,
@@ -50,7 +51,7 @@ pub(crate) trait Offsets: Send + Sync + 'static {
 /// What a writer is given to do.
 #[derive(Debug)]
 pub(crate) enum Work {
-    Write(Sealed),
+    Write(Sealed, Held),
     /// No record lies before this offset that has not been written.
     Pass(i64),
 }
@@ -116,7 +117,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
                 }
             };
             match next {
-                Some(Work::Write(batch)) => {
+                Some(Work::Write(batch, _held)) => {
                     if !self.write(&batch).await? {
                         // Planned but not stored: the plan says so to whoever is next.
                         return Ok(());

@@ -7,11 +7,13 @@ use std::{
 };
 
 use bytes::Bytes;
+use bytesize::ByteSize;
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::*;
 use crate::{
     batch::Parked,
+    budget::Budget,
     decode::{Mapping, Rejection, default_route},
     table::{DescribedColumn, TableName, TableSchema},
 };
@@ -190,7 +192,7 @@ async fn run(
     let writer = Writer { edges: Arc::new(edges), partition, open, stop };
     let (sender, receiver) = mpsc::channel(batches.len().max(1));
     for batch in batches {
-        sender.try_send(Work::Write(batch)).unwrap();
+        sender.try_send(Work::Write(batch, Budget::of(ByteSize::mib(1)).hold(0))).unwrap();
     }
     drop(sender);
     let outcome = writer.run(receiver).await;

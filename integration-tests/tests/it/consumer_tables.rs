@@ -59,6 +59,42 @@ async fn rows_that_clickhouse_refuses_are_parked_alone_and_the_others_stored_onc
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_view_that_throws_holds_its_batch_back_and_misses_nothing_once_it_is_mended() {
+    let (pipeline, _) = numbers("").await;
+    let client = pipeline.clickhouse();
+    let view = |throws: &str| {
+        format!("CREATE MATERIALIZED VIEW seen TO sums AS SELECT n, {throws} AS x FROM numbers")
+    };
+    for sql in [
+        "CREATE TABLE sums (n UInt8, x UInt8) ENGINE = MergeTree ORDER BY n \
+         SETTINGS non_replicated_deduplication_window = 10000",
+        &view("throwIf(n = 2)"),
+    ] {
+        client.query(sql).execute().await.unwrap();
+    }
+    let feed = Feed::of(&pipeline, "number").await;
+    for n in 0..4 {
+        feed.send(n, &format!("{{\"n\": {n}}}"));
+    }
+    let consumer = pipeline.consumer().unwrap();
+    consumer.logged("somebody has to act", PATIENCE).await.unwrap();
+    for sql in ["DROP VIEW seen", &view("0")] {
+        client.query(sql).execute().await.unwrap();
+    }
+    eventually(PATIENCE, async || {
+        let (_, lag) = pipeline.committed_and_lag().await?;
+        ensure!(lag == 0, "lag {lag}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    pipeline.arrived("numbers", 4).await.unwrap();
+    let sums: Vec<u8> = client.query("SELECT n FROM sums ORDER BY n").fetch_all().await.unwrap();
+    assert_eq!(sums, [0, 1, 2, 3]);
+    consumer.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_column_that_is_added_is_filled_without_a_restart() {
     let (pipeline, _) = numbers("").await;
     let feed = Feed::of(&pipeline, "number").await;

@@ -6,6 +6,7 @@ mod bad_input;
 mod compose;
 mod consumer;
 mod consumer_health;
+mod consumer_memory;
 mod consumer_tables;
 mod contract;
 mod debezium;

@@ -19,8 +19,8 @@ pub struct Consumer {
     pub client_id: String,
     /// A member that is silent for so long loses its partitions.
     pub session_timeout: Span,
-    /// The Kafka client holds up to a quarter of it in fetched records; batches
-    /// are bounded by [`Batch::max_bytes`], for each partition.
+    /// One budget: a quarter for the Kafka client's queue, a quarter for batches,
+    /// and room for both to work in.
     pub memory: ByteSize,
     /// Partitions and replicas of a dead-letter topic that is created.
     pub dead_letter_partitions: u32,
