@@ -57,6 +57,8 @@ impl KafkaDeadLetters {
             .clone()
             .set("client.id", &config.client_id)
             .set("enable.idempotence", "true")
+            // See the relay's: the first batch to a new topic could be lost.
+            .set("max.in.flight.requests.per.connection", "1")
             // A letter quotes a record that the broker took once already, plus
             // its own headers.
             .set("message.max.bytes", "1000000000")

@@ -53,6 +53,11 @@ pub(crate) fn producer_config(
     settings
         .set("enable.idempotence", "true")
         .set("acks", "all")
+        // A broker that knows nothing of a producer takes any sequence number as
+        // its first. With two batches on their way, and the first sent back by a
+        // partition that has no leader yet, it would take the second, and call the
+        // first a duplicate when it comes again: it would be lost without a word.
+        .set("max.in.flight.requests.per.connection", "1")
         // librdkafka's own default differs.
         .set("partitioner", "murmur2_random")
         .set("message.max.bytes", largest.to_string())

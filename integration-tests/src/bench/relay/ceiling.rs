@@ -88,6 +88,7 @@ impl Ceiling {
             .set("bootstrap.servers", &self.brokers)
             .set("enable.idempotence", "true")
             .set("acks", "all")
+            .set("max.in.flight.requests.per.connection", "1")
             .set("partitioner", "murmur2_random")
             .set("linger.ms", "1")
             .set("compression.type", "lz4")
