@@ -42,13 +42,10 @@ impl Told {
 /// Runs this program with `args` and hears what it tells.
 pub(super) async fn hear(args: &[&str]) -> Result<Told> {
     let me: PathBuf = std::env::current_exe()?;
-    let output = Command::new(me)
-        .args(args)
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .kill_on_drop(true)
-        .output()
-        .await?;
-    ensure!(output.status.success(), "{args:?} ended with {}", output.status);
+    let output =
+        Command::new(me).args(args).stdin(Stdio::null()).kill_on_drop(true).output().await?;
+    // `output` takes what it says, whatever it was told.
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{args:?} ended with {}: {said}", output.status);
     Ok(serde_json::from_slice(&output.stdout)?)
 }
