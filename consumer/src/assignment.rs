@@ -8,8 +8,9 @@
 //! batch may hold, the partition is paused in the client until half of it is
 //! written: the poll goes on, so a slow insert never costs the membership of the
 //! group. When all batches together hold more than they may, open ones are closed
-//! early and nothing more is taken. The client drops what it had fetched of a paused partition and takes
-//! up to a second to fetch it anew, which is why a pause is a last resort.
+//! early and nothing more is taken. The client drops what it had fetched of a
+//! paused partition and takes up to a second to fetch it anew, which is why a
+//! pause is a last resort.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -140,14 +141,18 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Assignment<S, D, O> {
     /// `caught_up_at` is when last no record was at hand.
     pub(crate) fn tick(&self, now: Instant, caught_up_at: Instant) -> Tick {
         let mut owned = self.owned();
-        let open: usize = owned.each().map(|(_, _, partition)| partition.batch.byte_size()).sum();
+        // A batch that is read again can only end where its plan says: were it
+        // counted, it could keep itself from getting there.
+        let counted = owned.each().filter(|(_, _, partition)| !partition.batch.is_pinned());
+        let open: usize = counted.map(|(_, _, partition)| partition.batch.byte_size()).sum();
         let held = open + self.budget.sealed();
         let is_over = held > self.budget.limit;
         owned.is_braked &= held > self.budget.limit / 2;
         let is_braked = owned.is_braked;
         let mut flows = Vec::new();
         for (topic, number, partition) in owned.each() {
-            if is_over {
+            // Until the brake is off again, or what is open would wait for its time.
+            if is_over || is_braked {
                 partition.relieve();
             }
             if let Some(flow) = partition.advance(self.limits, now, caught_up_at, is_braked) {
