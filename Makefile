@@ -24,7 +24,7 @@ test: export RUST_TEST_THREADS ?= 4
 test: build ## Run every test, those on real services included
 	.ci/with-stack cargo test $(LOCKED) --workspace
 
-bench: ## Measure speed and memory beside their physical limits (SUITE=, ROWS=, PER_TRANSACTION=, ROUNDS=)
+bench: ## Measure speed and memory beside their physical limits (SUITE=, CASE=, ROWS=, PER_TRANSACTION=, ROUNDS=)
 	cargo build $(LOCKED) --release --workspace --bin bench --bin outpour-relay --bin outpour-consumer
 	$(TARGET)/release/bench $(ARGS)
 

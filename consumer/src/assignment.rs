@@ -60,6 +60,8 @@ struct Partition {
     budget: Budget,
     work: mpsc::Sender<Work>,
     writer: JoinHandle<Result<(), WriteError>>,
+    /// Told to the writer when the partition is given up.
+    stop: CancellationToken,
     paused: bool,
     /// When its last record came, until what follows it has been looked at.
     last_record: Option<Instant>,
@@ -88,7 +90,6 @@ pub(crate) struct Tick {
 struct Owned {
     /// By topic first, so that a record's topic need not be copied to look it up.
     partitions: HashMap<Arc<str>, HashMap<i32, Partition>>,
-    stop: CancellationToken,
     failure: Option<String>,
     /// Whether everything is paused until batches hold half of what they may.
     is_braked: bool,
@@ -211,6 +212,16 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Assignment<S, D, O> {
         }
     }
 
+    /// Gives up everything that is left.
+    pub(crate) fn leave(&self) {
+        let name = |(topic, number, _): (&Arc<str>, i32, &mut Partition)| TopicPartition {
+            topic: Arc::clone(topic),
+            partition: number,
+        };
+        let partitions: Vec<_> = self.owned().each().map(name).collect();
+        self.revoked(&partitions);
+    }
+
     /// Why the session has to be started over, once it has.
     pub(crate) fn failure(&self) -> Option<String> {
         let mut owned = self.owned();
@@ -232,6 +243,10 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Assignment<S, D, O> {
 }
 
 impl Owned {
+    fn remove(&mut self, partition: &TopicPartition) -> Option<Partition> {
+        self.partitions.get_mut(&partition.topic)?.remove(&partition.partition)
+    }
+
     fn each(&mut self) -> impl Iterator<Item = (&Arc<str>, i32, &mut Partition)> {
         self.partitions.iter_mut().flat_map(|(topic, partitions)| {
             partitions.iter_mut().map(move |(number, partition)| (topic, *number, partition))
@@ -319,7 +334,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Owner for Assignment<S, D, O> {
             let batch = batch.refusing(self.edges.refused.of(&start.partition));
             let without_plan = open.is_none();
             let batch = match &open {
-                Some(plan) => batch.pinned(plan.end),
+                Some(plan) => batch.pinned(plan.end, plan.rejected.clone()),
                 None => batch,
             };
             tracing::info!(
@@ -328,11 +343,12 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Owner for Assignment<S, D, O> {
             );
             self.edges.monitor.assigned(&start.partition, start.offset);
             let (work, receiver) = mpsc::channel(1);
+            let stop = CancellationToken::new();
             let writer = Writer {
                 edges: Arc::clone(&self.edges),
                 partition: start.partition.clone(),
                 open,
-                stop: owned.stop.clone(),
+                stop: stop.clone(),
             };
             let writer = self.runtime.spawn(writer.run(receiver));
             let number = start.partition.partition;
@@ -343,6 +359,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Owner for Assignment<S, D, O> {
                 budget: self.budget.clone(),
                 work,
                 writer,
+                stop,
                 paused: false,
                 // What the last owner left at the end is looked at as well.
                 last_record: without_plan.then(Instant::now),
@@ -351,25 +368,20 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Owner for Assignment<S, D, O> {
         }
     }
 
-    fn revoked(&self) {
-        let (partitions, stop) = {
+    fn revoked(&self, partitions: &[TopicPartition]) {
+        let given_up: Vec<_> = {
             let mut owned = self.owned();
-            let stop = std::mem::take(&mut owned.stop);
-            (std::mem::take(&mut owned.partitions), stop)
+            partitions.iter().filter_map(|partition| owned.remove(partition)).collect()
         };
-        let count = partitions.values().map(HashMap::len).sum::<usize>();
-        if count == 0 {
+        if given_up.is_empty() {
             return;
         }
-        self.edges.monitor.revoked();
-        stop.cancel();
+        let count = given_up.len();
+        partitions.iter().for_each(|partition| self.edges.monitor.revoked(partition));
+        given_up.iter().for_each(|partition| partition.stop.cancel());
         // Open batches are dropped: their records are not planned, so whoever
         // owns the partition next reads them again.
-        let writers: Vec<_> = partitions
-            .into_values()
-            .flat_map(HashMap::into_values)
-            .map(|partition| partition.writer)
-            .collect();
+        let writers: Vec<_> = given_up.into_iter().map(|partition| partition.writer).collect();
         let joined = self.runtime.block_on(async {
             let aborts: Vec<_> = writers.iter().map(JoinHandle::abort_handle).collect();
             let joined = futures_util::future::join_all(writers);

@@ -15,6 +15,8 @@ use twox_hash::XxHash3_128;
 use crate::{
     block::Block,
     decode::{Mapping, Rejection},
+    plan::MAX_REJECTED_BYTES,
+    rejected::{Rejected, RouteId},
     source::RecordView,
     writer::Refusals,
 };
@@ -96,8 +98,11 @@ pub struct Sealed {
     /// When its first record came.
     pub opened_at: Instant,
     pub inserts: Vec<Insert>,
+    /// The letters that are not written yet.
     pub parked: Vec<Parked>,
-    /// Hash of the inserts and of what is parked.
+    /// All that is rejected, also what was parked under an earlier plan.
+    pub rejected: Rejected,
+    /// Hash of the inserts and of what is rejected.
     pub content: String,
 }
 
@@ -124,6 +129,7 @@ pub struct Batch {
     targets: Vec<(Arc<Mapping>, Block)>,
     parked: Vec<Parked>,
     parked_bytes: usize,
+    rejected: Rejected,
     start: i64,
     end: i64,
     records: usize,
@@ -132,6 +138,8 @@ pub struct Batch {
     pinned_end: Option<i64>,
     /// Rows that ClickHouse refused when they were first sent.
     refused: Refusals,
+    /// What an open plan has in the dead letters.
+    settled: Rejected,
 }
 
 impl Batch {
@@ -152,12 +160,14 @@ impl Batch {
             targets: mappings.iter().map(target).collect(),
             parked: Vec::new(),
             parked_bytes: 0,
+            rejected: Rejected::default(),
             start,
             end: start,
             records: 0,
             opened_at: None,
             pinned_end: None,
             refused: Refusals::new(),
+            settled: Rejected::default(),
         }
     }
 
@@ -168,10 +178,12 @@ impl Batch {
         self
     }
 
-    /// Makes the first batch end at `end` exactly, whatever the limits say.
+    /// Makes the first batch end at `end` exactly, whatever the limits say, and
+    /// passes over what is `settled`: it is in the dead letters.
     #[must_use]
-    pub fn pinned(mut self, end: i64) -> Self {
+    pub fn pinned(mut self, end: i64, settled: Rejected) -> Self {
         self.pinned_end = Some(end);
+        self.settled = settled;
         self
     }
 
@@ -191,16 +203,24 @@ impl Batch {
                 continue;
             }
             taken = true;
+            if self.settled.contains(mapping.id(), record.offset) {
+                self.rejected.add(mapping.id(), record.offset);
+                continue;
+            }
             let refused = match self.refused.get(&(mapping.index(), record.offset)) {
                 Some(rejection) => Err(Box::new(rejection.clone())),
                 None => mapping.push(record, &self.environment, block),
             };
             if let Err(rejection) = refused {
+                self.rejected.add(mapping.id(), record.offset);
                 park(&mut self.parked, &mut self.parked_bytes, record, *rejection);
             }
         }
         if !taken {
-            park(&mut self.parked, &mut self.parked_bytes, record, Rejection::no_route());
+            self.rejected.add(RouteId::NONE, record.offset);
+            if !self.settled.contains(RouteId::NONE, record.offset) {
+                park(&mut self.parked, &mut self.parked_bytes, record, Rejection::no_route());
+            }
         }
         self.end = record.offset + 1;
         self.records += 1;
@@ -242,7 +262,11 @@ impl Batch {
     pub fn has_reached_its_size(&self) -> bool {
         match self.pinned_end {
             Some(end) => self.end >= end,
-            None => self.records >= self.limits.rows || self.byte_size() >= self.limits.bytes,
+            None => {
+                self.records >= self.limits.rows
+                    || self.byte_size() >= self.limits.bytes
+                    || self.rejected.text_size() >= MAX_REJECTED_BYTES
+            }
         }
     }
 
@@ -276,8 +300,9 @@ impl Batch {
             inserts.push(Insert { mapping, rows, body: body.into() });
             block.clear();
         }
-        for parked in &self.parked {
-            content.write(&parked.offset.to_le_bytes());
+        for (route, offset) in self.rejected.iter() {
+            content.write(&route.to_le_bytes());
+            content.write(&offset.to_le_bytes());
         }
         let sealed = Sealed {
             start: self.start,
@@ -286,6 +311,7 @@ impl Batch {
             opened_at: self.opened_at.unwrap_or_else(Instant::now),
             inserts,
             parked: std::mem::take(&mut self.parked),
+            rejected: std::mem::take(&mut self.rejected),
             content: format!("{:032x}", content.finish_128()),
         };
         self.parked_bytes = 0;
@@ -293,6 +319,7 @@ impl Batch {
         self.records = 0;
         self.opened_at = None;
         self.pinned_end = None;
+        self.settled = Rejected::default();
         sealed
     }
 }
@@ -426,6 +453,46 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_ends_before_its_plan_is_too_long_to_name_what_is_rejected() {
+        let now = Instant::now();
+        let mut batch = batch(limits(1_000_000, 1 << 30, 1000));
+        let mut pushed = 0;
+        while !batch.has_reached_its_size() {
+            // Every other one does not fit.
+            let value = if pushed % 2 == 0 { r#"{"n":1}"# } else { r#"{"n":300}"# };
+            batch.push(&record(10 + pushed, value), now);
+            pushed += 1;
+            assert!(pushed < 10_000, "{}", batch.rejected.text_size());
+        }
+        assert!(pushed > 1000, "{pushed}");
+    }
+
+    #[test]
+    fn what_an_open_plan_has_parked_is_neither_parked_again_nor_stored() {
+        let now = Instant::now();
+        let values = [r#"{"n":1}"#, r#"{"n":300}"#, r#"{"n":2}"#];
+        let fill = |mut batch: Batch| {
+            for (offset, value) in (10..).zip(values) {
+                batch.push(&record(offset, value), now);
+            }
+            batch.seal()
+        };
+        let first = fill(batch(limits(10, 1 << 20, 1000)));
+        assert_eq!((first.rows(), first.parked.len()), (2, 1));
+        let again = batch(limits(10, 1 << 20, 1000)).pinned(13, first.rejected.clone());
+        let again = fill(again);
+        assert_eq!((again.rows(), again.parked.len()), (2, 0));
+        assert_eq!((&again.content, &again.rejected), (&first.content, &first.rejected));
+
+        // It would fit the table by now.
+        let mut settled = Rejected::default();
+        settled.add(mapping().id(), 12);
+        let other = fill(batch(limits(10, 1 << 20, 1000)).pinned(13, settled));
+        assert_eq!((other.rows(), other.parked.len()), (1, 1));
+        assert_eq!(other.rejected.iter().count(), 2);
+    }
+
+    #[test]
     fn the_same_records_have_the_same_content_and_others_another() {
         let now = Instant::now();
         let content = |values: &[&str]| {
@@ -445,7 +512,7 @@ mod tests {
     #[test]
     fn a_pinned_batch_ends_where_its_plan_did_whatever_the_limits_say() {
         let now = Instant::now();
-        let mut batch = batch(limits(1, 1, 0)).pinned(13);
+        let mut batch = batch(limits(1, 1, 0)).pinned(13, Rejected::default());
         batch.push(&record(10, r#"{"n":1}"#), now);
         assert!(!batch.has_reached_its_size() && !batch.is_due(now, now));
         assert!(!batch.is_past(12));

@@ -1,9 +1,17 @@
 //! What fits no table is kept in Kafka, whole and with the reason.
+//!
+//! ```text
+//! begin ─▶ letters ─▶ the group's offset with the plan ─▶ commit
+//! ```
+//!
+//! One Kafka transaction: a reader of committed records finds every letter once,
+//! and the plan knows which are there. The coordinator of the group refuses the
+//! offset of a member that the group has given up, and the letters with it.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use outpour_schemas::{
-    config::Consumer,
+    config::{Consumer, Delivery},
     kafka::{Heard, Watched},
     wire::{DEAD_LETTER_PREFIX, Header, dead_letter as name},
 };
@@ -14,20 +22,42 @@ use rdkafka::{
     config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
     message::{Header as KafkaHeader, OwnedHeaders},
-    producer::{FutureProducer, FutureRecord},
+    producer::{FutureProducer, FutureRecord, Producer},
 };
 use tokio::sync::Mutex;
+use uuid::Uuid;
 
-use crate::{batch::Parked, source::TopicPartition};
+use crate::{
+    batch::Parked,
+    source::{
+        TopicPartition,
+        kafka::{GroupOffsets, is_stale, offset_list},
+    },
+    writer::Offsets,
+};
 
 /// A place that keeps what was rejected.
 pub(crate) trait DeadLetters: Send + Sync + 'static {
-    /// Returns when every letter is durable.
+    /// Commits `offset` with `plan` as its metadata, and every letter with it.
+    /// Returns when all of it is durable.
     fn park(
         &self,
         source: &TopicPartition,
         letters: &[Parked],
-    ) -> impl Future<Output = Result<(), KafkaError>> + Send;
+        offset: i64,
+        plan: &str,
+    ) -> impl Future<Output = Result<(), ParkError>> + Send;
+}
+
+/// Why letters were not parked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ParkError {
+    /// Nobody will ever see any of it: it may be tried again.
+    #[error(transparent)]
+    NotWritten(KafkaError),
+    /// The group knows whether it was, or has another owner for the partition.
+    #[error(transparent)]
+    InDoubt(KafkaError),
 }
 
 /// The topic that keeps what came from `source`.
@@ -36,9 +66,16 @@ pub(crate) fn dead_letter_topic(source: &str) -> String {
     format!("{DEAD_LETTER_PREFIX}{source}")
 }
 
+type LetterProducer = FutureProducer<Watched>;
+
 /// Dead letters in topics of their own, one for each source topic.
 pub(crate) struct KafkaDeadLetters {
-    producer: FutureProducer<Watched>,
+    settings: ClientConfig,
+    heard: Heard,
+    is_transactional: bool,
+    /// Made when there is something to park. One transaction at a time.
+    producer: Mutex<Option<Arc<LetterProducer>>>,
+    offsets: GroupOffsets,
     admin: AdminClient<DefaultClientContext>,
     partitions: i32,
     replication: i32,
@@ -46,15 +83,24 @@ pub(crate) struct KafkaDeadLetters {
 }
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+const SHORTEST_TRANSACTION: Duration = Duration::from_secs(5);
+const LONGEST_TRANSACTION: Duration = Duration::from_secs(60);
+
+/// The ids of transactions begin so; a rule of the cluster has to allow them.
+pub(crate) fn transactional_id_prefix(group: &str) -> String {
+    format!("outpour-consumer-{group}-")
+}
 
 impl KafkaDeadLetters {
     pub(crate) fn connect(
         config: &Consumer,
         client: &ClientConfig,
         heard: Heard,
+        offsets: GroupOffsets,
     ) -> Result<Self, KafkaError> {
-        let producer = client
-            .clone()
+        let is_transactional = config.delivery == Delivery::ExactlyOnce;
+        let mut settings = client.clone();
+        settings
             .set("client.id", &config.client_id)
             .set("enable.idempotence", "true")
             // See the relay's: the first batch to a new topic could be lost.
@@ -62,16 +108,39 @@ impl KafkaDeadLetters {
             // A letter quotes a record that the broker took once already, plus
             // its own headers.
             .set("message.max.bytes", "1000000000")
-            .set("partitioner", "murmur2_random")
-            .create_with_context(Watched(heard))?;
+            .set("partitioner", "murmur2_random");
+        if is_transactional {
+            // Members need not be told apart by it: the group does that. What a
+            // killed one leaves open is aborted before the group gives its
+            // partitions to others.
+            let id = format!("{}{}", transactional_id_prefix(&config.group), Uuid::now_v7());
+            let timeout = config.session_timeout.0.clamp(SHORTEST_TRANSACTION, LONGEST_TRANSACTION);
+            settings
+                .set("transactional.id", id)
+                .set("transaction.timeout.ms", timeout.as_millis().to_string());
+        }
         Ok(KafkaDeadLetters {
-            producer,
+            settings,
+            heard,
+            is_transactional,
+            producer: Mutex::default(),
+            offsets,
             // Nobody takes what such a client says, and it would pile up.
             admin: client.clone().set_log_level(RDKafkaLogLevel::Emerg).create()?,
             partitions: i32::try_from(config.dead_letter_partitions).unwrap_or(i32::MAX),
             replication: i32::from(config.dead_letter_replication_factor),
             known_topics: Mutex::default(),
         })
+    }
+
+    /// A producer that may write. Blocks for as long as its transactional id takes.
+    fn connected(&self) -> Result<Arc<LetterProducer>, KafkaError> {
+        let producer: LetterProducer =
+            self.settings.create_with_context(Watched(self.heard.clone()))?;
+        if self.is_transactional {
+            producer.init_transactions(REQUEST_TIMEOUT * 3)?;
+        }
+        Ok(Arc::new(producer))
     }
 
     async fn ensure(&self, source: &TopicPartition, topic: &str) -> Result<(), KafkaError> {
@@ -93,28 +162,91 @@ impl KafkaDeadLetters {
 }
 
 impl DeadLetters for KafkaDeadLetters {
-    async fn park(&self, source: &TopicPartition, letters: &[Parked]) -> Result<(), KafkaError> {
+    async fn park(
+        &self,
+        source: &TopicPartition,
+        letters: &[Parked],
+        offset: i64,
+        plan: &str,
+    ) -> Result<(), ParkError> {
         let topic = dead_letter_topic(&source.topic);
-        self.ensure(source, &topic).await?;
-        let parked_at = jiff::Timestamp::now().to_string();
-        let sends = letters.iter().map(|letter| {
-            let headers = headers(source, letter, &parked_at);
-            let headers = headers
-                .iter()
-                .fold(OwnedHeaders::new_with_capacity(headers.len()), |all, (key, value)| {
-                    all.insert(KafkaHeader { key, value: value.as_ref() })
-                });
-            let mut record: FutureRecord<'_, [u8], [u8]> =
-                FutureRecord::to(&topic).headers(headers);
-            record.key = letter.key.as_deref();
-            record.payload = letter.value.as_deref();
-            self.producer.send(record, rdkafka::util::Timeout::Never)
-        });
-        for result in futures_util::future::join_all(sends).await {
-            result.map_err(|(error, _)| error)?;
+        self.ensure(source, &topic).await.map_err(ParkError::NotWritten)?;
+        let mut slot = self.producer.lock().await;
+        let producer = match slot.take() {
+            Some(producer) => producer,
+            None => blocking(|| self.connected()).map_err(ParkError::NotWritten)?,
+        };
+        if !self.is_transactional {
+            send(&producer, &topic, source, letters).await.map_err(ParkError::NotWritten)?;
+            *slot = Some(producer);
+            drop(slot);
+            let committed = self.offsets.commit(source, offset, plan.to_owned()).await;
+            return committed.map_err(ParkError::InDoubt);
         }
-        Ok(())
+        producer.begin_transaction().map_err(ParkError::NotWritten)?;
+        let sent = send(&producer, &topic, source, letters).await;
+        let outcome = blocking(|| {
+            sent.map_err(ParkError::NotWritten)?;
+            let group = self.offsets.group().map_err(ParkError::InDoubt)?;
+            let offsets = offset_list(source, offset, plan).map_err(ParkError::InDoubt)?;
+            again(|| producer.send_offsets_to_transaction(&offsets, &group, REQUEST_TIMEOUT))
+                .map_err(|error| match is_stale(&error) {
+                    true => ParkError::NotWritten(error),
+                    false => ParkError::InDoubt(error),
+                })?;
+            again(|| producer.commit_transaction(REQUEST_TIMEOUT)).map_err(ParkError::InDoubt)
+        });
+        // A producer that cannot abort is of no use any more: what it left open
+        // ends by time-out.
+        if outcome.is_ok() || blocking(|| producer.abort_transaction(REQUEST_TIMEOUT)).is_ok() {
+            *slot = Some(producer);
+        }
+        outcome
     }
+}
+
+/// Runs calls that wait for brokers, off the async executor's other work.
+fn blocking<T>(calls: impl FnOnce() -> T) -> T {
+    tokio::task::block_in_place(calls)
+}
+
+/// Calls again for as long as the client says that this may help.
+fn again(mut call: impl FnMut() -> Result<(), KafkaError>) -> Result<(), KafkaError> {
+    const ATTEMPTS: u32 = 3;
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        match call() {
+            Err(KafkaError::Transaction(error)) if error.is_retriable() && attempts < ATTEMPTS => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Returns when the brokers have acknowledged every letter.
+async fn send(
+    producer: &LetterProducer,
+    topic: &str,
+    source: &TopicPartition,
+    letters: &[Parked],
+) -> Result<(), KafkaError> {
+    let parked_at = jiff::Timestamp::now().to_string();
+    let sends = letters.iter().map(|letter| {
+        let headers = headers(source, letter, &parked_at);
+        let headers = headers
+            .iter()
+            .fold(OwnedHeaders::new_with_capacity(headers.len()), |all, (key, value)| {
+                all.insert(KafkaHeader { key, value: value.as_ref() })
+            });
+        let mut record: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(topic).headers(headers);
+        record.key = letter.key.as_deref();
+        record.payload = letter.value.as_deref();
+        producer.send(record, rdkafka::util::Timeout::Never)
+    });
+    for result in futures_util::future::join_all(sends).await {
+        result.map_err(|(error, _)| error)?;
+    }
+    Ok(())
 }
 
 /// The record's own headers, then where it came from and why it is here.

@@ -48,6 +48,11 @@ pub enum ConsumerError {
          before they were read. Set the group's offset to go on past the loss"
     )]
     RecordsGone { group: String, partition: String, offset: String },
+    #[error(
+        "group `{group}` has another member with consumer.group_instance_id = \"{name}\"; \
+         each needs one of its own"
+    )]
+    NameTaken { group: String, name: String },
     #[error("{0}")]
     Interrupted(String),
     #[error(transparent)]
@@ -87,7 +92,8 @@ impl ConsumerError {
             ConsumerError::ClickHouse { .. } => "clickhouse",
             ConsumerError::Kafka { .. }
             | ConsumerError::Reach(_)
-            | ConsumerError::NoTopic { .. } => "kafka",
+            | ConsumerError::NoTopic { .. }
+            | ConsumerError::NameTaken { .. } => "kafka",
             ConsumerError::Schema(_)
             | ConsumerError::Mapping(_)
             | ConsumerError::NoTable { .. }

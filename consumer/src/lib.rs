@@ -24,6 +24,7 @@ mod init;
 mod metrics;
 pub mod pipeline;
 pub mod plan;
+pub mod rejected;
 pub mod sink;
 pub mod source;
 mod status;

@@ -113,8 +113,13 @@ async fn session(
     let offsets = GroupOffsets::default();
     let edges = Edges {
         sink: clickhouse.clone(),
-        dead_letters: KafkaDeadLetters::connect(&config.consumer, &client, heard.clone())
-            .map_err(failed)?,
+        dead_letters: KafkaDeadLetters::connect(
+            &config.consumer,
+            &client,
+            heard.clone(),
+            offsets.clone(),
+        )
+        .map_err(failed)?,
         offsets: offsets.clone(),
         monitor: Arc::clone(monitor),
         refused: Arc::clone(refused),
@@ -143,7 +148,7 @@ async fn session(
         let outcome = watch_tails(&config, &client, &work)
             .map_err(|source| kafka_error(&config, "connecting", source))
             .and_then(|quiet| poll(&config, &consumer, &work, &quiet, &stop));
-        work.revoked();
+        work.leave();
         leave(consumer);
         outcome
     })
@@ -313,6 +318,8 @@ fn judge(
     use RDKafkaErrorCode as Code;
     match error.rdkafka_error_code() {
         Some(Code::AutoOffsetReset) => Err(records_gone(config, consumer)),
+        Some(Code::FencedInstanceId | Code::UnreleasedInstanceId) => Err(name_taken(config)),
+        Some(Code::Fatal) if is_fenced(consumer) => Err(name_taken(config)),
         Some(
             Code::Fatal
             | Code::TopicAuthorizationFailed
@@ -325,6 +332,20 @@ fn judge(
             tracing::debug!(%error, "consuming");
             Ok(())
         }
+    }
+}
+
+/// Whether another member has come with the same `consumer.group_instance_id`.
+fn is_fenced(consumer: &GroupConsumer) -> bool {
+    use RDKafkaErrorCode as Code;
+    let fatal = consumer.client().fatal_error();
+    matches!(fatal, Some((Code::FencedInstanceId | Code::UnreleasedInstanceId, _)))
+}
+
+fn name_taken(config: &Config) -> ConsumerError {
+    ConsumerError::NameTaken {
+        group: config.consumer.group.clone(),
+        name: config.consumer.group_instance_id.clone(),
     }
 }
 

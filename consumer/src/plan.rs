@@ -9,10 +9,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::source::TopicPartition;
+use crate::{rejected::Rejected, source::TopicPartition};
 
 /// What the brokers allow by default for an offset's metadata.
 pub const MAX_METADATA_BYTES: usize = 4096;
+
+/// A batch ends when naming what is rejected takes this much of it.
+pub const MAX_REJECTED_BYTES: usize = 3072;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
@@ -24,9 +27,12 @@ pub struct Plan {
     /// One past the last.
     pub end: i64,
     pub rows: usize,
-    pub rejected: usize,
-    /// Hash of every block that is inserted, and of the offsets that are
-    /// parked. A change of a table's columns changes it, too.
+    /// What is in the dead letters, where they are written together with the
+    /// plan; else what will have been before anything is inserted.
+    #[serde(default, skip_serializing_if = "Rejected::is_empty")]
+    pub rejected: Rejected,
+    /// Hash of every block that is inserted, and of what is rejected. A change of
+    /// a table's columns changes it, too.
     pub content: String,
     /// Whether the tables are asked what they have, since an earlier plan of the
     /// range left its outcome open and its token cannot be relied on.
@@ -84,9 +90,10 @@ impl Plan {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use proptest::{collection::vec, prelude::*};
 
     use super::*;
+    use crate::rejected::RouteId;
 
     fn plan(start: i64, end: i64) -> Plan {
         Plan {
@@ -95,7 +102,7 @@ mod tests {
             start,
             end,
             rows: 10,
-            rejected: 1,
+            rejected: Rejected::default(),
             content: "0123456789abcdef".into(),
             by_provenance: false,
             planned_at_ms: 1,
@@ -104,11 +111,22 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_plan_survives_its_metadata_and_fits(start: i64, end: i64, owner in ".{0,200}") {
-            let plan = Plan { owner, ..plan(start, end) };
+        fn a_plan_survives_its_metadata_and_fits(
+            start: i64, end: i64, owner in ".{0,100}", gaps in vec(1..100_000_i64, 0..1000)
+        ) {
+            let (mut rejected, mut offset) = (Rejected::default(), 0);
+            for gap in gaps {
+                offset += gap;
+                if rejected.text_size() < MAX_REJECTED_BYTES {
+                    rejected.add(RouteId::NONE, offset);
+                }
+            }
+            let plan = Plan { owner, rejected, ..plan(start, end) };
             let metadata = plan.metadata().unwrap();
             prop_assert!(metadata.len() <= MAX_METADATA_BYTES);
-            prop_assert_eq!(Plan::parse(&metadata).unwrap(), Some(plan));
+            let back = Plan::parse(&metadata).unwrap().unwrap();
+            prop_assert_eq!(back.metadata().unwrap(), metadata);
+            prop_assert!(back.rejected.iter().eq(plan.rejected.iter()));
         }
 
         #[test]

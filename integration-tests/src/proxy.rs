@@ -1,5 +1,6 @@
-//! A TCP proxy that can hold back what one side sends: answers and
-//! acknowledgements that are lost on the way, at a moment of the test's choice.
+//! A TCP proxy that can hold back what either side sends, and cut connections:
+//! requests, answers and acknowledgements that are lost on the way, at a moment of
+//! the test's choice.
 //!
 //! What the server sends it takes at once, however slowly the client reads: a
 //! client that stands still finds all of it when it goes on, even if the server
@@ -21,9 +22,18 @@ use tokio::{
 /// Forwards to one address until it is dropped; then every connection breaks.
 pub struct Proxy {
     address: SocketAddr,
-    /// Whether what clients send is held back.
-    held: Arc<watch::Sender<bool>>,
+    state: Arc<watch::Sender<State>>,
     _tasks: JoinSet<()>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct State {
+    /// Whether what clients send is held back.
+    requests_held: bool,
+    /// Whether what the server sends is held back.
+    answers_held: bool,
+    /// How often all connections have been cut.
+    cuts: u64,
 }
 
 impl Proxy {
@@ -34,10 +44,10 @@ impl Proxy {
     pub async fn to(upstream: &str) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("cannot listen")?;
         let address = listener.local_addr()?;
-        let held = Arc::new(watch::channel(false).0);
+        let state = Arc::new(watch::channel(State::default()).0);
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, upstream.to_owned(), Arc::clone(&held)));
-        Ok(Self { address, held, _tasks: tasks })
+        tasks.spawn(accept(listener, upstream.to_owned(), Arc::clone(&state)));
+        Ok(Self { address, state, _tasks: tasks })
     }
 
     #[must_use]
@@ -48,16 +58,31 @@ impl Proxy {
     /// From now on nothing that a client sends arrives; what the server sends
     /// still does.
     pub fn hold_back(&self) {
-        self.held.send_replace(true);
+        self.state.send_modify(|state| state.requests_held = true);
+    }
+
+    /// From now on no client hears an answer; what it sends still arrives.
+    pub fn hold_answers(&self) {
+        self.state.send_modify(|state| state.answers_held = true);
     }
 
     /// What was held back arrives.
     pub fn release(&self) {
-        self.held.send_replace(false);
+        self.state.send_modify(|state| {
+            (state.requests_held, state.answers_held) = (false, false);
+        });
+    }
+
+    /// Breaks every connection; what they held back is lost. New ones are as if
+    /// nothing had been held back.
+    pub fn cut(&self) {
+        self.state.send_modify(|state| {
+            *state = State { cuts: state.cuts + 1, ..State::default() };
+        });
     }
 }
 
-async fn accept(listener: TcpListener, upstream: String, held: Arc<watch::Sender<bool>>) {
+async fn accept(listener: TcpListener, upstream: String, state: Arc<watch::Sender<State>>) {
     // They end with this task.
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
@@ -65,19 +90,39 @@ async fn accept(listener: TcpListener, upstream: String, held: Arc<watch::Sender
         let ((from_client, to_client), (from_server, to_server)) =
             (client.into_split(), server.into_split());
         let (taken, kept) = mpsc::unbounded_channel();
-        connections.spawn(forward(from_client, to_server, held.subscribe()));
-        connections.spawn(take(from_server, taken));
-        connections.spawn(give(kept, to_client));
+        let mut watched = state.subscribe();
+        let cuts = watched.borrow().cuts;
+        let (to, of) = (state.subscribe(), state.subscribe());
+        connections.spawn(async move {
+            let forwarding = async {
+                tokio::join!(
+                    forward(from_client, to_server, to),
+                    take(from_server, taken),
+                    give(kept, to_client, of),
+                )
+            };
+            tokio::select! {
+                // First, or what was held back would still arrive.
+                biased;
+                _ = watched.wait_for(|state| state.cuts > cuts) => {}
+                _ = forwarding => {}
+            }
+        });
     }
 }
 
 const CHUNK: usize = 64 * 1024;
 
 /// From client to server, until either is gone.
-async fn forward(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut held: watch::Receiver<bool>) {
+async fn forward(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut state: watch::Receiver<State>,
+) {
     let mut buffer = vec![0; CHUNK];
     while let Ok(n @ 1..) = from.read(&mut buffer).await {
-        if held.wait_for(|held| !held).await.is_err() || to.write_all(&buffer[..n]).await.is_err() {
+        let released = state.wait_for(|state| !state.requests_held).await.is_ok();
+        if !released || to.write_all(&buffer[..n]).await.is_err() {
             break;
         }
     }
@@ -94,9 +139,14 @@ async fn take(mut from: OwnedReadHalf, taken: mpsc::UnboundedSender<Vec<u8>>) {
 }
 
 /// To the client, until everything has been given or it is gone.
-async fn give(mut kept: mpsc::UnboundedReceiver<Vec<u8>>, mut to: OwnedWriteHalf) {
+async fn give(
+    mut kept: mpsc::UnboundedReceiver<Vec<u8>>,
+    mut to: OwnedWriteHalf,
+    mut state: watch::Receiver<State>,
+) {
     while let Some(chunk) = kept.recv().await {
-        if to.write_all(&chunk).await.is_err() {
+        let released = state.wait_for(|state| !state.answers_held).await.is_ok();
+        if !released || to.write_all(&chunk).await.is_err() {
             break;
         }
     }

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     block::{Block, Cell, Column},
+    rejected::RouteId,
     source::RecordView,
     table::TableSchema,
 };
@@ -89,6 +90,7 @@ pub struct Mapping {
     table_sql: String,
     /// Tells routes into the same table apart.
     index: usize,
+    id: RouteId,
     has_provenance: bool,
     pub(crate) insert_sql: Arc<str>,
     pub(crate) columns: Arc<[Column]>,
@@ -96,6 +98,10 @@ pub struct Mapping {
     wanted: Wanted,
     fields: usize,
     unknown_fields: UnknownFields,
+}
+
+fn target(table: &str, index: usize) -> String {
+    format!("{table}#{index}")
 }
 
 #[derive(Debug)]
@@ -156,6 +162,7 @@ impl Mapping {
         Ok(Mapping {
             topic,
             event_types: route.event_types.clone(),
+            id: RouteId::of(&target(&table, index)),
             table: table.into(),
             table_sql: schema.name.quoted(),
             index,
@@ -176,7 +183,12 @@ impl Mapping {
 
     /// The table and the route, as a deduplication token names them.
     pub(crate) fn target(&self) -> String {
-        format!("{}#{}", self.table, self.index)
+        target(&self.table, self.index)
+    }
+
+    /// The same, as a plan names it.
+    pub(crate) fn id(&self) -> RouteId {
+        self.id
     }
 
     /// Which of the routes it is.

@@ -54,7 +54,7 @@ impl Monitor {
     /// A session, or the attempt at one, failed; another will follow.
     pub(crate) fn failed(&self, error: &ConsumerError) {
         metrics::session_failed(error);
-        self.revoked();
+        self.left();
         self.standing().failed(error_line(error));
     }
 
@@ -63,9 +63,15 @@ impl Monitor {
         self.standing().assigned(partition.clone(), stored, Instant::now());
     }
 
+    /// A partition is given up.
+    pub(crate) fn revoked(&self, partition: &TopicPartition) {
+        self.standing().revoked(partition);
+        metrics::forget_lags(std::slice::from_ref(partition));
+    }
+
     /// Every partition is given up.
-    pub(crate) fn revoked(&self) {
-        let gone = self.standing().revoked();
+    fn left(&self) {
+        let gone = self.standing().left();
         metrics::forget_lags(&gone);
         self.held_bytes.store(0, Relaxed);
     }

@@ -101,8 +101,12 @@ impl Standing {
         self.partitions.insert(partition, owned);
     }
 
+    pub(super) fn revoked(&mut self, partition: &TopicPartition) {
+        self.partitions.remove(partition);
+    }
+
     /// All partitions are given up; which they were.
-    pub(super) fn revoked(&mut self) -> Vec<TopicPartition> {
+    pub(super) fn left(&mut self) -> Vec<TopicPartition> {
         std::mem::take(&mut self.partitions).into_keys().collect()
     }
 
@@ -280,7 +284,7 @@ mod tests {
         let snapshot = standing.snapshot(now + Duration::from_secs(2), STALL);
         assert_eq!(snapshot.lags, [(partition(), Some(15))]);
         assert_eq!(snapshot.plan_age, Duration::from_secs(2));
-        assert_eq!(standing.revoked(), [partition()]);
+        assert_eq!(standing.left(), [partition()]);
         assert_eq!(standing.snapshot(now, STALL).state, State::Standby);
     }
 }

@@ -1,23 +1,31 @@
 //! The group's consumer: what is polled, and what happens when partitions come
 //! and go.
 //!
-//! The classic protocol with eager rebalancing: every partition is given up,
-//! its writer joined, before the group moves on. librdkafka stamps a commit
-//! with the generation at which it is *sent*, so a commit still in flight when
-//! a partition is given up could pass under the next generation.
+//! What is taken away is given up, its writer joined, before the group moves on:
+//! everything with the classic protocol, single partitions with the newer one.
+//! librdkafka stamps a commit with the generation at which it is *sent*, so a
+//! commit still in flight when a partition is given up could pass under the next
+//! generation.
 
 use std::{
     sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
 
-use outpour_schemas::{config::Config, kafka::Heard};
+use outpour_schemas::{
+    config::{Config, GroupProtocol},
+    kafka::Heard,
+};
 use rdkafka::{
     ClientConfig, ClientContext, Offset, Statistics, TopicPartitionList,
     config::RDKafkaLogLevel,
-    consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext},
+    consumer::{
+        BaseConsumer, CommitMode, Consumer, ConsumerContext, ConsumerGroupMetadata,
+        RebalanceProtocol,
+    },
     error::{KafkaError, RDKafkaErrorCode},
     message::{BorrowedMessage, Headers, Message},
+    topic_partition_list::TopicPartitionListElem,
     types::RDKafkaRespErr,
 };
 
@@ -40,8 +48,8 @@ pub(crate) struct Start {
 /// Who works on the partitions.
 pub(crate) trait Owner: Send + Sync + 'static {
     fn assigned(&self, starts: Vec<Start>);
-    /// Returns only when nothing of any partition is under way any more.
-    fn revoked(&self);
+    /// Returns only when nothing of these partitions is under way any more.
+    fn revoked(&self, partitions: &[TopicPartition]);
     /// Records before `end` can be read, the last that were committed included.
     fn ends(&self, partition: TopicPartition, end: i64);
     /// The group cannot be worked in as things are.
@@ -68,8 +76,6 @@ pub(crate) fn join(
     settings
         .set("client.id", &consumer.client_id)
         .set("group.id", &consumer.group)
-        .set("session.timeout.ms", consumer.session_timeout.0.as_millis().to_string())
-        .set("partition.assignment.strategy", "range,roundrobin")
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         .set("isolation.level", "read_committed")
@@ -77,6 +83,16 @@ pub(crate) fn join(
         // reason to jump. Partitions without an offset start at 0 explicitly.
         .set("auto.offset.reset", "error")
         .set("allow.auto.create.topics", "false");
+    match consumer.group_protocol {
+        GroupProtocol::Classic => settings
+            .set("session.timeout.ms", consumer.session_timeout.0.as_millis().to_string())
+            .set("partition.assignment.strategy", "range,roundrobin"),
+        // The brokers assign, and have a session time-out of their own.
+        GroupProtocol::Consumer => settings.set("group.protocol", "consumer"),
+    };
+    if !consumer.group_instance_id.is_empty() {
+        settings.set("group.instance.id", &consumer.group_instance_id);
+    }
     let queued_kib = (consumer.memory.as_u64() / 4 / 1024).max(1024);
     for (key, value) in [
         // A new topic is taken up within twice this time.
@@ -84,6 +100,9 @@ pub(crate) fn join(
         // How often the client tells where partitions end.
         ("statistics.interval.ms", "5000".to_owned()),
         ("queued.max.messages.kbytes", queued_kib.to_string()),
+        // When the queue is full, how long no more is fetched. By default a
+        // second, in which the queue runs empty many times over.
+        ("fetch.queue.backoff.ms", "5".to_owned()),
         ("fetch.wait.max.ms", "50".to_owned()),
         ("check.crcs", "true".to_owned()),
     ] {
@@ -127,13 +146,18 @@ impl ConsumerContext for Context {
         event: RDKafkaRespErr,
         partitions: &mut TopicPartitionList,
     ) {
+        let is_whole = !matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
         let outcome = match event {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
-                self.assign(consumer, partitions)
+                self.assign(consumer, partitions, is_whole)
             }
             _ => {
-                self.owner.revoked();
-                consumer.unassign()
+                self.owner.revoked(&names(partitions));
+                if is_whole {
+                    consumer.unassign()
+                } else {
+                    consumer.incremental_unassign(partitions)
+                }
             }
         };
         if let Err(error) = outcome {
@@ -147,12 +171,21 @@ impl Context {
         &self,
         consumer: &BaseConsumer<Self>,
         partitions: &TopicPartitionList,
+        is_whole: bool,
     ) -> Result<(), KafkaError> {
+        let assign = |list: &TopicPartitionList| match is_whole {
+            true => consumer.assign(list),
+            false => consumer.incremental_assign(list),
+        };
         let starts = match committed(consumer, partitions.clone()) {
             Ok(starts) => starts,
             Err(error) => {
                 // The group waits for an answer, even if it is to start over.
-                consumer.unassign()?;
+                if is_whole {
+                    consumer.unassign()?;
+                } else {
+                    assign(partitions)?;
+                }
                 return Err(error);
             }
         };
@@ -169,10 +202,18 @@ impl Context {
             )?;
         }
         self.owner.assigned(starts);
-        consumer.assign(&from)?;
+        assign(&from)?;
         // The client remembers a pause beyond the assignment it was made in.
         consumer.resume(&from)
     }
+}
+
+fn names(partitions: &TopicPartitionList) -> Vec<TopicPartition> {
+    let name = |element: TopicPartitionListElem<'_>| TopicPartition {
+        topic: element.topic().into(),
+        partition: element.partition(),
+    };
+    partitions.elements().into_iter().map(name).collect()
 }
 
 /// What the group has committed for `partitions`.
@@ -224,6 +265,36 @@ pub(crate) struct GroupOffsets {
     pub(crate) consumer: Arc<OnceLock<Weak<GroupConsumer>>>,
 }
 
+impl GroupOffsets {
+    fn consumer(&self) -> Result<Arc<GroupConsumer>, KafkaError> {
+        self.consumer.get().and_then(Weak::upgrade).ok_or_else(gone)
+    }
+
+    /// As which member of which generation the group knows this consumer.
+    pub(crate) fn group(&self) -> Result<ConsumerGroupMetadata, KafkaError> {
+        self.consumer()?.group_metadata().ok_or_else(gone)
+    }
+}
+
+/// The group has been left.
+fn gone() -> KafkaError {
+    KafkaError::ConsumerCommit(RDKafkaErrorCode::State)
+}
+
+/// One offset with what stands beside it.
+pub(crate) fn offset_list(
+    partition: &TopicPartition,
+    offset: i64,
+    metadata: &str,
+) -> Result<TopicPartitionList, KafkaError> {
+    let mut offsets = TopicPartitionList::with_capacity(1);
+    let mut element = offsets.add_partition(&partition.topic, partition.partition);
+    element.set_offset(Offset::Offset(offset))?;
+    // Once only: setting it a second time leaks the first.
+    element.set_metadata(metadata);
+    Ok(offsets)
+}
+
 impl Offsets for GroupOffsets {
     async fn commit(
         &self,
@@ -231,20 +302,28 @@ impl Offsets for GroupOffsets {
         offset: i64,
         metadata: String,
     ) -> Result<(), KafkaError> {
-        let gone = || KafkaError::ConsumerCommit(RDKafkaErrorCode::State);
-        let consumer = self.consumer.get().and_then(Weak::upgrade).ok_or_else(gone)?;
-        let partition = partition.clone();
-        tokio::task::spawn_blocking(move || {
-            let mut offsets = TopicPartitionList::with_capacity(1);
-            {
-                let mut element = offsets.add_partition(&partition.topic, partition.partition);
-                element.set_offset(Offset::Offset(offset))?;
-                // Once only: setting it a second time leaks the first.
-                element.set_metadata(&metadata);
+        /// Until the client has heard of the group's new epoch with a heartbeat.
+        const ATTEMPTS: u32 = 50;
+        const EVERY: Duration = Duration::from_millis(200);
+        let mut attempts = 0;
+        loop {
+            let consumer = self.consumer()?;
+            let offsets = offset_list(partition, offset, &metadata)?;
+            let commit = move || consumer.commit(&offsets, CommitMode::Sync);
+            let outcome = tokio::task::spawn_blocking(commit).await.unwrap_or_else(|_| Err(gone()));
+            attempts += 1;
+            match outcome {
+                Err(error) if is_stale(&error) && attempts < ATTEMPTS => {
+                    tokio::time::sleep(EVERY).await;
+                }
+                outcome => return outcome,
             }
-            consumer.commit(&offsets, CommitMode::Sync)
-        })
-        .await
-        .unwrap_or_else(|_| Err(gone()))
+        }
     }
+}
+
+/// Whether the group has only moved on to another epoch, of which this member may
+/// well be part. Whoever is not any more is told so.
+pub(crate) fn is_stale(error: &KafkaError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::StaleMemberEpoch)
 }

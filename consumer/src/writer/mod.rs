@@ -1,9 +1,9 @@
 //! The protocol of one partition: plan, park, insert, and only then go on.
 //!
 //! ```text
-//!  Sealed ─▶ commit(start, plan) ─▶ park rejects ─▶ insert, retried ─▶ next
-//!                                                         │
-//!                        nothing more for a while ─▶ commit(end)
+//!  Sealed ─▶ commit(start, plan) ─▶ insert, retried ─▶ next
+//!              together with              │
+//!              the dead letters      nothing more for a while ─▶ commit(end)
 //! ```
 //!
 //! I6: the offset that is committed is the start of the batch under way, or the
@@ -29,7 +29,7 @@ pub(crate) use self::proof::{Refusals, Refused};
 use crate::{
     batch::{Insert, Sealed},
     budget::Held,
-    dead_letter::DeadLetters,
+    dead_letter::{DeadLetters, ParkError},
     health::Monitor,
     metrics,
     plan::{self, Plan, PlanError},
@@ -145,11 +145,10 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
 
     /// Whether the batch is stored; `false` if it was told to stop before.
     async fn write(&mut self, batch: &Sealed) -> Result<bool, WriteError> {
-        let plan = self.planned(batch, Timestamp::now()).await?;
-        self.edges.monitor.planned(&self.partition);
-        if !batch.parked.is_empty() && !self.park(batch).await {
+        let Some(plan) = self.planned(batch, Timestamp::now()).await? else {
             return Ok(false);
-        }
+        };
+        self.edges.monitor.planned(&self.partition);
         for insert in &batch.inserts {
             if !self.insert(insert, batch, &plan).await? {
                 return Ok(false);
@@ -164,8 +163,13 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
     }
 
     /// The plan of `batch`, committed. One that was found at the start is taken
-    /// over if its token can be relied on: the same content, and recent.
-    async fn planned(&mut self, batch: &Sealed, now: Timestamp) -> Result<Plan, WriteError> {
+    /// over if its token can be relied on: the same content, and recent. `None` if
+    /// it was told to stop before.
+    async fn planned(
+        &mut self,
+        batch: &Sealed,
+        now: Timestamp,
+    ) -> Result<Option<Plan>, WriteError> {
         let found = self.open.take().filter(|plan| plan.start == batch.start);
         let by_provenance = match found {
             None => false,
@@ -174,8 +178,8 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
                 let trusted =
                     u128::from(age.max(0).unsigned_abs()) <= TOKENS_TRUSTED_FOR.as_millis();
                 let same = found.content == batch.content;
-                if same && trusted && !found.by_provenance {
-                    return Ok(found);
+                if same && trusted && !found.by_provenance && batch.parked.is_empty() {
+                    return Ok(Some(found));
                 }
                 metrics::asked_for_provenance();
                 tracing::warn!(
@@ -191,13 +195,18 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
             start: batch.start,
             end: batch.end,
             rows: batch.rows(),
-            rejected: batch.parked.len(),
+            rejected: batch.rejected.clone(),
             content: batch.content.clone(),
             by_provenance,
             planned_at_ms: now.as_millisecond(),
         };
-        self.commit(batch.start, plan.metadata()?).await?;
-        Ok(plan)
+        let is_planned = if batch.parked.is_empty() {
+            self.commit(batch.start, plan.metadata()?).await?;
+            true
+        } else {
+            self.park(batch, plan.metadata()?).await?
+        };
+        Ok(is_planned.then_some(plan))
     }
 
     async fn commit(&self, offset: i64, metadata: String) -> Result<(), WriteError> {
@@ -206,8 +215,9 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
         })
     }
 
-    /// Parks what was rejected, for as long as it takes: nothing is dropped.
-    async fn park(&self, batch: &Sealed) -> bool {
+    /// Parks what was rejected, together with the plan, for as long as it takes:
+    /// nothing is dropped. `false` if it was told to stop before.
+    async fn park(&self, batch: &Sealed, plan: String) -> Result<bool, WriteError> {
         for letter in &batch.parked {
             tracing::warn!(
                 partition = %self.partition, offset = letter.offset,
@@ -217,15 +227,25 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
         }
         let mut delays = backoff();
         loop {
-            match self.edges.dead_letters.park(&self.partition, &batch.parked).await {
-                Ok(()) => return true,
-                Err(error) => {
+            let offset = batch.start;
+            let outcome =
+                self.edges.dead_letters.park(&self.partition, &batch.parked, offset, &plan);
+            match outcome.await {
+                Ok(()) => return Ok(true),
+                Err(ParkError::InDoubt(source)) => {
+                    return Err(WriteError::Commit {
+                        partition: self.partition.clone(),
+                        offset,
+                        source,
+                    });
+                }
+                Err(ParkError::NotWritten(error)) => {
                     self.edges.monitor.troubled(&self.partition, &error);
                     tracing::error!(partition = %self.partition, %error, "dead letters cannot be written; waiting");
                 }
             }
             if !self.pause(delays.next()).await {
-                return false;
+                return Ok(false);
             }
         }
     }

@@ -15,6 +15,7 @@ use crate::{
     batch::Parked,
     budget::Budget,
     decode::{Mapping, Rejection, default_route},
+    rejected::{Rejected, RouteId},
     table::{DescribedColumn, TableName, TableSchema},
 };
 
@@ -23,7 +24,8 @@ use crate::{
 enum Did {
     Planned(i64, Plan),
     Committed(i64),
-    Parked(usize),
+    /// So many letters, together with a plan.
+    Parked(usize, Plan),
     Inserted(String),
     InsertedMissing(Range<i64>),
 }
@@ -37,6 +39,7 @@ struct Script {
     refuses: Vec<i64>,
     refused: Arc<Refused>,
     park_faults: Mutex<u32>,
+    is_parked_in_doubt: bool,
     commit_faults: Mutex<u32>,
 }
 
@@ -85,11 +88,22 @@ impl Sink for Arc<Script> {
 }
 
 impl DeadLetters for Arc<Script> {
-    async fn park(&self, _: &TopicPartition, letters: &[Parked]) -> Result<(), KafkaError> {
+    async fn park(
+        &self,
+        _: &TopicPartition,
+        letters: &[Parked],
+        _: i64,
+        plan: &str,
+    ) -> Result<(), ParkError> {
+        let error = KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut);
         if fails(&self.park_faults) {
-            return Err(KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut));
+            return Err(ParkError::NotWritten(error));
         }
-        lock(&self.did).push(Did::Parked(letters.len()));
+        if self.is_parked_in_doubt {
+            return Err(ParkError::InDoubt(error));
+        }
+        let plan = Plan::parse(plan).unwrap().unwrap();
+        lock(&self.did).push(Did::Parked(letters.len(), plan));
         Ok(())
     }
 }
@@ -141,11 +155,13 @@ fn batch(range: Range<i64>) -> Sealed {
         records,
         inserts: vec![insert],
         parked: Vec::new(),
+        rejected: Rejected::default(),
         content: format!("content of {range:?}"),
     }
 }
 
 fn with_a_letter(mut batch: Sealed) -> Sealed {
+    batch.rejected.add(RouteId::NONE, batch.start);
     batch.parked.push(Parked {
         offset: batch.start,
         timestamp_ms: None,
@@ -164,7 +180,7 @@ fn found(batch: &Sealed, minutes_ago: i64) -> Plan {
         start: batch.start,
         end: batch.end,
         rows: batch.rows(),
-        rejected: 0,
+        rejected: batch.rejected.clone(),
         content: batch.content.clone(),
         by_provenance: false,
         planned_at_ms: Timestamp::now().as_millisecond() - minutes_ago * 60_000,
@@ -212,7 +228,9 @@ fn steps(did: &[Did]) -> Vec<String> {
         .map(|did| match did {
             Did::Planned(offset, plan) => format!("plan {offset}: {}-{}", plan.start, plan.end),
             Did::Committed(offset) => format!("commit {offset}"),
-            Did::Parked(letters) => format!("park {letters}"),
+            Did::Parked(letters, plan) => {
+                format!("park {letters} and plan {}-{}", plan.start, plan.end)
+            }
             Did::Inserted(_) => "insert".to_owned(),
             Did::InsertedMissing(range) => format!("insert missing {range:?}"),
         })
@@ -229,11 +247,11 @@ fn tokens(did: &[Did]) -> Vec<&str> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_is_planned_parked_and_inserted_in_this_order_with_one_commit_each() {
+async fn a_batch_is_planned_with_its_letters_and_inserted_with_one_commit_each() {
     let script = Arc::default();
     let batches = vec![with_a_letter(batch(0..5)), batch(5..9)];
     let did = undisturbed(&script, None, batches).await;
-    let expected = ["plan 0: 0-5", "park 1", "insert", "plan 5: 5-9", "insert", "commit 9"];
+    let expected = ["park 1 and plan 0-5", "insert", "plan 5: 5-9", "insert", "commit 9"];
     assert_eq!(steps(&did), expected);
 }
 
@@ -264,7 +282,33 @@ async fn dead_letters_that_cannot_be_written_hold_the_insert_back() {
     let script: Arc<Script> = Arc::default();
     *lock(&script.park_faults) = 20;
     let did = undisturbed(&script, None, vec![with_a_letter(batch(0..5))]).await;
-    assert_eq!(steps(&did), ["plan 0: 0-5", "park 1", "insert", "commit 5"]);
+    assert_eq!(steps(&did), ["park 1 and plan 0-5", "insert", "commit 5"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn letters_of_which_nobody_knows_are_neither_written_again_nor_passed_over() {
+    let script = Arc::new(Script { is_parked_in_doubt: true, ..Script::default() });
+    let batches = vec![with_a_letter(batch(0..5))];
+    let (outcome, did) = run(&script, None, CancellationToken::new(), batches).await;
+    assert!(matches!(outcome, Err(WriteError::Commit { offset: 0, .. })), "{outcome:?}");
+    assert_eq!(did, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_plan_is_believed_about_its_letters() {
+    let script: Arc<Script> = Arc::default();
+    let mut again = with_a_letter(batch(0..5));
+    let plan = found(&again, 1);
+    again.parked.clear();
+    let did = undisturbed(&script, Some(plan.clone()), vec![again.clone()]).await;
+    assert_eq!(steps(&did), ["insert", "commit 5"]);
+
+    // Other content: planned anew, and the next owner still knows of them.
+    again.content = "as it is after the table changed".into();
+    let did = undisturbed(&script, Some(plan), vec![again]).await;
+    assert_eq!(steps(&did), ["plan 0: 0-5", "insert missing 0..5", "commit 5"]);
+    let Did::Planned(_, replanned) = &did[0] else { panic!("{did:?}") };
+    assert!(replanned.rejected.contains(RouteId::NONE, 0));
 }
 
 #[tokio::test(start_paused = true)]

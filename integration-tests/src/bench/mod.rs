@@ -29,7 +29,7 @@ use crate::{
 };
 
 pub use self::{
-    consumer::{Consume, Encode, Insert, JsonEachRow},
+    consumer::{Case, Consume, Encode, Insert, JsonEachRow},
     relay::{Ceiling, Floor},
 };
 
@@ -45,6 +45,8 @@ pub enum Suite {
 pub struct Options {
     /// Both unless one is named.
     pub suite: Option<Suite>,
+    /// All of the suite `consumer` unless one is named.
+    pub case: Option<Case>,
     /// Rows of the backlog.
     pub rows: u64,
     /// Rows that are committed together.

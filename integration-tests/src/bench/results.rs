@@ -132,7 +132,7 @@ impl Results {
     fn limit(&self, suite: &str, dataset: &str) -> Option<f64> {
         let limits: &[_] = match suite {
             "relay" => &["decode-floor", "produce-ceiling"],
-            _ => &["consume", "encode", "insert"],
+            _ => &["kafka-limit", "encode", "clickhouse-limit"],
         };
         let values =
             limits.iter().filter_map(|case| self.value(suite, dataset, case, "rows_per_s"));

@@ -13,7 +13,7 @@ pub(super) const POSTGRES: [(&str, &str); 4] = [
     ("max_connections", "200"),
 ];
 
-pub(super) const KAFKA: [(&str, &str); 17] = [
+pub(super) const KAFKA: [(&str, &str); 21] = [
     ("process.roles", "broker,controller"),
     ("node.id", "1"),
     ("controller.listener.names", "CONTROLLER"),
@@ -32,6 +32,10 @@ pub(super) const KAFKA: [(&str, &str); 17] = [
     // Fault tests should not wait for groups longer than they must.
     ("group.initial.rebalance.delay.ms", "0"),
     ("group.min.session.timeout.ms", "1000"),
+    ("group.consumer.min.session.timeout.ms", "6000"),
+    ("group.consumer.session.timeout.ms", "6000"),
+    ("group.consumer.min.heartbeat.interval.ms", "1000"),
+    ("group.consumer.heartbeat.interval.ms", "1000"),
     // A broker that was killed may not register again before its old session
     // has expired: that is what a restart after a kill takes.
     ("broker.session.timeout.ms", "3000"),

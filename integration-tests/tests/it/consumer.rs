@@ -279,23 +279,39 @@ async fn partitions_move_between_two_consumers_and_every_event_stays_single() {
     first.stop().await.unwrap();
 }
 
-/// Sends events to a topic of one partition.
+/// Sends events to a topic.
 pub(crate) struct Feed {
-    admin: AdminClient<DefaultClientContext>,
+    pub(crate) admin: AdminClient<DefaultClientContext>,
     producer: FutureProducer,
-    topic: String,
+    pub(crate) topic: String,
 }
 
 impl Feed {
-    /// The topic of an aggregate type, made now.
+    /// The topic of an aggregate type, made now, of one partition.
     pub(crate) async fn of(pipeline: &Pipeline<'_>, aggregate_type: &str) -> Feed {
+        Feed::with_partitions(pipeline, aggregate_type, 1).await
+    }
+
+    pub(crate) async fn with_partitions(
+        pipeline: &Pipeline<'_>,
+        aggregate_type: &str,
+        partitions: i32,
+    ) -> Feed {
+        let feed = Feed::to(pipeline, aggregate_type);
+        let new = NewTopic::new(&feed.topic, partitions, TopicReplication::Fixed(1));
+        feed.admin.create_topics([&new], &AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
+        feed
+    }
+
+    /// A topic that is there.
+    pub(crate) fn to(pipeline: &Pipeline<'_>, aggregate_type: &str) -> Feed {
         let mut client = ClientConfig::new();
         client.set("bootstrap.servers", pipeline.stack.kafka.url()).set("linger.ms", "1");
-        let admin: AdminClient<DefaultClientContext> = client.create().unwrap();
-        let topic = pipeline.topic(aggregate_type);
-        let new = NewTopic::new(&topic, 1, TopicReplication::Fixed(1));
-        admin.create_topics([&new], &AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
-        Feed { admin, producer: client.create().unwrap(), topic }
+        Feed {
+            admin: client.create().unwrap(),
+            producer: client.create().unwrap(),
+            topic: pipeline.topic(aggregate_type),
+        }
     }
 
     /// An event for each id.
@@ -305,13 +321,14 @@ impl Feed {
 
     /// Queued in order; that it arrived is awaited where it should arrive.
     pub(crate) fn send(&self, id: u64, payload: &str) {
+        let key = (id % 100).to_string();
         let id = uuid::Uuid::from_u128(id.into()).to_string();
         let named = |key, value| Header { key, value: Some(value) };
         let headers = OwnedHeaders::new()
             .insert(named("id", id.as_str()))
             .insert(named("eventType", "happened"))
             .insert(named("schemaVersion", "1"));
-        let record = FutureRecord::to(&self.topic).key("k").payload(payload).headers(headers);
+        let record = FutureRecord::to(&self.topic).key(&key).payload(payload).headers(headers);
         let queued = self.producer.send_result(record);
         assert!(queued.is_ok(), "the producer's queue is full");
     }

@@ -5,6 +5,8 @@ mod at_least_once;
 mod bad_input;
 mod compose;
 mod consumer;
+mod consumer_faults;
+mod consumer_groups;
 mod consumer_health;
 mod consumer_memory;
 mod consumer_tables;

@@ -17,8 +17,14 @@ pub struct Consumer {
     pub environment: String,
     /// Shown by Kafka's tools for this member of the group.
     pub client_id: String,
-    /// A member that is silent for so long loses its partitions.
+    /// A member that is silent for so long loses its partitions. With
+    /// `group_protocol = "consumer"` the brokers decide.
     pub session_timeout: Span,
+    pub group_protocol: GroupProtocol,
+    /// A name that this member keeps over restarts, its own in the group; empty:
+    /// none. Whoever comes back with it within the session time-out has its
+    /// partitions again without a rebalance.
+    pub group_instance_id: String,
     /// One budget: a quarter for the Kafka client's queue, a quarter for batches,
     /// and room for both to work in.
     pub memory: ByteSize,
@@ -32,6 +38,17 @@ pub struct Consumer {
     pub stall_after: Span,
 }
 
+/// How the members of the group share partitions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GroupProtocol {
+    /// All partitions are given up and dealt out anew when members come or go.
+    #[default]
+    Classic,
+    /// KIP-848: the brokers move single partitions. Needs Kafka 4.0.
+    Consumer,
+}
+
 impl Default for Consumer {
     fn default() -> Self {
         Consumer {
@@ -41,6 +58,8 @@ impl Default for Consumer {
             environment: "production".to_owned(),
             client_id: "outpour-consumer".to_owned(),
             session_timeout: Span::secs(30),
+            group_protocol: GroupProtocol::Classic,
+            group_instance_id: String::new(),
             memory: ByteSize::mib(256),
             dead_letter_partitions: 1,
             dead_letter_replication_factor: 1,

@@ -27,7 +27,7 @@ use crate::outbox::OutboxTable;
 pub use self::load::load;
 pub use self::{
     clickhouse::ClickHouse,
-    consumer::{Batch, Consumer, Route, UnknownFields},
+    consumer::{Batch, Consumer, GroupProtocol, Route, UnknownFields},
     error::ConfigError,
     kafka::{Kafka, SaslMechanism, Security, SecurityProtocol},
     postgres::{Postgres, PostgresTls, PostgresUrl, TlsMode},

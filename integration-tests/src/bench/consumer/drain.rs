@@ -97,7 +97,7 @@ pub(super) async fn engine(
 /// first were there: joining a group takes seconds, whoever joins.
 async fn arrival(client: &Client, table: &str, rows: u64) -> Result<f64> {
     let count = format!("SELECT count() FROM {table}");
-    let mut looks = interval(Duration::from_millis(20));
+    let mut looks = interval(Duration::from_millis(50));
     let (mut first, mut last) = (None, (0, Instant::now()));
     loop {
         looks.tick().await;

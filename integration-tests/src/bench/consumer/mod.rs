@@ -2,9 +2,9 @@
 //!
 //! | case | what it does with the records |
 //! | --- | --- |
-//! | `consume` | reads them from Kafka and throws them away |
+//! | `kafka-limit` | reads them from Kafka and throws them away |
 //! | `encode` | makes blocks of them, from memory, on one thread |
-//! | `insert` | inserts those blocks, made before |
+//! | `clickhouse-limit` | inserts those blocks, made before |
 //! | `consumer` | the consumer, exactly once |
 //! | `json-each-row` | Kafka's client and JSONEachRow, as written by hand |
 //! | `kafka-engine` | ClickHouse's Kafka engine with a materialised view |
@@ -20,6 +20,7 @@ mod json_each_row;
 mod topic;
 
 use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
 use tokio::task::spawn_blocking;
 
 use self::dataset::Dataset;
@@ -36,8 +37,30 @@ use super::{
 use crate::{eventually, pipeline::PATIENCE, place::Place, stack::Stack};
 
 const SUITE: &str = "consumer";
-const CASES: [&str; 6] =
-    ["consume", "encode", "insert", "consumer", "json-each-row", "kafka-engine"];
+
+/// What is measured, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Case {
+    KafkaLimit,
+    Encode,
+    ClickhouseLimit,
+    Consumer,
+    JsonEachRow,
+    KafkaEngine,
+}
+
+impl Case {
+    fn name(self) -> &'static str {
+        match self {
+            Case::KafkaLimit => "kafka-limit",
+            Case::Encode => "encode",
+            Case::ClickhouseLimit => "clickhouse-limit",
+            Case::Consumer => "consumer",
+            Case::JsonEachRow => "json-each-row",
+            Case::KafkaEngine => "kafka-engine",
+        }
+    }
+}
 
 pub(super) async fn measure(
     stack: &Stack,
@@ -49,17 +72,23 @@ pub(super) async fn measure(
         let rows = options.rows;
         let brokers = stack.kafka.url().to_owned();
         spawn_blocking(move || topic::fill(&brokers, dataset, rows)).await??;
-        let mut outcomes = CASES.map(|_| Vec::new());
+        let wanted = |case: &Case| options.case.is_none_or(|only| only == *case);
+        let mut cases: Vec<(Case, Vec<Outcome>)> = Case::value_variants()
+            .iter()
+            .copied()
+            .filter(wanted)
+            .map(|case| (case, vec![]))
+            .collect();
         for round in 0..options.rounds.get() {
-            for (case, outcomes) in CASES.iter().zip(&mut outcomes) {
-                let table = format!("{}_{}_{round}", dataset.name(), case.replace('-', "_"));
+            for (case, outcomes) in &mut cases {
+                let table = format!("{}_{}_{round}", dataset.name(), case.name().replace('-', "_"));
                 let run = Run { stack, place, dataset, table: &table, rows };
-                outcomes.extend(run.case(case).await.with_context(|| table.clone())?);
+                outcomes.extend(run.case(*case).await.with_context(|| table.clone())?);
             }
         }
         let name = format!("{rows} {}", dataset.name());
-        for (case, outcomes) in CASES.iter().zip(&outcomes).filter(|(_, all)| !all.is_empty()) {
-            results.add(SUITE, &name, case, rows, outcomes);
+        for (case, outcomes) in cases.iter().filter(|(_, all)| !all.is_empty()) {
+            results.add(SUITE, &name, case.name(), rows, outcomes);
         }
     }
     Ok(())
@@ -76,7 +105,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     /// `None` if it cannot be run here.
-    async fn case(&self, case: &str) -> Result<Option<Outcome>> {
+    async fn case(&self, case: Case) -> Result<Option<Outcome>> {
         let Run { stack, place, dataset, table, rows } = *self;
         let client = stack.clickhouse_admin();
         client.query(&dataset.create(table)).execute().await?;
@@ -85,21 +114,25 @@ impl Run<'_> {
         let (brokers, url) = (stack.kafka.url(), stack.clickhouse.url());
         let topic = dataset.topic();
         let outcome = match case {
-            "consume" => child::hear(&["consume", brokers, &topic, &count]).await?.outcome(0.0),
-            "encode" => child::hear(&["encode", name, url, table, &count]).await?.outcome(0.0),
-            "insert" => child::hear(&["insert", name, url, table, &count]).await?.outcome(0.0),
-            "json-each-row" => {
+            Case::KafkaLimit => {
+                child::hear(&["consume", brokers, &topic, &count]).await?.outcome(0.0)
+            }
+            Case::Encode => child::hear(&["encode", name, url, table, &count]).await?.outcome(0.0),
+            Case::ClickhouseLimit => {
+                child::hear(&["insert", name, url, table, &count]).await?.outcome(0.0)
+            }
+            Case::JsonEachRow => {
                 let args = ["json-each-row", name, brokers, url, table, &count];
                 child::hear(&args).await?.outcome(0.0)
             }
-            "consumer" => drain::consumer(stack, place, dataset, table, rows).await?,
-            _ => match drain::engine(stack, dataset, table, rows).await? {
+            Case::Consumer => drain::consumer(stack, place, dataset, table, rows).await?,
+            Case::KafkaEngine => match drain::engine(stack, dataset, table, rows).await? {
                 Some(outcome) => outcome,
                 None => return Ok(None),
             },
         };
         let server_cpu_s = self.server_cpu_s().await? - before;
-        if !matches!(case, "consume" | "encode") {
+        if !matches!(case, Case::KafkaLimit | Case::Encode) {
             let found: u64 =
                 client.query(&format!("SELECT count() FROM {table}")).fetch_one().await?;
             ensure!(found == rows, "{table} has {found} rows, not {rows}");

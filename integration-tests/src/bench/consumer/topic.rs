@@ -40,7 +40,9 @@ pub(super) fn fill(brokers: &str, dataset: Dataset, rows: u64) -> Result<()> {
     let topic = dataset.topic();
     let admin: AdminClient<DefaultClientContext> =
         ClientConfig::new().set("bootstrap.servers", brokers).create()?;
-    let new = NewTopic::new(&topic, PARTITIONS, TopicReplication::Fixed(1));
+    // Kafka goes by the records' own time, which is long ago.
+    let new =
+        NewTopic::new(&topic, PARTITIONS, TopicReplication::Fixed(1)).set("retention.ms", "-1");
     let making = async { admin.create_topics([&new], &AdminOptions::new()).await };
     for made in tokio::runtime::Handle::current().block_on(making)? {
         ensure!(made.is_ok(), "cannot create {topic}: {made:?}");
@@ -83,6 +85,7 @@ pub(super) fn reader(brokers: &str, topic: &str, group: &str) -> Result<BaseCons
         .set("isolation.level", "read_committed")
         .set("queued.max.messages.kbytes", "65536")
         .set("fetch.wait.max.ms", "50")
+        .set("fetch.queue.backoff.ms", "5")
         .set("check.crcs", "true")
         .create()?;
     reader.subscribe(&[topic])?;
