@@ -84,7 +84,16 @@ impl Parked {
 pub struct Insert {
     pub mapping: Arc<Mapping>,
     pub rows: usize,
-    pub body: Bytes,
+    /// The block, in pieces.
+    pub body: Vec<Bytes>,
+}
+
+impl Insert {
+    /// Bytes of the block.
+    #[must_use]
+    pub fn byte_size(&self) -> usize {
+        self.body.iter().map(Bytes::len).sum()
+    }
 }
 
 /// A batch that takes no more records.
@@ -115,7 +124,7 @@ impl Sealed {
     /// Bytes held.
     #[must_use]
     pub fn byte_size(&self) -> usize {
-        let bodies: usize = self.inserts.iter().map(|insert| insert.body.len()).sum();
+        let bodies: usize = self.inserts.iter().map(Insert::byte_size).sum();
         bodies + self.parked.iter().map(Parked::byte_size).sum::<usize>()
     }
 }
@@ -292,13 +301,11 @@ impl Batch {
             if block.is_empty() {
                 continue;
             }
-            let mut body = Vec::with_capacity(block.byte_size() + 1024);
-            block.encode(&mut body);
+            let rows = block.rows();
+            let body = block.take();
             content.write(mapping.table.as_bytes());
-            content.write(&body);
-            let (rows, mapping) = (block.rows(), Arc::clone(mapping));
-            inserts.push(Insert { mapping, rows, body: body.into() });
-            block.clear();
+            body.iter().for_each(|piece| content.write(piece));
+            inserts.push(Insert { mapping: Arc::clone(mapping), rows, body });
         }
         for (route, offset) in self.rejected.iter() {
             content.write(&route.to_le_bytes());

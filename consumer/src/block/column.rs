@@ -5,6 +5,7 @@ use super::error::Refusal;
 use super::low_cardinality::LowCardinality;
 use super::nested::{ArrayBuffer, MapBuffer, TupleBuffer};
 use super::types::{ColumnType, ScalarType};
+use super::wire::Chunks;
 
 /// A column to be filled: its name and type.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -164,10 +165,6 @@ impl Buffer {
         each!(self, buffer => buffer.rollback());
     }
 
-    pub(super) fn clear(&mut self) {
-        each!(self, buffer => buffer.clear());
-    }
-
     #[inline]
     pub(super) fn byte_size(&self) -> usize {
         each!(self, buffer => buffer.byte_size())
@@ -178,9 +175,9 @@ impl Buffer {
         each!(self, buffer => buffer.write_prefix(out));
     }
 
-    /// Appends the data.
-    pub(super) fn write_values(&self, out: &mut Vec<u8>) {
-        each!(self, buffer => buffer.write_values(out));
+    /// Gives the data away. What is left is empty.
+    pub(super) fn give_values(&mut self, out: &mut Chunks) {
+        each!(self, buffer => buffer.give_values(out));
     }
 }
 
@@ -211,11 +208,6 @@ impl ScalarBuffer {
         self.bytes.truncate(self.mark);
     }
 
-    fn clear(&mut self) {
-        self.bytes.clear();
-        self.mark = 0;
-    }
-
     #[inline]
     fn byte_size(&self) -> usize {
         self.bytes.len()
@@ -223,8 +215,9 @@ impl ScalarBuffer {
 
     fn write_prefix(&self, _out: &mut Vec<u8>) {}
 
-    fn write_values(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.bytes);
+    fn give_values(&mut self, out: &mut Chunks) {
+        out.give(&mut self.bytes);
+        self.mark = 0;
     }
 }
 
@@ -265,12 +258,6 @@ impl NullableBuffer {
         self.values.rollback();
     }
 
-    fn clear(&mut self) {
-        self.nulls.clear();
-        self.mark = 0;
-        self.values.clear();
-    }
-
     #[inline]
     fn byte_size(&self) -> usize {
         self.nulls.len() + self.values.byte_size()
@@ -278,8 +265,9 @@ impl NullableBuffer {
 
     fn write_prefix(&self, _out: &mut Vec<u8>) {}
 
-    fn write_values(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.nulls);
-        self.values.write_values(out);
+    fn give_values(&mut self, out: &mut Chunks) {
+        out.give(&mut self.nulls);
+        self.mark = 0;
+        self.values.give_values(out);
     }
 }

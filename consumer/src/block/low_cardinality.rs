@@ -8,7 +8,7 @@ use super::cell::Cell;
 use super::column::Absent;
 use super::error::Refusal;
 use super::types::ScalarType;
-use super::wire::put_u64s;
+use super::wire::{Chunks, put_u64s};
 
 /// The version of the dictionary's serialization, in the state prefix.
 const SHARED_DICTIONARIES_WITH_ADDITIONAL_KEYS: u64 = 1;
@@ -112,7 +112,7 @@ impl LowCardinality {
         }
     }
 
-    pub(super) fn clear(&mut self) {
+    fn clear(&mut self) {
         self.keys.clear();
         self.starts.clear();
         self.numbers.clear();
@@ -136,7 +136,12 @@ impl LowCardinality {
         put_u64s(out, &[SHARED_DICTIONARIES_WITH_ADDITIONAL_KEYS]);
     }
 
-    pub(super) fn write_values(&self, out: &mut Vec<u8>) {
+    pub(super) fn give_values(&mut self, chunks: &mut Chunks) {
+        self.write_values(&mut chunks.open);
+        self.clear();
+    }
+
+    fn write_values(&self, out: &mut Vec<u8>) {
         // Without rows the server reads nothing, not even an empty dictionary.
         if self.rows.is_empty() {
             return;

@@ -6,7 +6,7 @@
 //! the reason; and the server gets columns that it need not parse.
 //!
 //! ```text
-//! cells of a row ─▶ Block::push_row ─▶ one Buffer per column ─▶ Block::encode ─▶ bytes
+//! cells of a row ─▶ Block::push_row ─▶ one Buffer per column ─▶ Block::take ─▶ bytes
 //!                        │                 ScalarType::write        header, then per column
 //!                        ▼                 checks and appends       name, type, state, data
 //!                    CellError (and nothing of the row is kept)
@@ -75,6 +75,8 @@ mod wire;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 pub use cell::Cell;
 pub use column::Column;
 pub use error::{CellError, Reason};
@@ -82,7 +84,7 @@ pub use types::{ColumnType, TypeError};
 
 use column::Buffer;
 use error::Refusal;
-use wire::{put_string, put_varint};
+use wire::{Chunks, put_string, put_varint};
 
 /// Rows on their way into one table, held column by column.
 #[derive(Debug)]
@@ -158,31 +160,25 @@ impl Block {
         self.buffers.iter().map(Buffer::byte_size).sum()
     }
 
-    /// Appends the rows as one block: what follows `INSERT INTO t (…) FORMAT
-    /// Native`, with the columns' names in the same order. A block without rows
-    /// is no bytes at all, as the server refuses one that lacks some of the
-    /// table's columns; there is nothing to send then.
-    pub fn encode(&self, out: &mut Vec<u8>) {
+    /// Takes all rows out, encoded as one block: what follows `INSERT INTO t (…)
+    /// FORMAT Native`, with the columns' names in the same order, in pieces to be
+    /// sent one after the other. A block without rows is no bytes at all, as the
+    /// server refuses one that lacks some of the table's columns; there is nothing
+    /// to send then.
+    pub fn take(&mut self) -> Vec<Bytes> {
+        let mut out = Chunks::default();
         if self.is_empty() {
-            return;
+            return out.finish();
         }
-        let headers: usize = self.headers.iter().map(Vec::len).sum();
-        out.reserve(self.byte_size() + headers);
-        put_varint(out, self.columns.len() as u64);
-        put_varint(out, self.rows as u64);
-        for (header, buffer) in self.headers.iter().zip(&self.buffers) {
-            out.extend_from_slice(header);
-            buffer.write_prefix(out);
-            buffer.write_values(out);
-        }
-    }
-
-    /// Removes all rows and keeps the memory for the next ones.
-    pub fn clear(&mut self) {
-        for buffer in &mut self.buffers {
-            buffer.clear();
+        put_varint(&mut out.open, self.columns.len() as u64);
+        put_varint(&mut out.open, self.rows as u64);
+        for (header, buffer) in self.headers.iter().zip(&mut self.buffers) {
+            out.open.extend_from_slice(header);
+            buffer.write_prefix(&mut out.open);
+            buffer.give_values(&mut out);
         }
         self.rows = 0;
+        out.finish()
     }
 
     #[cold]

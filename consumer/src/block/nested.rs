@@ -5,7 +5,7 @@ use super::column::Buffer;
 use super::error::{Reason, Refusal};
 use super::json::Parts;
 use super::types::{ColumnType, TupleElement};
-use super::wire::put_u64s;
+use super::wire::{Chunks, put_u64s};
 
 /// The JSON of a cell that must be an array or an object.
 fn composite(cell: Cell<'_>) -> Result<&str, Reason> {
@@ -42,17 +42,14 @@ impl Offsets {
         self.ends.truncate(self.mark);
     }
 
-    fn clear(&mut self) {
-        self.ends.clear();
-        self.mark = 0;
-    }
-
     fn byte_size(&self) -> usize {
         self.ends.len() * size_of::<u64>()
     }
 
-    fn write(&self, out: &mut Vec<u8>) {
-        put_u64s(out, &self.ends);
+    fn give(&mut self, out: &mut Chunks) {
+        put_u64s(&mut out.open, &self.ends);
+        self.ends.clear();
+        self.mark = 0;
     }
 }
 
@@ -89,11 +86,6 @@ impl ArrayBuffer {
         self.items.rollback();
     }
 
-    pub(super) fn clear(&mut self) {
-        self.offsets.clear();
-        self.items.clear();
-    }
-
     pub(super) fn byte_size(&self) -> usize {
         self.offsets.byte_size() + self.items.byte_size()
     }
@@ -102,9 +94,9 @@ impl ArrayBuffer {
         self.items.write_prefix(out);
     }
 
-    pub(super) fn write_values(&self, out: &mut Vec<u8>) {
-        self.offsets.write(out);
-        self.items.write_values(out);
+    pub(super) fn give_values(&mut self, out: &mut Chunks) {
+        self.offsets.give(out);
+        self.items.give_values(out);
     }
 }
 
@@ -149,12 +141,6 @@ impl MapBuffer {
         self.values.rollback();
     }
 
-    pub(super) fn clear(&mut self) {
-        self.offsets.clear();
-        self.keys.clear();
-        self.values.clear();
-    }
-
     pub(super) fn byte_size(&self) -> usize {
         self.offsets.byte_size() + self.keys.byte_size() + self.values.byte_size()
     }
@@ -164,10 +150,10 @@ impl MapBuffer {
         self.values.write_prefix(out);
     }
 
-    pub(super) fn write_values(&self, out: &mut Vec<u8>) {
-        self.offsets.write(out);
-        self.keys.write_values(out);
-        self.values.write_values(out);
+    pub(super) fn give_values(&mut self, out: &mut Chunks) {
+        self.offsets.give(out);
+        self.keys.give_values(out);
+        self.values.give_values(out);
     }
 }
 
@@ -267,14 +253,6 @@ impl TupleBuffer {
         }
     }
 
-    pub(super) fn clear(&mut self) {
-        self.rows = 0;
-        self.mark = 0;
-        for element in &mut self.elements {
-            element.values.clear();
-        }
-    }
-
     pub(super) fn byte_size(&self) -> usize {
         self.elements.iter().map(|element| element.values.byte_size()).sum()
     }
@@ -285,13 +263,14 @@ impl TupleBuffer {
         }
     }
 
-    pub(super) fn write_values(&self, out: &mut Vec<u8>) {
+    pub(super) fn give_values(&mut self, out: &mut Chunks) {
         if self.elements.is_empty() {
             // A tuple of nothing still has a byte for each row.
-            out.resize(out.len() + self.rows, b'0');
+            out.open.resize(out.open.len() + self.rows, b'0');
         }
-        for element in &self.elements {
-            element.values.write_values(out);
+        (self.rows, self.mark) = (0, 0);
+        for element in &mut self.elements {
+            element.values.give_values(out);
         }
     }
 }

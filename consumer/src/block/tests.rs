@@ -10,10 +10,8 @@ fn block(columns: &[(&str, &str)]) -> Block {
     Block::new(columns)
 }
 
-fn encoded(block: &Block) -> Vec<u8> {
-    let mut out = Vec::new();
-    block.encode(&mut out);
-    out
+fn taken(block: &mut Block) -> Vec<u8> {
+    block.take().concat()
 }
 
 /// Pieces of an expected block, in order.
@@ -24,11 +22,12 @@ fn bytes(pieces: &[&[u8]]) -> Vec<u8> {
 #[test]
 fn a_block_is_header_and_columns() {
     let mut block = block(&[("n", "UInt16"), ("s", "Nullable(String)")]);
-    assert!(encoded(&block).is_empty());
+    assert!(taken(&mut block).is_empty());
     block.push_row(&[Cell::Json("258"), Cell::Json("\"ab\"")]).unwrap();
     block.push_row(&[Cell::UInt(1), Cell::Null]).unwrap();
+    assert_eq!((block.rows(), block.byte_size()), (2, 4 + 2 + 4));
     assert_eq!(
-        encoded(&block),
+        taken(&mut block),
         bytes(&[
             &[2, 2],
             b"\x01n\x06UInt16",
@@ -38,8 +37,6 @@ fn a_block_is_header_and_columns() {
             b"\x02ab\x00",
         ])
     );
-    assert_eq!((block.rows(), block.byte_size()), (2, 4 + 2 + 4));
-    block.clear();
     assert!(block.is_empty());
     assert_eq!(block.byte_size(), 0);
 }
@@ -55,7 +52,7 @@ fn states_of_dictionaries_precede_all_data_of_their_column() {
     let eight = |n: u8| [n, 0, 0, 0, 0, 0, 0, 0];
     let additional = [0, 6, 0, 0, 0, 0, 0, 0];
     assert_eq!(
-        encoded(&block)[5 + 0x6b..],
+        taken(&mut block)[5 + 0x6b..],
         bytes(&[
             &eight(1),
             &eight(1),
@@ -87,7 +84,7 @@ fn arrays_end_where_their_offsets_say() {
     block.push_row(&[Cell::Json("[[1,2],[]]")]).unwrap();
     block.push_row(&[Cell::Json("[]")]).unwrap();
     block.push_row(&[Cell::Json("[[3]]")]).unwrap();
-    let data = encoded(&block);
+    let data = taken(&mut block);
     let offsets = |values: &[u64]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>();
     let expected = bytes(&[&offsets(&[2, 2, 3]), &offsets(&[2, 2, 3]), &[1, 2, 3]]);
     assert_eq!(data[data.len() - expected.len()..], expected);
@@ -194,14 +191,30 @@ proptest! {
         }
         prop_assert_eq!(all.rows(), accepted.rows());
         prop_assert_eq!(all.byte_size(), accepted.byte_size());
-        prop_assert_eq!(encoded(&all), encoded(&accepted));
+        let expected = taken(&mut accepted);
+        prop_assert_eq!(&taken(&mut all), &expected);
 
-        // A cleared block is as good as new.
-        all.clear();
+        // What is left is as good as new.
         for row in &rows {
             let cells: Vec<_> = row.iter().map(|text| Cell::Json(text)).collect();
             let _refused = all.push_row(&cells);
         }
-        prop_assert_eq!(encoded(&all), encoded(&accepted));
+        prop_assert_eq!(&taken(&mut all), &expected);
     }
+}
+
+#[test]
+fn large_columns_are_handed_over_in_pieces_and_the_next_rows_start_anew() {
+    let mut block = block(&[("n", "UInt64"), ("s", "String"), ("a", "Array(Nullable(UInt8))")]);
+    let mut fill = |rows: u64| {
+        for n in 0..rows {
+            block.push_row(&[Cell::UInt(n), Cell::Text("text"), Cell::Json("[1,null]")]).unwrap();
+        }
+        block.take()
+    };
+    let few: Vec<_> = (0..100).map(|_| fill(1).concat()).collect();
+    assert!(few.iter().all(|block| *block == few[0]));
+    let many = fill(20_000);
+    assert!(many.len() > 3 && many.iter().all(|piece| !piece.is_empty()), "{}", many.len());
+    assert_eq!(many.concat(), fill(20_000).concat());
 }

@@ -1,4 +1,40 @@
-//! The two primitives of ClickHouse's wire format that every column shares.
+//! What every column's wire form is made of.
+
+use bytes::Bytes;
+
+/// Encoded bytes in pieces: large buffers are handed over as they are, so that
+/// rows are in memory once, whether they still gather or are being sent.
+#[derive(Debug, Default)]
+pub(super) struct Chunks {
+    done: Vec<Bytes>,
+    /// Takes what is small.
+    pub(super) open: Vec<u8>,
+}
+
+impl Chunks {
+    /// Takes all bytes of `buffer`, which keeps room for as many.
+    pub(super) fn give(&mut self, buffer: &mut Vec<u8>) {
+        const LARGE: usize = 64 * 1024;
+        if buffer.len() < LARGE {
+            self.open.append(buffer);
+            return;
+        }
+        self.close();
+        let next = Vec::with_capacity(buffer.len());
+        self.done.push(std::mem::replace(buffer, next).into());
+    }
+
+    fn close(&mut self) {
+        if !self.open.is_empty() {
+            self.done.push(std::mem::take(&mut self.open).into());
+        }
+    }
+
+    pub(super) fn finish(mut self) -> Vec<Bytes> {
+        self.close();
+        self.done
+    }
+}
 
 /// Appends an unsigned integer, seven bits a byte, the lowest first (LEB128).
 #[inline]

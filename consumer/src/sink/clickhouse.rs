@@ -61,7 +61,9 @@ impl ClickHouse {
         self.within(async { Ok(self.client.query_raw(sql).execute().await?) }).await
     }
 
-    async fn send(&self, sql: &str, body: &Bytes, token: Option<&str>) -> Result<(), SinkError> {
+    async fn send(&self, sql: &str, body: &[Bytes], token: Option<&str>) -> Result<(), SinkError> {
+        /// What is compressed at once, here and by the server.
+        const FRAME: usize = 1 << 20;
         self.within(async {
             let mut insert = self.client.insert_formatted_with(sql);
             for (name, value) in INSERT_SETTINGS {
@@ -70,7 +72,11 @@ impl ClickHouse {
             if let Some(token) = token {
                 insert = insert.with_setting("insert_deduplication_token", token);
             }
-            insert.send(body.clone()).await?;
+            for piece in body {
+                for start in (0..piece.len()).step_by(FRAME) {
+                    insert.send(piece.slice(start..piece.len().min(start + FRAME))).await?;
+                }
+            }
             Ok(insert.end().await?)
         })
         .await

@@ -271,7 +271,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
             let table = &insert.mapping.table;
             let error = match outcome {
                 Ok(()) => {
-                    metrics::inserted(table, insert.rows, insert.body.len(), began.elapsed());
+                    metrics::inserted(table, insert.rows, insert.byte_size(), began.elapsed());
                     if attempts > 1 {
                         tracing::info!(partition = %self.partition, %table, attempts, "insert succeeded");
                     }

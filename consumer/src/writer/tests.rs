@@ -147,7 +147,8 @@ fn mapping() -> Arc<Mapping> {
 
 fn batch(range: Range<i64>) -> Sealed {
     let records = usize::try_from(range.end - range.start).unwrap();
-    let insert = Insert { mapping: mapping(), rows: records, body: Bytes::from_static(b"rows") };
+    let insert =
+        Insert { mapping: mapping(), rows: records, body: vec![Bytes::from_static(b"rows")] };
     Sealed {
         start: range.start,
         end: range.end,

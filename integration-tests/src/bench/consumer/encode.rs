@@ -122,7 +122,7 @@ impl Insert {
         let sql = schema.insert_sql(&columns);
         let (dataset, rows) = (self.dataset, self.rows);
         let blocks = tokio::task::spawn_blocking(move || {
-            let mut blocks: Vec<Bytes> = Vec::new();
+            let mut blocks: Vec<Vec<Bytes>> = Vec::new();
             encode(dataset, &schema, &dataset.events()?, rows, |sealed| {
                 blocks.extend(sealed.inserts.into_iter().map(|insert| insert.body));
             })?;
@@ -144,7 +144,9 @@ impl Insert {
                     .with_setting("async_insert", "0")
                     .with_setting("insert_deduplication_token", token)
                     .with_timeouts(Some(Duration::from_secs(60)), Some(Duration::from_secs(60)));
-                insert.send(block).await?;
+                for piece in block {
+                    insert.send(piece).await?;
+                }
                 insert.end().await
             });
         }
