@@ -112,7 +112,7 @@ impl<'a> Cell<'a> {
 pub(super) fn unquote(raw: &str) -> Result<Cow<'_, str>, Reason> {
     let inner =
         raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).ok_or(Reason::Malformed)?;
-    if inner.as_bytes().contains(&b'\\') {
+    if memchr::memchr(b'\\', inner.as_bytes()).is_some() {
         // The record was parsed before, so what is left to go wrong is an
         // escape that names half of a surrogate pair.
         serde_json::from_str::<String>(raw).map(Cow::Owned).map_err(|_| Reason::InvalidUtf8)

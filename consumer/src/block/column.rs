@@ -2,6 +2,7 @@
 
 use super::cell::Cell;
 use super::error::Refusal;
+use super::json::Cursor;
 use super::low_cardinality::LowCardinality;
 use super::nested::{ArrayBuffer, MapBuffer, TupleBuffer};
 use super::types::{ColumnType, ScalarType};
@@ -152,6 +153,21 @@ impl Buffer {
     #[inline]
     pub(super) fn push(&mut self, cell: Cell<'_>) -> Result<(), Refusal> {
         each!(self, buffer => buffer.push(cell))
+    }
+
+    /// Appends the value that begins at `cursor`, which moves behind it. A refusal
+    /// names the innermost part that is at fault.
+    pub(super) fn push_at(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Refusal> {
+        let start = cursor.clone();
+        let outcome = match self {
+            Self::Array(buffer) => buffer.push_at(cursor),
+            Self::Map(buffer) => buffer.push_at(cursor),
+            Self::Tuple(buffer) => buffer.push_at(cursor),
+            Self::Scalar(buffer) => buffer.push(Cell::Json(cursor.value()?)),
+            Self::Nullable(buffer) => buffer.push(Cell::Json(cursor.value()?)),
+            Self::LowCardinality(buffer) => buffer.push(Cell::Json(cursor.value()?)),
+        };
+        outcome.map_err(|refusal| refusal.at(start.clone().value().unwrap_or_default()))
     }
 
     /// Notes the end as the place to return to.

@@ -1,51 +1,81 @@
-//! Takes JSON arrays and objects apart into the raw texts of their parts.
+//! Walks through JSON that is made of parts, once, from front to back.
 //!
 //! The record as a whole was parsed before, so this only finds boundaries. Text
 //! that is not JSON after all is refused or misread, but never causes a panic.
 
+use memchr::memchr2;
+
 use super::error::Reason;
 
-/// The parts of one array or object, front to back.
-pub(super) struct Parts<'a> {
+/// A place in a JSON text.
+#[derive(Debug, Clone)]
+pub(super) struct Cursor<'a> {
     text: &'a str,
     at: usize,
+}
+
+/// An array or an object that has been entered.
+#[derive(Debug)]
+pub(super) struct Entered {
     close: u8,
     first: bool,
 }
 
-impl<'a> Parts<'a> {
-    /// The elements of an array; `None` for any other value.
-    pub(super) fn of_array(raw: &'a str) -> Option<Self> {
-        Self::enter(raw, b'[', b']')
+impl<'a> Cursor<'a> {
+    /// At the front of one value.
+    pub(super) fn new(raw: &'a str) -> Self {
+        Self { text: raw, at: 0 }
     }
 
-    /// The members of an object; `None` for any other value.
-    pub(super) fn of_object(raw: &'a str) -> Option<Self> {
-        Self::enter(raw, b'{', b'}')
+    /// Goes into the array that begins here; `None` if another value does.
+    #[inline]
+    pub(super) fn enter_array(&mut self) -> Option<Entered> {
+        self.enter(b'[', b']')
     }
 
-    fn enter(raw: &'a str, open: u8, close: u8) -> Option<Self> {
-        (raw.as_bytes().first() == Some(&open)).then_some(Self {
-            text: raw,
-            at: 1,
-            close,
-            first: true,
-        })
+    /// Goes into the object that begins here; `None` if another value does.
+    #[inline]
+    pub(super) fn enter_object(&mut self) -> Option<Entered> {
+        self.enter(b'{', b'}')
     }
 
-    /// The next element of an array.
-    pub(super) fn next_element(&mut self) -> Result<Option<&'a str>, Reason> {
-        if !self.advance()? {
-            return Ok(None);
+    #[inline]
+    fn enter(&mut self, open: u8, close: u8) -> Option<Entered> {
+        if self.peek() != Some(open) {
+            return None;
         }
-        self.value().map(Some)
+        self.at += 1;
+        Some(Entered { close, first: true })
     }
 
-    /// The next member of an object: its name, still quoted, and its value.
-    pub(super) fn next_member(&mut self) -> Result<Option<(&'a str, &'a str)>, Reason> {
-        if !self.advance()? {
-            return Ok(None);
+    /// Whether the value that begins here is null.
+    pub(super) fn is_null(&self) -> bool {
+        self.text.as_bytes()[self.at..].starts_with(b"null")
+    }
+
+    /// Moves to the next part of what was entered; past its end if there is none.
+    pub(super) fn next(&mut self, entered: &mut Entered) -> Result<bool, Reason> {
+        self.space();
+        match self.peek() {
+            Some(byte) if byte == entered.close => {
+                self.at += 1;
+                Ok(false)
+            }
+            Some(b',') if !entered.first => {
+                self.at += 1;
+                self.space();
+                Ok(true)
+            }
+            Some(_) if entered.first => {
+                entered.first = false;
+                Ok(true)
+            }
+            _ => Err(Reason::Malformed),
         }
+    }
+
+    /// Takes the name of an object's member, still quoted, and moves to its value.
+    pub(super) fn name(&mut self) -> Result<&'a str, Reason> {
         if self.peek() != Some(b'"') {
             return Err(Reason::Malformed);
         }
@@ -56,40 +86,26 @@ impl<'a> Parts<'a> {
         }
         self.at += 1;
         self.space();
-        Ok(Some((name, self.value()?)))
+        Ok(name)
     }
 
-    /// Moves to the next part; `false` at the end.
-    fn advance(&mut self) -> Result<bool, Reason> {
-        self.space();
-        match self.peek() {
-            Some(byte) if byte == self.close => Ok(false),
-            Some(b',') if !self.first => {
-                self.at += 1;
-                self.space();
-                Ok(true)
-            }
-            Some(_) if self.first => {
-                self.first = false;
-                Ok(true)
-            }
-            _ => Err(Reason::Malformed),
-        }
-    }
-
-    fn value(&mut self) -> Result<&'a str, Reason> {
-        let rest = &self.text.as_bytes()[self.at..];
-        let length = value_length(rest).ok_or(Reason::Malformed)?;
+    /// Takes the value that begins here, whole.
+    #[inline]
+    pub(super) fn value(&mut self) -> Result<&'a str, Reason> {
         let start = self.at;
+        let rest = self.text.as_bytes().get(start..).unwrap_or_default();
+        let length = value_length(rest).ok_or(Reason::Malformed)?;
         self.at += length;
         // Values end at ASCII, so between characters.
         self.text.get(start..self.at).ok_or(Reason::Malformed)
     }
 
+    #[inline]
     fn peek(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }
 
+    #[inline]
     fn space(&mut self) {
         while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
             self.at += 1;
@@ -98,46 +114,50 @@ impl<'a> Parts<'a> {
 }
 
 /// How far the value at the front goes.
+#[inline]
 fn value_length(bytes: &[u8]) -> Option<usize> {
     match bytes.first()? {
         b'"' => string_length(bytes),
-        b'{' | b'[' => {
-            let mut depth = 0usize;
-            let mut at = 0;
-            while let Some(byte) = bytes.get(at) {
-                match byte {
-                    b'"' => {
-                        at += string_length(&bytes[at..])?;
-                        continue;
-                    }
-                    b'{' | b'[' => depth += 1,
-                    b'}' | b']' => {
-                        depth -= 1;
-                        if depth == 0 {
-                            return Some(at + 1);
-                        }
-                    }
-                    _ => {}
-                }
-                at += 1;
-            }
-            None
-        }
+        b'{' | b'[' => composite_length(bytes),
         _ => bytes
             .iter()
             .position(|b| matches!(b, b',' | b']' | b'}' | b' ' | b'\t' | b'\n' | b'\r'))
-            .filter(|length| *length > 0),
+            .map_or(Some(bytes.len()), |length| (length > 0).then_some(length)),
     }
 }
 
+fn composite_length(bytes: &[u8]) -> Option<usize> {
+    let mut depth = 0usize;
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'"' => {
+                at += string_length(&bytes[at..])?;
+                continue;
+            }
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => {
+                depth -= 1;
+                if depth == 0 {
+                    return Some(at + 1);
+                }
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    None
+}
+
 /// How far the string at the front goes, quotes included.
+#[inline]
 fn string_length(bytes: &[u8]) -> Option<usize> {
     let mut at = 1;
     loop {
-        match bytes.get(at)? {
+        at += memchr2(b'"', b'\\', bytes.get(at..)?)?;
+        match bytes[at] {
             b'"' => return Some(at + 1),
-            b'\\' => at += 2,
-            _ => at += 1,
+            _ => at += 2,
         }
     }
 }
@@ -149,19 +169,21 @@ mod tests {
     use super::*;
 
     fn elements(raw: &str) -> Result<Vec<&str>, Reason> {
-        let mut parts = Parts::of_array(raw).unwrap();
+        let mut cursor = Cursor::new(raw);
+        let mut array = cursor.enter_array().unwrap();
         let mut found = Vec::new();
-        while let Some(element) = parts.next_element()? {
-            found.push(element);
+        while cursor.next(&mut array)? {
+            found.push(cursor.value()?);
         }
         Ok(found)
     }
 
     fn members(raw: &str) -> Result<Vec<(&str, &str)>, Reason> {
-        let mut parts = Parts::of_object(raw).unwrap();
+        let mut cursor = Cursor::new(raw);
+        let mut object = cursor.enter_object().unwrap();
         let mut found = Vec::new();
-        while let Some(member) = parts.next_member()? {
-            found.push(member);
+        while cursor.next(&mut object)? {
+            found.push((cursor.name()?, cursor.value()?));
         }
         Ok(found)
     }
@@ -179,8 +201,8 @@ mod tests {
             members(r#"{"a":1, "b\"c" : [true] }"#),
             Ok(vec![("\"a\"", "1"), (r#""b\"c""#, "[true]")])
         );
-        assert!(Parts::of_array("{}").is_none());
-        assert!(Parts::of_object("").is_none());
+        assert!(Cursor::new("{}").enter_array().is_none());
+        assert!(Cursor::new("").enter_object().is_none());
     }
 
     #[test]

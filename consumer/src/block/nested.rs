@@ -3,22 +3,22 @@
 use super::cell::{Cell, unquote};
 use super::column::Buffer;
 use super::error::{Reason, Refusal};
-use super::json::Parts;
+use super::json::{Cursor, Entered};
 use super::types::{ColumnType, TupleElement};
 use super::wire::{Chunks, put_u64s};
 
 /// The JSON of a cell that must be an array or an object.
-fn composite(cell: Cell<'_>) -> Result<&str, Reason> {
+fn composite(cell: Cell<'_>) -> Result<Cursor<'_>, Reason> {
     match cell {
-        Cell::Json("null") | Cell::Null | Cell::Default => Err(Reason::NullNotAllowed),
-        Cell::Json(raw) => Ok(raw),
+        Cell::Null | Cell::Default => Err(Reason::NullNotAllowed),
+        Cell::Json(raw) => Ok(Cursor::new(raw)),
         _ => Err(Reason::WrongType),
     }
 }
 
-/// Appends a part and, if it is refused, names it in the error.
-fn push_part(buffer: &mut Buffer, raw: &str) -> Result<(), Refusal> {
-    buffer.push(Cell::Json(raw)).map_err(|refusal| refusal.at(raw))
+/// Why what begins here could not be entered.
+fn not_entered(cursor: &Cursor<'_>) -> Reason {
+    if cursor.is_null() { Reason::NullNotAllowed } else { Reason::WrongType }
 }
 
 /// Where each row's elements end, counted through the whole column.
@@ -66,10 +66,14 @@ impl ArrayBuffer {
     }
 
     pub(super) fn push(&mut self, cell: Cell<'_>) -> Result<(), Refusal> {
-        let mut parts = Parts::of_array(composite(cell)?).ok_or(Reason::WrongType)?;
+        self.push_at(&mut composite(cell)?)
+    }
+
+    pub(super) fn push_at(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Refusal> {
+        let mut array = cursor.enter_array().ok_or_else(|| not_entered(cursor))?;
         let mut count = 0;
-        while let Some(element) = parts.next_element()? {
-            push_part(&mut self.items, element)?;
+        while cursor.next(&mut array)? {
+            self.items.push_at(cursor)?;
             count += 1;
         }
         self.offsets.push(count);
@@ -118,11 +122,16 @@ impl MapBuffer {
     }
 
     pub(super) fn push(&mut self, cell: Cell<'_>) -> Result<(), Refusal> {
-        let mut parts = Parts::of_object(composite(cell)?).ok_or(Reason::WrongType)?;
+        self.push_at(&mut composite(cell)?)
+    }
+
+    pub(super) fn push_at(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Refusal> {
+        let mut object = cursor.enter_object().ok_or_else(|| not_entered(cursor))?;
         let mut count = 0;
-        while let Some((key, value)) = parts.next_member()? {
-            push_part(&mut self.keys, key)?;
-            push_part(&mut self.values, value)?;
+        while cursor.next(&mut object)? {
+            let key = cursor.name()?;
+            self.keys.push(Cell::Json(key)).map_err(|refusal| refusal.at(key))?;
+            self.values.push_at(cursor)?;
             count += 1;
         }
         self.offsets.push(count);
@@ -191,47 +200,69 @@ impl TupleBuffer {
     }
 
     pub(super) fn push(&mut self, cell: Cell<'_>) -> Result<(), Refusal> {
-        let raw = composite(cell)?;
-        if let Some(parts) = Parts::of_array(raw) {
-            self.push_by_position(parts)?;
-        } else if let Some(parts) = Parts::of_object(raw) {
-            self.push_by_name(parts)?;
+        self.push_at(&mut composite(cell)?)
+    }
+
+    pub(super) fn push_at(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Refusal> {
+        if let Some(array) = cursor.enter_array() {
+            self.push_by_position(cursor, array)?;
+        } else if let Some(object) = cursor.enter_object() {
+            self.push_by_name(cursor, object)?;
         } else {
-            return Err(Reason::WrongType.into());
+            return Err(not_entered(cursor).into());
         }
         self.rows += 1;
         Ok(())
     }
 
-    fn push_by_position(&mut self, mut parts: Parts<'_>) -> Result<(), Refusal> {
+    fn push_by_position(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        mut array: Entered,
+    ) -> Result<(), Refusal> {
         for element in &mut self.elements {
-            let raw = parts.next_element()?.ok_or(Reason::WrongLength)?;
-            push_part(&mut element.values, raw)?;
+            if !cursor.next(&mut array)? {
+                return Err(Reason::WrongLength.into());
+            }
+            element.values.push_at(cursor)?;
         }
-        match parts.next_element()? {
-            None => Ok(()),
-            Some(_) => Err(Reason::WrongLength.into()),
+        match cursor.next(&mut array)? {
+            false => Ok(()),
+            true => Err(Reason::WrongLength.into()),
         }
     }
 
     /// A member that the tuple has no element for is refused: leaving it out
     /// would be a loss that nobody sees.
-    fn push_by_name(&mut self, mut parts: Parts<'_>) -> Result<(), Refusal> {
+    fn push_by_name(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        mut object: Entered,
+    ) -> Result<(), Refusal> {
         if self.elements.iter().any(|element| element.name.is_none()) {
             return Err(Reason::WrongType.into());
         }
         for element in &mut self.elements {
             element.seen = false;
         }
-        while let Some((quoted, raw)) = parts.next_member()? {
+        let mut expected = 0;
+        while cursor.next(&mut object)? {
+            let quoted = cursor.name()?;
             let name = unquote(quoted)?;
-            let element = self
-                .elements
-                .iter_mut()
-                .find(|element| element.name.as_deref() == Some(&*name) && !element.seen)
-                .ok_or_else(|| Refusal::from(Reason::Malformed).at(quoted))?;
-            element.seen = true;
-            push_part(&mut element.values, raw)?;
+            // Members mostly come in the order of the elements.
+            let is_next =
+                |element: &Element| element.name.as_deref() == Some(&*name) && !element.seen;
+            let index = match self.elements.get(expected).is_some_and(is_next) {
+                true => expected,
+                false => self
+                    .elements
+                    .iter()
+                    .position(is_next)
+                    .ok_or_else(|| Refusal::from(Reason::Malformed).at(quoted))?,
+            };
+            expected = index + 1;
+            self.elements[index].seen = true;
+            self.elements[index].values.push_at(cursor)?;
         }
         for element in self.elements.iter_mut().filter(|element| !element.seen) {
             element.values.push(Cell::Null)?;
