@@ -11,7 +11,7 @@ LOCKED := $(if $(CI),--locked)
 BUILD := cargo build $(LOCKED) --workspace
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench up down stop build install fmt lint clean
+.PHONY: help run test fuzz bench up down stop build install fmt lint clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -23,6 +23,9 @@ run: build ## Stream real events end to end through real services and show the r
 test: export RUST_TEST_THREADS ?= 4
 test: build ## Run every test, those on real services included
 	.ci/with-stack cargo test $(LOCKED) --workspace
+
+fuzz: ## Feed hostile input to the parsers for a minute each (FUZZ_SECONDS=)
+	.ci/fuzz
 
 bench: ## Measure speed and memory beside their physical limits (SUITE=, CASE=, ROWS=, PER_TRANSACTION=, ROUNDS=)
 	cargo build $(LOCKED) --release --workspace --bin bench --bin outpour-relay --bin outpour-consumer

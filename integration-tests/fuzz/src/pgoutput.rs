@@ -1,0 +1,12 @@
+//! Bytes of the replication stream → a message or an error.
+#![no_main]
+
+use bytes::Bytes;
+use libfuzzer_sys::fuzz_target;
+use outpour_producer::wal::pgoutput;
+
+fuzz_target!(|bytes: &[u8]| {
+    if let Err(error) = pgoutput::decode(Bytes::copy_from_slice(bytes)) {
+        assert!(!error.to_string().is_empty());
+    }
+});
