@@ -1,0 +1,40 @@
+//! Chance that can be had again from its seed (SplitMix64).
+
+pub(super) struct Dice(u64);
+
+impl Dice {
+    pub(super) fn new(seed: u64) -> Self {
+        Dice(seed)
+    }
+
+    pub(super) fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = self.0;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bits ^ (bits >> 31)
+    }
+
+    pub(super) fn below(&mut self, end: usize) -> usize {
+        (self.bits() % end as u64) as usize
+    }
+
+    pub(super) fn between(&mut self, first: i64, last: i64) -> i64 {
+        first + (self.bits() % (last - first + 1) as u64) as i64
+    }
+
+    pub(super) fn one_in(&mut self, n: usize) -> bool {
+        self.below(n) == 0
+    }
+
+    pub(super) fn pick<T: Clone>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len())].clone()
+    }
+
+    /// So many decimal digits, the first of them no zero.
+    pub(super) fn digits(&mut self, count: usize) -> String {
+        (0..count)
+            .map(|at| char::from(b'0' + (self.below(10).max(usize::from(at == 0))) as u8))
+            .collect()
+    }
+}
