@@ -1,15 +1,28 @@
 //! Chance that can be had again from its seed (SplitMix64).
 
-pub(super) struct Dice(u64);
+pub(super) struct Dice {
+    state: u64,
+    /// One of so many values, or of so many ways to go wrong, does not fit.
+    misfits: usize,
+}
 
 impl Dice {
-    pub(super) fn new(seed: u64) -> Self {
-        Dice(seed)
+    pub(super) fn new(seed: u64, misfits: usize) -> Self {
+        Dice { state: seed, misfits }
+    }
+
+    pub(super) fn is_misfit(&mut self) -> bool {
+        self.rare() == 0
+    }
+
+    /// 0 is rare.
+    pub(super) fn rare(&mut self) -> usize {
+        self.below(self.misfits)
     }
 
     pub(super) fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.0;
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = self.state;
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         bits ^ (bits >> 31)

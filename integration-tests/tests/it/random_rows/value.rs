@@ -55,12 +55,9 @@ impl Shown {
 /// JSON text, and what it is shown as; `None` if it must be refused.
 pub(super) type Written = (String, Option<Shown>);
 
-/// How often a value is one that does not fit.
-const MISFIT: usize = 40;
-
 impl Kind {
     pub(super) fn value(&self, dice: &mut Dice) -> Written {
-        if !self.takes_null() && dice.one_in(2 * MISFIT) {
+        if !self.takes_null() && dice.is_misfit() {
             return ("null".into(), None);
         }
         match self {
@@ -86,11 +83,11 @@ impl Kind {
                 let text = if dice.one_in(2) { format!("{value}") } else { format!("{value:e}") };
                 float(text, Shown::Float(value), value.is_finite(), dice)
             }
-            Kind::Bool => match dice.below(MISFIT) {
+            Kind::Bool => match dice.rare() {
                 0 => (dice.pick(&["0", "1", "\"true\"", "[]"]).into(), None),
                 n => ((n % 2 == 0).to_string(), Some(Shown::Bool(n % 2 == 0))),
             },
-            Kind::String => match dice.below(MISFIT) {
+            Kind::String => match dice.rare() {
                 0 => (dice.pick(&["\"\\ud800\"", "\"a\\udfffb\""]).into(), None),
                 // What is no text is kept as its JSON.
                 1..4 => {
@@ -104,7 +101,8 @@ impl Kind {
                 }
             },
             Kind::FixedString(length) => {
-                let text = text(dice, length + 1);
+                let beyond = usize::from(dice.is_misfit());
+                let text = text(dice, length + beyond);
                 let padding = length.checked_sub(text.len()).map(|zeros| "\0".repeat(zeros));
                 (quoted(&text, dice), padding.map(|zeros| Shown::Text(text + &zeros)))
             }
@@ -136,7 +134,7 @@ impl Kind {
             Kind::DateTime64(precision) => date_time64(*precision, dice),
             Kind::Time => time(0, dice),
             Kind::Time64(precision) => time(*precision, dice),
-            Kind::Json => match dice.below(MISFIT) {
+            Kind::Json => match dice.rare() {
                 0 => (dice.pick(&["[1]", "\"{}\"", "1", "true"]).into(), None),
                 _ => document(dice, 2),
             },
@@ -145,7 +143,7 @@ impl Kind {
             Kind::Map(key, value) => map(key, value, dice),
             Kind::Tuple(kinds) => {
                 let mut parts: Vec<_> = kinds.iter().map(|kind| kind.value(dice)).collect();
-                if dice.one_in(MISFIT) {
+                if dice.is_misfit() {
                     parts.push(("0".into(), None));
                 }
                 list(parts)
@@ -167,12 +165,12 @@ fn integer(bits: usize, signed: bool, dice: &mut Dice) -> Written {
         3 => "0".to_owned(),
         // Mostly such that fit.
         _ => {
-            let most = power.len() - 1 + usize::from(dice.one_in(MISFIT));
+            let most = power.len() - 1 + usize::from(dice.is_misfit());
             let count = 1 + dice.below(most.max(1));
             dice.digits(count)
         }
     };
-    let negative = if signed { dice.one_in(2) } else { dice.one_in(MISFIT) };
+    let negative = if signed { dice.one_in(2) } else { dice.is_misfit() };
     let fits = match (compare(&digits, &power), negative, signed) {
         (_, true, false) => digits == "0",
         (order, true, true) => order != Ordering::Greater,
@@ -195,17 +193,17 @@ fn integer(bits: usize, signed: bool, dice: &mut Dice) -> Written {
         3 if digits != "0" => format!("{sign}{digits}0E-1"),
         _ => format!("{sign}{digits}"),
     };
-    match dice.below(MISFIT) {
+    match dice.rare() {
         0 => (dice.pick(&["0.5", "\"x\"", "true", "[]", "\"\"", "1e-1", "\"1 \""]).into(), None),
         _ => (json, fits.then_some(Shown::Text(shown))),
     }
 }
 
 fn decimal(precision: usize, scale: usize, dice: &mut Dice) -> Written {
-    let beyond = usize::from(dice.one_in(MISFIT));
+    let beyond = usize::from(dice.is_misfit());
     let before = dice.below(precision - scale + 1 + beyond);
     let integral = if before == 0 { "0".to_owned() } else { dice.digits(before) };
-    let beyond = usize::from(dice.one_in(MISFIT));
+    let beyond = usize::from(dice.is_misfit());
     let after = dice.below(scale + 1 + beyond);
     let fraction: String = (0..after).map(|_| char::from(b'0' + dice.below(10) as u8)).collect();
     let (kept, sign) = (fraction.trim_end_matches('0'), if dice.one_in(2) { "-" } else { "" });
@@ -226,14 +224,14 @@ fn decimal(precision: usize, scale: usize, dice: &mut Dice) -> Written {
         2 if integral != "0" => format!("{sign}0.{integral}{fraction}e{before}"),
         _ => format!("{sign}{integral}{point}{fraction}"),
     };
-    match dice.below(2 * MISFIT) {
+    match dice.rare() {
         0 => (dice.pick(&["\"x\"", "true", "{}", "\"1,5\"", "1e99"]).into(), None),
         _ => (json, fits.then_some(Shown::Text(shown))),
     }
 }
 
 fn float(text: String, shown: Shown, is_finite: bool, dice: &mut Dice) -> Written {
-    match dice.below(MISFIT) {
+    match dice.rare() {
         0 => (dice.pick(&["1e309", "-1e400", "\"1.5\"", "\"NaN\"", "true"]).into(), None),
         _ if is_finite => (text, Some(shown)),
         _ => ("true".into(), None),
@@ -242,7 +240,7 @@ fn float(text: String, shown: Shown, is_finite: bool, dice: &mut Dice) -> Writte
 
 /// Text that fits, or the same with something after it.
 fn spoiled(text: String, shown: Shown, dice: &mut Dice) -> Written {
-    match dice.below(MISFIT) {
+    match dice.rare() {
         0 => (format!("\"{text}x\""), None),
         1 => ("17".into(), None),
         _ => (format!("\"{text}\""), Some(shown)),
@@ -251,7 +249,7 @@ fn spoiled(text: String, shown: Shown, dice: &mut Dice) -> Written {
 
 fn member(all: &[(&str, i64)], dice: &mut Dice) -> Written {
     let (name, value) = dice.pick(all);
-    match dice.below(MISFIT) {
+    match dice.rare() {
         0 => (dice.pick(&["\"none\"", "77", "1.5", "99999", "false"]).into(), None),
         1..10 => (value.to_string(), Some(Shown::Text(name.into()))),
         _ => (quoted(name, dice), Some(Shown::Text(name.into()))),
@@ -259,7 +257,7 @@ fn member(all: &[(&str, i64)], dice: &mut Dice) -> Written {
 }
 
 fn date(first: i64, last: i64, dice: &mut Dice) -> Written {
-    let days = match dice.below(MISFIT) {
+    let days = match dice.rare() {
         0 => dice.pick(&[first - 1, last + 1]),
         1 => dice.pick(&[first, last]),
         _ => dice.between(first, last),
@@ -270,7 +268,7 @@ fn date(first: i64, last: i64, dice: &mut Dice) -> Written {
         0 => format!("\"{text}T00:00:00Z\""),
         _ => format!("\"{text}\""),
     };
-    match dice.below(MISFIT) {
+    match dice.rare() {
         0 => (dice.pick(&["\"2023-02-29\"", "0", "\"2024-01-01T00:00:01Z\"", "\"\""]).into(), None),
         _ => (json, fits.then_some(Shown::Text(text))),
     }
@@ -278,7 +276,7 @@ fn date(first: i64, last: i64, dice: &mut Dice) -> Written {
 
 fn date_time(dice: &mut Dice) -> Written {
     const LAST: i64 = 4_294_967_295;
-    let seconds = match dice.below(MISFIT) {
+    let seconds = match dice.rare() {
         0 => dice.pick(&[-1, LAST + 1]),
         1 => dice.pick(&[0, LAST]),
         _ => dice.between(0, LAST),
@@ -296,7 +294,7 @@ fn date_time(dice: &mut Dice) -> Written {
         }
         _ => format!("\"{}Z\"", shown.replace(' ', "T")),
     };
-    match dice.below(MISFIT) {
+    match dice.rare() {
         0 => (dice.pick(&["\"2024-01-01T00:00:00.5Z\"", "1.5", "\"x\"", "{}"]).into(), None),
         _ => (json, (0..=LAST).contains(&seconds).then_some(Shown::Text(shown))),
     }
@@ -307,7 +305,7 @@ fn date_time64(precision: u32, dice: &mut Dice) -> Written {
     // Nine digits end with 64 bits, in 2262.
     let last = if precision == 9 { 9_223_372_035 } else { 120_530 * 86_400 - 1 };
     let beyond = if precision == 9 { last + 2 } else { last + 1 };
-    let seconds = match dice.below(MISFIT) {
+    let seconds = match dice.rare() {
         0 => dice.pick(&[first - 1, beyond]),
         1 => dice.pick(&[first, last]),
         _ => dice.between(first, last),
@@ -324,7 +322,7 @@ fn date_time64(precision: u32, dice: &mut Dice) -> Written {
 fn time(precision: u32, dice: &mut Dice) -> Written {
     const LAST: i64 = 3_599_999;
     let seconds = if dice.one_in(4) { LAST } else { dice.between(0, LAST) };
-    let seconds = seconds + i64::from(dice.one_in(MISFIT)) * 3_600_000;
+    let seconds = seconds + i64::from(dice.is_misfit()) * 3_600_000;
     let (digits, fits) = fraction(precision, dice);
     let sign = if dice.one_in(2) { "-" } else { "" };
     let clock = format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
@@ -346,7 +344,7 @@ fn fraction(precision: u32, dice: &mut Dice) -> (String, bool) {
     if dice.one_in(8) {
         digits.extend(std::iter::repeat_n('0', precision + 2 - digits.len()));
     }
-    if dice.one_in(MISFIT) {
+    if dice.is_misfit() {
         digits.extend(std::iter::repeat_n('0', precision - digits.len().min(precision)));
         digits.push('7');
         return (digits, false);
@@ -413,7 +411,7 @@ fn named_tuple(kinds: &[Kind], dice: &mut Dice) -> Written {
     if dice.one_in(2) {
         members.reverse();
     }
-    match dice.below(MISFIT) {
+    match dice.rare() {
         0 => (format!("{{\"unknown\":1,{}}}", members.join(",")), None),
         _ => (format!("{{{}}}", members.join(",")), shown),
     }
