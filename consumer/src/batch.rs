@@ -364,6 +364,7 @@ mod tests {
             table: "t".into(),
             columns: [].into(),
             unknown_fields: UnknownFields::Ignore,
+            payload_format: None,
         };
         Arc::new(Mapping::new(0, &route, &schema).unwrap())
     }

@@ -86,11 +86,11 @@ impl TableSchema {
                         SchemaError { table: name.to_string(), column: column.name.clone(), source }
                     })?;
                     let has_default = !column.default_kind.is_empty();
+                    let nullable = kind.is_nullable();
                     let plain = Column::new(&column.name, kind);
                     Ok(SchemaColumn {
                         column: if has_default { plain.with_default() } else { plain },
-                        nullable: column.type_name.starts_with("Nullable(")
-                            || column.type_name.starts_with("LowCardinality(Nullable("),
+                        nullable,
                         has_default,
                     })
                 })

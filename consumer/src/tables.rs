@@ -16,14 +16,15 @@ use crate::{
 /// under way, with room for the parts that a batch may fall into.
 const MIN_DEDUPLICATION_WINDOW: u64 = 1000;
 
-/// The configured routes, or the default one. A route into `event_log` that
-/// names no columns takes that table's own.
+/// The configured routes, or the default one, with what they leave to `[consumer]`.
+/// A route into `event_log` that names no columns takes that table's own.
 pub(crate) fn routes(config: &Config) -> Vec<Route> {
-    if config.routes.is_empty() {
-        return vec![decode::default_route()];
-    }
     let mut routes = config.routes.clone();
+    if routes.is_empty() {
+        routes.push(decode::default_route());
+    }
     for route in &mut routes {
+        route.payload_format.get_or_insert(config.consumer.payload_format);
         let name = TableName::parse(&route.table, &config.clickhouse.database);
         if name.table == decode::EVENT_LOG && route.columns.is_empty() {
             route.columns = decode::default_route().columns;

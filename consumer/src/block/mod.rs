@@ -21,7 +21,7 @@
 //! | --- | --- | --- |
 //! | `Int8`…`UInt256` | integral numbers (`1e3` and `5.0` too), text of such a number | fractions and booleans (`wrong_type`), `"007"` (`malformed`) |
 //! | `Decimal(P, S)` | numbers and text of numbers, exponents too, digit by digit | digits beyond S that are not zeros (`too_many_digits`), more than P − S before the point (`out_of_range`) |
-//! | `Float32`, `Float64` | numbers, to the nearest float | text; what rounds to infinity |
+//! | `BFloat16`, `Float32`, `Float64` | numbers, to the nearest float | text; what rounds to infinity |
 //! | `Bool` | true, false | everything else |
 //! | `String` | text; of any other JSON its text as it stands; any bytes | halves of surrogate pairs |
 //! | `FixedString(N)` | text and bytes up to N bytes, zeros fill up | longer ones |
@@ -30,6 +30,7 @@
 //! | `Date`, `Date32` | `YYYY-MM-DD`, alone or with midnight UTC | any other time of day, numbers |
 //! | `DateTime` | `YYYY-MM-DD[(T\| )HH:MM[:SS]][Z\|±HH:MM]`; numbers are seconds | fractions of a second |
 //! | `DateTime64(p)` | the same with fractions; numbers are ticks of 10⁻ᵖ s, ClickHouse's own reading | digits beyond p that are not zeros |
+//! | `Time`, `Time64(p)` | `[-]H:MM:SS[.fraction]` up to 999 hours; numbers are seconds, ticks of 10⁻ᵖ s | digits beyond p that are not zeros |
 //! | `Enum8`, `Enum16` | text is a name, a number is a value | unknown ones |
 //! | `LowCardinality(T)`, `Nullable(T)` | what T takes | what T refuses |
 //! | `Array(T)` | JSON arrays | |
@@ -68,6 +69,7 @@ mod nested;
 mod number;
 mod scalar;
 mod text;
+mod time;
 mod timestamp_text;
 mod type_parser;
 pub mod types;

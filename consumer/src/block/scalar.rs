@@ -3,7 +3,7 @@
 use super::cell::Cell;
 use super::error::Reason;
 use super::types::ScalarType;
-use super::{datetime, decimal, integer, text};
+use super::{datetime, decimal, integer, text, time};
 
 impl ScalarType {
     /// Appends the cell in this type's wire form. A refused cell leaves `out`
@@ -19,6 +19,7 @@ impl ScalarType {
             Self::Decimal(kind) => decimal::write(*kind, cell, out),
             Self::Float64 => write_float64(cell, out),
             Self::Float32 => write_float32(cell, out),
+            Self::BFloat16 => write_bfloat16(cell, out),
             Self::Bool => write_bool(cell, out),
             Self::FixedString(length) => text::write_fixed_string(*length, cell, out),
             Self::Uuid => text::write_uuid(cell, out),
@@ -28,6 +29,8 @@ impl ScalarType {
             Self::DateTime64 { precision, zone } => {
                 datetime::write_date_time64(*precision, zone, cell, out)
             }
+            Self::Time => time::write_time(cell, out),
+            Self::Time64 { precision } => time::write_time64(*precision, cell, out),
             Self::Enum(names) => names.write(cell, out),
             Self::Ipv4 => text::write_ipv4(cell, out),
             Self::Ipv6 => text::write_ipv6(cell, out),
@@ -48,7 +51,12 @@ fn write_bool(cell: Cell<'_>, out: &mut Vec<u8>) -> Result<(), Reason> {
 }
 
 fn write_float64(cell: Cell<'_>, out: &mut Vec<u8>) -> Result<(), Reason> {
-    let value = match cell {
+    out.extend_from_slice(&float64(cell)?.to_le_bytes());
+    Ok(())
+}
+
+fn float64(cell: Cell<'_>) -> Result<f64, Reason> {
+    let value: f64 = match cell {
         // To the nearest float: rounding is how floats work.
         Cell::Int(value) => value as f64,
         Cell::UInt(value) => value as f64,
@@ -57,10 +65,27 @@ fn write_float64(cell: Cell<'_>, out: &mut Vec<u8>) -> Result<(), Reason> {
             raw.parse().map_err(|_| Reason::Malformed)?
         }
     };
-    if !value.is_finite() {
+    if value.is_finite() { Ok(value) } else { Err(Reason::OutOfRange) }
+}
+
+/// Appends the nearest of the floats whose lower 16 bits are zeros, the even one
+/// of two that are as near.
+fn write_bfloat16(cell: Cell<'_>, out: &mut Vec<u8>) -> Result<(), Reason> {
+    let value = float64(cell)?;
+    let nearest = value as f32;
+    let mut bits = nearest.to_bits();
+    // What the first rounding lost must not decide the second: towards zero
+    // instead, with a last bit that says that something was lost.
+    if f64::from(nearest) != value {
+        bits -= u32::from(f64::from(nearest).abs() > value.abs());
+        bits |= 1;
+    }
+    let rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    if rounded & 0x7f80 == 0x7f80 {
         return Err(Reason::OutOfRange);
     }
-    out.extend_from_slice(&value.to_le_bytes());
+    // 16 bits are left.
+    out.extend_from_slice(&(rounded as u16).to_le_bytes());
     Ok(())
 }
 
@@ -107,6 +132,29 @@ mod tests {
             encoded(&ScalarType::Float32, Cell::Int(-2)),
             Ok((-2f32).to_le_bytes().to_vec())
         );
+    }
+
+    #[test]
+    fn brain_floats_are_rounded_once() {
+        let json = |text| encoded(&ScalarType::BFloat16, Cell::Json(text));
+        let bits = |bits: u16| Ok(bits.to_le_bytes().to_vec());
+        assert_eq!(json("0"), bits(0));
+        assert_eq!(json("-0"), bits(0x8000));
+        assert_eq!(json("1.5"), bits(0x3fc0));
+        assert_eq!(json("-2"), bits(0xc000));
+        // Between 1 and the next one, 1.0078125.
+        assert_eq!(json("1.00390625"), bits(0x3f80));
+        assert_eq!(json("1.00390625000001"), bits(0x3f81));
+        assert_eq!(json("1.003906249999999"), bits(0x3f80));
+        assert_eq!(json("1.01171875"), bits(0x3f82));
+        assert_eq!(json("3.38953138925153547590470800371487866880e38"), bits(0x7f7f));
+        assert_eq!(json("3.4e38"), Err(Reason::OutOfRange));
+        assert_eq!(json("-1e300"), Err(Reason::OutOfRange));
+        assert_eq!(json("1e400"), Err(Reason::OutOfRange));
+        assert_eq!(json("1e-60"), bits(0));
+        assert_eq!(json("9.2e-41"), bits(1));
+        assert_eq!(json("\"1\""), Err(Reason::WrongType));
+        assert_eq!(encoded(&ScalarType::BFloat16, Cell::UInt(u64::MAX)), bits(0x5f80));
     }
 
     #[test]

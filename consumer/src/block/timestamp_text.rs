@@ -73,8 +73,17 @@ fn read_time<'a>(bytes: &'a [u8], written: &mut Written) -> Option<&'a [u8]> {
         return None;
     }
     written.second_of_day = hour * 3600 + minute * 60 + second;
-    let [b'.' | b',', rest @ ..] = rest else {
-        return Some(rest);
+    let (fraction, finer, rest) = read_fraction(rest)?;
+    written.fraction = fraction;
+    written.finer = finer;
+    Some(rest)
+}
+
+/// Reads the digits below the second, if there are any: nanoseconds, whether
+/// digits that are not zeros follow, and what comes then.
+pub(super) fn read_fraction(bytes: &[u8]) -> Option<(u32, bool, &[u8])> {
+    let [b'.' | b',', rest @ ..] = bytes else {
+        return Some((0, false, bytes));
     };
     let count = rest.iter().take_while(|b| b.is_ascii_digit()).count();
     if count == 0 {
@@ -83,9 +92,8 @@ fn read_time<'a>(bytes: &'a [u8], written: &mut Written) -> Option<&'a [u8]> {
     let (digits, rest) = rest.split_at(count);
     let (kept, beyond) = digits.split_at(count.min(9));
     let value = kept.iter().fold(0, |value, digit| value * 10 + u32::from(digit - b'0'));
-    written.fraction = value * 10u32.pow(9 - kept.len() as u32);
-    written.finer = beyond.iter().any(|&digit| digit != b'0');
-    Some(rest)
+    let nanos = value * 10u32.pow(9 - kept.len() as u32);
+    Some((nanos, beyond.iter().any(|&digit| digit != b'0'), rest))
 }
 
 /// `Some(None)` where nothing is written, `None` where something else is.

@@ -79,11 +79,12 @@ impl<'a> Parser<'a> {
             "SimpleAggregateFunction" => self.parenthesised(|parser| {
                 parser.space();
                 parser.word();
+                parser.raw_arguments()?;
                 parser.expect(",", "`,`")?;
                 parser.column_type()
             }),
             "Point" => Ok(shape(0)),
-            "Ring" | "LineString" => Ok(shape(1)),
+            "Ring" | "LineString" | "MultiPoint" => Ok(shape(1)),
             "Polygon" | "MultiLineString" => Ok(shape(2)),
             "MultiPolygon" => Ok(shape(3)),
             name => self.scalar_named(name).map(ColumnType::Scalar),
@@ -102,6 +103,7 @@ impl<'a> Parser<'a> {
             return Ok(ScalarType::Integer(kind));
         }
         Ok(match name {
+            "BFloat16" => ScalarType::BFloat16,
             "Float32" => ScalarType::Float32,
             "Float64" => ScalarType::Float64,
             "Bool" => ScalarType::Bool,
@@ -129,6 +131,8 @@ impl<'a> Parser<'a> {
                 Zone::unnamed()
             }),
             "DateTime64" => self.date_time64()?,
+            "Time" => ScalarType::Time,
+            "Time64" => self.time64()?,
             "Enum" | "Enum8" | "Enum16" => self.enumeration(name)?,
             "JSON" => ScalarType::Json(self.raw_arguments()?.to_owned()),
             _ => return Err(TypeError::Unsupported(name.to_owned())),
@@ -163,10 +167,7 @@ impl<'a> Parser<'a> {
             return Ok(ScalarType::DateTime64 { precision: 3, zone: Zone::unnamed() });
         }
         self.parenthesised(|parser| {
-            let precision = match u8::try_from(parser.number()?) {
-                Ok(precision @ 0..=9) => precision,
-                _ => return Err(parser.syntax("a precision up to 9")),
-            };
+            let precision = parser.ticks()?;
             let zone = if parser.peek(",") {
                 parser.expect(",", "`,`")?;
                 parser.zone()?
@@ -175,6 +176,19 @@ impl<'a> Parser<'a> {
             };
             Ok(ScalarType::DateTime64 { precision, zone })
         })
+    }
+
+    fn time64(&mut self) -> Result<ScalarType, TypeError> {
+        let precision = if self.peek("(") { self.parenthesised(Self::ticks)? } else { 3 };
+        Ok(ScalarType::Time64 { precision })
+    }
+
+    /// Digits below the second.
+    fn ticks(&mut self) -> Result<u8, TypeError> {
+        match u8::try_from(self.number()?) {
+            Ok(precision @ 0..=9) => Ok(precision),
+            _ => Err(self.syntax("a precision up to 9")),
+        }
     }
 
     /// A zone of the database that is built in, so that the same table reads
@@ -416,6 +430,9 @@ mod tests {
         for text in [
             "Int8",
             "UInt256",
+            "BFloat16",
+            "Time",
+            "Time64(6)",
             "Float32",
             "Float64",
             "Bool",
@@ -460,6 +477,8 @@ mod tests {
             ("Decimal(7)", "Decimal(7, 0)"),
             ("Decimal", "Decimal(10, 0)"),
             ("DateTime64", "DateTime64(3)"),
+            ("Time64", "Time64(3)"),
+            ("SimpleAggregateFunction(groupUniqArrayArray(10), Array(UInt8))", "Array(UInt8)"),
             (" Array( UInt8 ) ", "Array(UInt8)"),
             ("Enum('b' = 2, 'a' = 1)", "Enum8('a' = 1, 'b' = 2)"),
             ("Enum('a', 'b')", "Enum8('a' = 1, 'b' = 2)"),
@@ -476,10 +495,17 @@ mod tests {
     fn what_is_not_supported_names_itself() {
         let error = parse("Array(Variant(String, UInt8))").unwrap_err();
         assert_eq!(error, TypeError::Unsupported("Variant".to_owned()));
-        assert_eq!(error.to_string(), "column type `Variant` is not supported");
+        let expected = "column type `Variant` is not supported; a MATERIALIZED column can \
+                        compute it from one of another type";
+        assert_eq!(error.to_string(), expected);
         for text in [
             "Dynamic",
-            "BFloat16",
+            "AggregateFunction(sum, UInt64)",
+            "IntervalDay",
+            "Geometry",
+            "QBit(Float32, 8)",
+            "Nothing",
+            "Nullable(Tuple(UInt8))",
             "Int24",
             "LowCardinality(Decimal(5, 2))",
             "Nullable(Array(UInt8))",
@@ -507,6 +533,7 @@ mod tests {
             "Decimal(77, 1)",
             "Decimal(5, 6)",
             "DateTime64(10)",
+            "Time64(10)",
             "Enum8('a' = 300)",
             "Enum8('a = 1)",
             "Enum8()",

@@ -51,6 +51,8 @@ pub struct TupleElement {
 pub enum ScalarType {
     /// `Int8` to `Int256`, `UInt8` to `UInt256`.
     Integer(IntegerType),
+    /// `BFloat16`: the upper half of a `Float32`.
+    BFloat16,
     /// `Float32`.
     Float32,
     /// `Float64`.
@@ -77,6 +79,13 @@ pub enum ScalarType {
         precision: u8,
         /// Where times without an offset are.
         zone: Zone,
+    },
+    /// `Time`: whole seconds, up to 999:59:59 either way.
+    Time,
+    /// `Time64(p)`: the same with fractions.
+    Time64 {
+        /// Digits below the second, 0 to 9.
+        precision: u8,
     },
     /// `Enum8` and `Enum16`.
     Enum(Enumeration),
@@ -156,7 +165,9 @@ impl Hash for Zone {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TypeError {
     /// A type that ClickHouse has and this encoder has not.
-    #[error("column type `{0}` is not supported")]
+    #[error(
+        "column type `{0}` is not supported; a MATERIALIZED column can compute it from one of another type"
+    )]
     Unsupported(String),
     /// Not the text of a type.
     #[error("column type `{text}` cannot be read at byte {at}: {expected} expected")]
@@ -182,6 +193,12 @@ impl FromStr for ColumnType {
 }
 
 impl ColumnType {
+    /// Whether NULL is one of its values.
+    #[must_use]
+    pub fn is_nullable(&self) -> bool {
+        matches!(self, Self::Nullable(_) | Self::LowCardinality { nullable: true, .. })
+    }
+
     /// The type that the block's header names, where ClickHouse converts:
     /// JSON travels as its text, because Native's own form of it is neither
     /// stable nor public.
@@ -219,14 +236,14 @@ impl ScalarType {
     pub(super) fn width(&self) -> Option<usize> {
         Some(match self {
             Self::Integer(kind) => usize::from(kind.bytes),
-            Self::Float32 | Self::Date32 | Self::DateTime(_) | Self::Ipv4 => 4,
-            Self::Float64 | Self::DateTime64 { .. } => 8,
+            Self::Float32 | Self::Date32 | Self::DateTime(_) | Self::Time | Self::Ipv4 => 4,
+            Self::Float64 | Self::DateTime64 { .. } | Self::Time64 { .. } => 8,
             Self::Bool => 1,
             Self::Decimal(kind) => kind.width(),
             Self::String | Self::Json(_) => return None,
             Self::FixedString(length) => *length,
             Self::Uuid | Self::Ipv6 => 16,
-            Self::Date => 2,
+            Self::Date | Self::BFloat16 => 2,
             Self::Enum(names) => names.width(),
         })
     }
@@ -276,6 +293,7 @@ impl fmt::Display for ScalarType {
                 let sign = if kind.signed { "" } else { "U" };
                 write!(f, "{sign}Int{}", u32::from(kind.bytes) * 8)
             }
+            Self::BFloat16 => f.write_str("BFloat16"),
             Self::Float32 => f.write_str("Float32"),
             Self::Float64 => f.write_str("Float64"),
             Self::Bool => f.write_str("Bool"),
@@ -302,6 +320,8 @@ impl fmt::Display for ScalarType {
                 }
                 f.write_str(")")
             }
+            Self::Time => f.write_str("Time"),
+            Self::Time64 { precision } => write!(f, "Time64({precision})"),
             Self::Enum(names) => {
                 write!(f, "Enum{}(", names.width() * 8)?;
                 for (index, (name, value)) in names.members().iter().enumerate() {

@@ -3,8 +3,13 @@
 use std::{fmt, str::FromStr};
 
 use jiff::Timestamp;
-use outpour_schemas::wire::{TOPIC_PREFIX, header};
+use outpour_schemas::{
+    config::PayloadFormat,
+    wire::{TOPIC_PREFIX, header},
+};
+use serde_json::value::RawValue;
 
+use super::form;
 use crate::{block::Cell, source::RecordView};
 
 /// What a column may be filled with instead of a payload field.
@@ -83,29 +88,64 @@ impl fmt::Display for EnvelopeValue {
 }
 
 impl EnvelopeValue {
-    /// The value in `record`; `None` where the record does not have it.
-    pub(super) fn of<'a>(&self, record: &RecordView<'a>, environment: &'a str) -> Option<Cell<'a>> {
+    /// The value in `record`, whose payload is `document`; `None` where there is
+    /// none.
+    pub(super) fn of<'a>(
+        &self,
+        record: &RecordView<'a>,
+        document: Option<&'a [u8]>,
+        format: PayloadFormat,
+        environment: &'a str,
+    ) -> Option<Cell<'a>> {
+        let header = |name| record.header(name).and_then(|value| header_cell(format, value));
         match self {
-            EnvelopeValue::Id => record.header(header::ID).map(Cell::Bytes),
-            EnvelopeValue::Type => record.header(header::EVENT_TYPE).map(Cell::Bytes),
+            EnvelopeValue::Id => header(header::ID),
+            EnvelopeValue::Type => header(header::EVENT_TYPE),
             EnvelopeValue::Key => record.key.map(Cell::Bytes),
             EnvelopeValue::Topic => Some(Cell::Text(record.topic)),
             EnvelopeValue::Partition => Some(Cell::Int(record.partition.into())),
             EnvelopeValue::Offset => Some(Cell::Int(record.offset)),
             EnvelopeValue::Timestamp => timestamp(record),
-            EnvelopeValue::OccurredAt => match record.header(header::OCCURRED_AT) {
+            EnvelopeValue::OccurredAt => match header(header::OCCURRED_AT) {
                 // Text that is no time is for the column to refuse.
-                Some(text) => Some(moment(text).unwrap_or(Cell::Bytes(text))),
+                Some(cell) => Some(moment(cell).unwrap_or(cell)),
                 None => timestamp(record),
             },
-            EnvelopeValue::SchemaVersion => record.header(header::SCHEMA_VERSION).map(Cell::Bytes),
+            EnvelopeValue::SchemaVersion => header(header::SCHEMA_VERSION),
             EnvelopeValue::AggregateType => {
                 Some(Cell::Text(record.topic.strip_prefix(TOPIC_PREFIX).unwrap_or(record.topic)))
             }
             EnvelopeValue::Environment => Some(Cell::Text(environment)),
-            EnvelopeValue::Payload => record.value.map(Cell::Bytes),
-            EnvelopeValue::Header(name) => record.header(name).map(Cell::Bytes),
+            EnvelopeValue::Payload => document.map(Cell::Bytes),
+            EnvelopeValue::Header(name) => header(name),
         }
+    }
+}
+
+/// Whether a header's value is this text.
+pub(super) fn is_text(format: PayloadFormat, value: &[u8], text: &str) -> bool {
+    match header_cell(format, value) {
+        Some(Cell::Json(raw)) => serde_json::from_str(raw).is_ok_and(|found: String| found == text),
+        Some(Cell::Bytes(bytes)) => bytes == text.as_bytes(),
+        _ => false,
+    }
+}
+
+/// A header's value. Where `JsonConverter` made the payload, it may have made the
+/// headers too, with schemas or without: then a text is a JSON string.
+fn header_cell(format: PayloadFormat, value: &[u8]) -> Option<Cell<'_>> {
+    if !matches!(format, PayloadFormat::Escaped | PayloadFormat::Connect) {
+        return Some(Cell::Bytes(value));
+    }
+    let raw = match value {
+        [b'"', ..] => serde_json::from_slice(value).ok().map(RawValue::get),
+        [b'{', ..] => form::connect(value).ok().map(RawValue::get),
+        _ => None,
+    };
+    match raw {
+        Some("null") => None,
+        Some(raw) => Some(Cell::Json(raw)),
+        None => Some(Cell::Bytes(value)),
     }
 }
 
@@ -113,7 +153,11 @@ fn timestamp<'a>(record: &RecordView<'_>) -> Option<Cell<'a>> {
     record.timestamp_ms.and_then(|ms| ms.checked_mul(1000)).map(Cell::Timestamp)
 }
 
-fn moment<'a>(text: &[u8]) -> Option<Cell<'a>> {
-    let timestamp: Timestamp = std::str::from_utf8(text).ok()?.parse().ok()?;
+fn moment<'a>(cell: Cell<'_>) -> Option<Cell<'a>> {
+    let timestamp: Timestamp = match cell {
+        Cell::Bytes(text) => str::from_utf8(text).ok()?.parse().ok()?,
+        Cell::Json(raw) => serde_json::from_str(raw).ok()?,
+        _ => return None,
+    };
     Some(Cell::Timestamp(timestamp.as_microsecond()))
 }

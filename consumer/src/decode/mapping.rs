@@ -2,24 +2,23 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use outpour_schemas::config::{Route, UnknownFields};
+use outpour_schemas::config::{PayloadFormat, Route, UnknownFields};
 use regex::Regex;
-use smallvec::{SmallVec, smallvec};
 
 use super::{
-    Rejection,
-    envelope::{EnvelopeValue, EnvelopeValueError},
+    envelope::{self, EnvelopeValue, EnvelopeValueError},
+    path,
     payload::Wanted,
+    unknown::{Collected, Unknown},
 };
 use crate::{
-    block::{Block, Cell, Column},
+    block::{
+        Column, ColumnType,
+        types::ScalarType::{Json, String as Text},
+    },
     rejected::RouteId,
-    source::RecordView,
     table::TableSchema,
 };
-
-/// One for each column, without a trip to the allocator for most tables.
-type OnStack<T> = SmallVec<[T; 32]>;
 
 /// The table that everything goes to when no route is configured.
 pub(crate) const EVENT_LOG: &str = "event_log";
@@ -50,6 +49,7 @@ pub(crate) fn default_route() -> Route {
         table: EVENT_LOG.to_owned(),
         columns: columns.map(|(column, from)| (column.to_owned(), from.to_owned())).into(),
         unknown_fields: UnknownFields::Ignore,
+        payload_format: None,
     }
 }
 
@@ -60,20 +60,27 @@ pub enum MappingError {
     UnknownColumn { table: String, column: String },
     #[error("routes: column `{column}` of table {table}: {source}")]
     Value { table: String, column: String, source: EnvelopeValueError },
+    #[error(
+        "routes: column `{column}` of table {table} is {kind}; unknown_fields collects into \
+         String, JSON or Map(String, String)"
+    )]
+    Collect { table: String, column: String, kind: String },
     #[error("routes: topic `{topic}`")]
     Topic { topic: String, source: regex::Error },
 }
 
 #[derive(Debug)]
-enum Source {
+pub(super) enum Source {
     /// A payload field, by its slot.
     Field(usize),
     Envelope(EnvelopeValue),
+    /// The fields that no column takes.
+    Unknown,
 }
 
 /// What to do in a row that lacks the value.
 #[derive(Debug, Clone, Copy)]
-enum Missing {
+pub(super) enum Missing {
     Null,
     Default,
     /// Text that a record without a payload has.
@@ -94,10 +101,22 @@ pub struct Mapping {
     has_provenance: bool,
     pub(crate) insert_sql: Arc<str>,
     pub(crate) columns: Arc<[Column]>,
-    sources: Vec<(Source, Missing)>,
-    wanted: Wanted,
-    fields: usize,
-    unknown_fields: UnknownFields,
+    pub(super) format: PayloadFormat,
+    pub(super) sources: Vec<(Source, Missing)>,
+    pub(super) wanted: Wanted,
+    /// How many slots `wanted` fills.
+    pub(super) fields: usize,
+    /// Whether rows take anything from the payload.
+    pub(super) reads_payload: bool,
+    unknown: OnUnknown,
+}
+
+/// What to do with fields that no column takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OnUnknown {
+    Ignore,
+    Reject,
+    Collect { as_text: bool },
 }
 
 fn target(table: &str, index: usize) -> String {
@@ -116,7 +135,11 @@ impl Mapping {
     pub fn new(index: usize, route: &Route, schema: &TableSchema) -> Result<Self, MappingError> {
         let table = schema.name.to_string();
         let is_column = |name: &String| schema.columns.iter().any(|c| c.column.name() == name);
-        if let Some(column) = route.columns.keys().find(|name| !is_column(name)) {
+        let collecting = match &route.unknown_fields {
+            UnknownFields::Collect(column) => Some(column),
+            UnknownFields::Ignore | UnknownFields::Reject => None,
+        };
+        if let Some(column) = route.columns.keys().chain(collecting).find(|name| !is_column(name)) {
             return Err(MappingError::UnknownColumn { table, column: column.clone() });
         }
         let topic = if route.topic.starts_with('^') {
@@ -129,10 +152,24 @@ impl Mapping {
         };
         let provenance: BTreeMap<_, _> = PROVENANCE.into();
         let (mut wanted, mut fields) = (Wanted::default(), 0);
+        let mut unknown = match route.unknown_fields {
+            UnknownFields::Reject => OnUnknown::Reject,
+            UnknownFields::Ignore | UnknownFields::Collect(_) => OnUnknown::Ignore,
+        };
         let mut sources = Vec::with_capacity(schema.columns.len());
         for column in &schema.columns {
             let name = column.column.name();
             let source = match (route.columns.get(name), provenance.get(name)) {
+                _ if collecting.is_some_and(|collecting| collecting == name) => {
+                    let as_text = collects_as_text(column.column.column_type());
+                    let as_text = as_text.ok_or_else(|| MappingError::Collect {
+                        table: table.clone(),
+                        column: name.to_owned(),
+                        kind: column.column.column_type().to_string(),
+                    })?;
+                    unknown = OnUnknown::Collect { as_text };
+                    Source::Unknown
+                }
                 (Some(from), _) if from.starts_with('$') => {
                     Source::Envelope(from.parse().map_err(|source| MappingError::Value {
                         table: table.clone(),
@@ -142,7 +179,22 @@ impl Mapping {
                 }
                 (None, Some(value)) => Source::Envelope(value.clone()),
                 (path, _) => {
-                    wanted.add(path.map_or(name, String::as_str), fields);
+                    let is_list = matches!(column.column.column_type(), ColumnType::Array(_));
+                    let mut want =
+                        |path: &[&str]| wanted.add(path.iter().copied(), fields, is_list);
+                    match path {
+                        Some(path) => {
+                            let names = path::names(path);
+                            want(&names.iter().map(String::as_str).collect::<Vec<_>>());
+                        }
+                        None => {
+                            want(&[name]);
+                            // As the columns of a Nested are named.
+                            if name.contains('.') {
+                                want(&name.split('.').collect::<Vec<_>>());
+                            }
+                        }
+                    }
                     fields += 1;
                     Source::Field(fields - 1)
                 }
@@ -158,6 +210,12 @@ impl Mapping {
             };
             sources.push((source, missing));
         }
+        let takes_payload =
+            sources.iter().any(|(s, _)| matches!(s, Source::Envelope(EnvelopeValue::Payload)));
+        // A column that holds the whole payload takes every field of it.
+        if takes_payload && fields == 0 && unknown == OnUnknown::Reject {
+            unknown = OnUnknown::Ignore;
+        }
         let columns: Arc<[Column]> = schema.columns.iter().map(|c| c.column.clone()).collect();
         Ok(Mapping {
             topic,
@@ -169,10 +227,12 @@ impl Mapping {
             has_provenance: PROVENANCE.iter().all(|(name, _)| is_column(&(*name).to_owned())),
             insert_sql: schema.insert_sql(&columns),
             columns,
+            format: route.payload_format.unwrap_or_default(),
+            reads_payload: takes_payload || fields > 0 || unknown != OnUnknown::Ignore,
             sources,
             wanted,
             fields,
-            unknown_fields: route.unknown_fields,
+            unknown,
         })
     }
 
@@ -211,62 +271,35 @@ impl Mapping {
     pub(crate) fn takes_type(&self, event_type: Option<&[u8]>) -> bool {
         self.event_types.is_empty()
             || event_type.is_some_and(|found| {
-                self.event_types.iter().any(|wanted| wanted.as_bytes() == found)
+                let is = |wanted: &String| envelope::is_text(self.format, found, wanted);
+                self.event_types.iter().any(is)
             })
     }
 
-    /// Appends the record's row to `block`, or says why there is none.
-    pub(crate) fn push(
-        &self,
-        record: &RecordView<'_>,
-        environment: &str,
-        block: &mut Block,
-    ) -> Result<(), Box<Rejection>> {
-        let slots = self.fields(record)?;
-        let mut cells = OnStack::with_capacity(self.sources.len());
-        for (index, (source, missing)) in self.sources.iter().enumerate() {
-            let found = match source {
-                Source::Field(slot) => slots[*slot].map(Cell::Json),
-                Source::Envelope(value) => value.of(record, environment),
-            };
-            cells.push(match (found, missing) {
-                (Some(cell), _) => cell,
-                (None, Missing::Null) => Cell::Null,
-                (None, Missing::Default) => Cell::Default,
-                (None, Missing::Empty) => Cell::Text(""),
-                (None, Missing::Reject) => {
-                    return Err(Box::new(Rejection::missing(self, &self.columns[index])));
-                }
-            });
+    /// Nothing unknown yet.
+    pub(super) fn unknown(&self) -> Unknown {
+        match self.unknown {
+            OnUnknown::Ignore => Unknown::Ignored,
+            OnUnknown::Reject => Unknown::Named(None),
+            OnUnknown::Collect { as_text } => Unknown::Collected(Collected::new(as_text)),
         }
-        block.push_row(&cells).map_err(|error| Box::new(Rejection::cell(self, error)))
     }
+}
 
-    fn fields<'a>(
-        &self,
-        record: &RecordView<'a>,
-    ) -> Result<OnStack<Option<&'a str>>, Box<Rejection>> {
-        let mut slots = smallvec![None; self.fields];
-        if self.wanted.is_empty() {
-            return Ok(slots);
-        }
-        let refuse = |reason, error: String| {
-            Box::new(Rejection::payload(self, reason, error, record.value.unwrap_or_default()))
-        };
-        let Some(value) = record.value else {
-            return Err(refuse("no_payload", "the record has no value".to_owned()));
-        };
-        let json = std::str::from_utf8(value).map_err(|error| {
-            refuse("invalid_utf8", format!("the payload is not UTF-8: {error}"))
-        })?;
-        let unknown = self.wanted.find(json, &mut slots).map_err(|error| {
-            refuse("malformed", format!("the payload is no JSON object: {error}"))
-        })?;
-        match (unknown, self.unknown_fields) {
-            (Some(name), UnknownFields::Reject) => {
-                Err(refuse("unknown_field", format!("no column takes the field `{name}`")))
-            }
-            _ => Ok(slots),
-        }
+/// How a column of this type takes an object of unknown fields: with each value
+/// as JSON, or as a text that holds its JSON. `None` if it cannot.
+fn collects_as_text(kind: &ColumnType) -> Option<bool> {
+    let is_text = |kind: &ColumnType| {
+        matches!(
+            kind,
+            ColumnType::Scalar(Text)
+                | ColumnType::Nullable(Text)
+                | ColumnType::LowCardinality { of: Text, .. }
+        )
+    };
+    match kind {
+        ColumnType::Scalar(Text | Json(_)) | ColumnType::Nullable(Text | Json(_)) => Some(false),
+        ColumnType::Map(key, value) if is_text(key) && is_text(value) => Some(true),
+        _ => None,
     }
 }

@@ -1,18 +1,26 @@
 //! From a record to rows. Pure.
 //!
 //! ```text
-//!             ┌─ envelope.rs  headers, key, offset ─┐
-//! RecordView ─┤                                     ├─ mapping.rs ─▶ Block
-//!             └─ payload.rs   fields of the JSON  ──┘      │
-//!                                                     Rejection
+//!             ┌─ envelope.rs  headers, key, offset ───────┐
+//! RecordView ─┤                                           ├─ row.rs ─▶ Block
+//!             └─ form.rs ─▶ payload.rs  fields of the JSON ┤      │
+//!                           unknown.rs  the others  ───────┘  Rejection
 //! ```
+//!
+//! `mapping.rs` joins a route with its table beforehand and says what goes where.
 //!
 //! A record goes to every route that takes it. What a table refuses is parked
 //! for that table alone; its rows in other tables stay.
 
 mod envelope;
+mod form;
 mod mapping;
+mod path;
 mod payload;
+mod row;
+#[cfg(test)]
+mod tests;
+mod unknown;
 
 use std::sync::Arc;
 

@@ -6,56 +6,209 @@ use std::{borrow::Cow, fmt};
 use hashbrown::HashMap;
 use serde::{
     Deserializer as _,
-    de::{IgnoredAny, MapAccess, Visitor},
+    de::{Error as _, IgnoredAny, MapAccess, Visitor},
 };
-use serde_json::value::RawValue;
+use serde_json::{Error, value::RawValue};
+use smallvec::SmallVec;
+
+use super::unknown::Unknown;
 
 /// Which fields are wanted, as a tree of names.
 #[derive(Debug, Default)]
 pub(super) struct Wanted {
-    slot: Option<usize>,
+    /// Where the field's text goes, whatever it is.
+    slots: SmallVec<[usize; 2]>,
+    /// Those of them that take arrays, and may also get one that is put together
+    /// from the objects of an array.
+    list_slots: SmallVec<[usize; 1]>,
     children: HashMap<String, Wanted>,
+    /// Whether this or one below has a list slot.
+    has_lists: bool,
+}
+
+/// Values that no part of the payload holds as one text: by slot, the JSON array
+/// of what the objects of an array have at a path.
+pub(super) type Gathered = Vec<(usize, String)>;
+
+/// Where the wanted fields go.
+pub(super) struct Slots<'s, 'a> {
+    pub(super) found: &'s mut [Option<&'a str>],
+    pub(super) gathered: &'s mut Gathered,
 }
 
 impl Wanted {
-    /// Wants the field at `path`, its names separated by dots, in `slot`.
-    pub(super) fn add(&mut self, path: &str, slot: usize) {
+    /// Wants the field at the path of these names in `slot`.
+    pub(super) fn add<'n>(
+        &mut self,
+        path: impl IntoIterator<Item = &'n str>,
+        slot: usize,
+        is_list: bool,
+    ) {
         let mut node = self;
-        for name in path.split('.') {
+        node.has_lists |= is_list;
+        for name in path {
             node = node.children.entry(name.to_owned()).or_default();
+            node.has_lists |= is_list;
         }
-        node.slot = Some(slot);
+        node.slots.push(slot);
+        if is_list {
+            node.list_slots.push(slot);
+        }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    /// Whether nothing is wanted below this.
+    pub(super) fn is_leaf(&self) -> bool {
         self.children.is_empty()
     }
 
-    /// Puts the raw text of each wanted field of `json` into its slot, and
-    /// returns the first name at the top that nothing wants.
+    /// Whether a value here leaves nothing over. In the objects of an array only
+    /// columns of arrays find something.
+    pub(super) fn takes_all(&self, in_array: bool) -> bool {
+        if in_array { !self.list_slots.is_empty() } else { !self.slots.is_empty() }
+    }
+
+    /// The node of a field, if something in it can be found.
+    pub(super) fn child(&self, name: &str, in_array: bool) -> Option<&Wanted> {
+        self.children.get(name).filter(|child| child.has_lists || !in_array)
+    }
+
+    /// The elements of `raw`, if it is an array in which columns may find something.
+    pub(super) fn goes_through<'a>(&self, raw: &'a str) -> Option<Vec<&'a RawValue>> {
+        if self.has_lists && !self.is_leaf() { objects(raw) } else { None }
+    }
+
+    /// Puts the raw text of each wanted field of `json` into its slots, and what
+    /// nothing wants into `unknown`.
     ///
     /// # Errors
     /// When `json` is not one JSON object.
     pub(super) fn find<'a>(
         &self,
         json: &'a str,
-        slots: &mut [Option<&'a str>],
-    ) -> Result<Option<Cow<'a, str>>, serde_json::Error> {
+        slots: &mut Slots<'_, 'a>,
+        unknown: &mut Unknown,
+    ) -> Result<(), Error> {
         let mut deserializer = serde_json::Deserializer::from_str(json);
-        let mut unknown = None;
-        deserializer.deserialize_map(Fields { wanted: self, slots, unknown: &mut unknown })?;
-        deserializer.end()?;
-        Ok(unknown)
+        deserializer.deserialize_map(Fields { wanted: self, slots, unknown })?;
+        deserializer.end()
+    }
+
+    /// Takes the value of the field that this is the node of.
+    fn take<'a>(&self, raw: &'a str, slots: &mut Slots<'_, 'a>) -> Result<(), Error> {
+        for &slot in &self.slots {
+            slots.found[slot] = Some(raw);
+        }
+        if self.is_leaf() {
+            return Ok(());
+        }
+        if raw.starts_with('{') {
+            return self.find(raw, slots, &mut Unknown::Ignored);
+        }
+        if let Some(elements) = self.goes_through(raw) {
+            self.gather(&mut Vec::new(), &elements, slots)?;
+        }
+        Ok(())
+    }
+
+    /// Puts together what `elements` have at the paths below this node, to which
+    /// `path` leads from an element.
+    fn gather<'w>(
+        &'w self,
+        path: &mut Vec<&'w str>,
+        elements: &[&RawValue],
+        slots: &mut Slots<'_, '_>,
+    ) -> Result<(), Error> {
+        for (name, child) in self.children.iter().filter(|(_, child)| child.has_lists) {
+            path.push(name);
+            for &slot in &child.list_slots {
+                // The last one wins, as among fields of one name.
+                slots.found[slot] = None;
+                slots.gathered.retain(|(gathered, _)| *gathered != slot);
+                slots.gathered.push((slot, each(elements, path)?));
+            }
+            child.gather(path, elements, slots)?;
+            path.pop();
+        }
+        Ok(())
     }
 }
 
-struct Fields<'w, 's, 'a> {
-    wanted: &'w Wanted,
-    slots: &'s mut [Option<&'a str>],
-    unknown: &'s mut Option<Cow<'a, str>>,
+/// The elements of an array of objects, with nulls where there is none.
+fn objects(raw: &str) -> Option<Vec<&RawValue>> {
+    if !raw.starts_with('[') {
+        return None;
+    }
+    let elements: Vec<&RawValue> = serde_json::from_str(raw).ok()?;
+    let is_object = |element: &&RawValue| element.get().starts_with('{') || element.get() == "null";
+    elements.iter().all(is_object).then_some(elements)
 }
 
-impl<'a> Visitor<'a> for Fields<'_, '_, 'a> {
+/// The JSON array of what each of `elements` has at `path`; null where it has
+/// nothing there.
+fn each(elements: &[&RawValue], path: &[&str]) -> Result<String, Error> {
+    let mut array = String::from("[");
+    for element in elements {
+        if array.len() > 1 {
+            array.push(',');
+        }
+        array.push_str(&at(element.get(), path)?);
+    }
+    array.push(']');
+    Ok(array)
+}
+
+/// What `raw` has at `path`. No deeper than the path is long, whatever `raw` is.
+fn at<'a>(raw: &'a str, path: &[&str]) -> Result<Cow<'a, str>, Error> {
+    let [name, rest @ ..] = path else { return Ok(Cow::Borrowed(raw)) };
+    if !raw.starts_with('{') {
+        return Ok(Cow::Borrowed("null"));
+    }
+    let mut found = None;
+    for (field, value) in members(raw)? {
+        if field == *name {
+            found = Some(value.get());
+        }
+    }
+    match found {
+        None => Ok(Cow::Borrowed("null")),
+        Some(raw) if rest.is_empty() => Ok(Cow::Borrowed(raw)),
+        Some(raw) => match objects(raw) {
+            Some(elements) => each(&elements, rest).map(Cow::Owned),
+            None => at(raw, rest),
+        },
+    }
+}
+
+/// The fields of an object, one after the other, doubled ones included.
+pub(super) fn members(raw: &str) -> Result<Vec<(Cow<'_, str>, &RawValue)>, Error> {
+    struct Members;
+
+    impl<'a> Visitor<'a> for Members {
+        type Value = Vec<(Cow<'a, str>, &'a RawValue)>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a JSON object")
+        }
+        fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut members = Vec::new();
+            while let Some((Name(name), value)) = map.next_entry()? {
+                members.push((name, value));
+            }
+            Ok(members)
+        }
+    }
+
+    let mut deserializer = serde_json::Deserializer::from_str(raw);
+    deserializer.deserialize_map(Members)
+}
+
+struct Fields<'w, 's, 'u, 'a> {
+    wanted: &'w Wanted,
+    slots: &'u mut Slots<'s, 'a>,
+    unknown: &'u mut Unknown,
+}
+
+impl<'a> Visitor<'a> for Fields<'_, '_, '_, 'a> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -65,16 +218,18 @@ impl<'a> Visitor<'a> for Fields<'_, '_, 'a> {
     fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(Name(name)) = map.next_key()? {
             let Some(wanted) = self.wanted.children.get(name.as_ref()) else {
-                self.unknown.get_or_insert(name);
-                map.next_value::<IgnoredAny>()?;
+                if self.unknown.is_ignored() {
+                    map.next_value::<IgnoredAny>()?;
+                } else {
+                    let raw: &RawValue = map.next_value()?;
+                    self.unknown.add(&name, raw.get());
+                }
                 continue;
             };
-            let raw: &'a RawValue = map.next_value()?;
-            if let Some(slot) = wanted.slot {
-                self.slots[slot] = Some(raw.get());
-            }
-            if !wanted.is_empty() && raw.get().starts_with('{') {
-                wanted.find(raw.get(), self.slots).map_err(serde::de::Error::custom)?;
+            let raw: &'a str = map.next_value::<&RawValue>()?.get();
+            wanted.take(raw, self.slots).map_err(A::Error::custom)?;
+            if !wanted.is_leaf() && !self.unknown.is_ignored() {
+                self.unknown.add_rest(&name, wanted, raw).map_err(A::Error::custom)?;
             }
         }
         Ok(())
@@ -110,45 +265,148 @@ impl<'de> serde::Deserialize<'de> for Name<'de> {
 mod tests {
     use super::*;
 
-    fn find<'a>(
-        paths: &[&str],
-        json: &'a str,
-    ) -> Result<(Vec<Option<&'a str>>, Option<String>), String> {
+    /// What is found at each path; one that ends with `[]` is a column of arrays.
+    fn find(paths: &[&str], json: &str) -> Result<Vec<Option<String>>, String> {
         let mut wanted = Wanted::default();
         for (slot, path) in paths.iter().enumerate() {
-            wanted.add(path, slot);
+            let is_list = path.ends_with("[]");
+            wanted.add(path.trim_end_matches("[]").split('.'), slot, is_list);
         }
-        let mut slots = vec![None; paths.len()];
-        let unknown = wanted.find(json, &mut slots).map_err(|error| error.to_string())?;
-        Ok((slots, unknown.map(Cow::into_owned)))
+        let (mut found, mut gathered) = (vec![None; paths.len()], Gathered::new());
+        let mut slots = Slots { found: &mut found, gathered: &mut gathered };
+        wanted.find(json, &mut slots, &mut Unknown::Ignored).map_err(|error| error.to_string())?;
+        for (slot, text) in &gathered {
+            found[*slot].get_or_insert(text);
+        }
+        Ok(found.into_iter().map(|text| text.map(str::to_owned)).collect())
+    }
+
+    #[track_caller]
+    fn assert_found(json: &str, expected: &[(&str, Option<&str>)]) {
+        let (paths, texts): (Vec<_>, Vec<_>) = expected.iter().copied().unzip();
+        let found = find(&paths, json).unwrap();
+        let found: Vec<_> = found.iter().map(Option::as_deref).collect();
+        assert_eq!(found, texts, "{json}");
     }
 
     #[test]
     fn fields_keep_the_text_they_have() {
         let json = r#"{"b": 0.10, "a":12345678901234567890.5 , "c":{"d":[1, 2]}, "e\n":null}"#;
-        let (slots, unknown) = find(&["a", "b", "c.d", "c", "e\n", "x", "c.y"], json).unwrap();
-        let expected = [
-            Some("12345678901234567890.5"),
-            Some("0.10"),
-            Some("[1, 2]"),
-            Some(r#"{"d":[1, 2]}"#),
-            Some("null"),
-            None,
-            None,
-        ];
-        assert_eq!(slots, expected);
-        assert_eq!(unknown, None);
+        assert_found(
+            json,
+            &[
+                ("a", Some("12345678901234567890.5")),
+                ("b", Some("0.10")),
+                ("c.d", Some("[1, 2]")),
+                ("c", Some(r#"{"d":[1, 2]}"#)),
+                ("e\n", Some("null")),
+                ("x", None),
+                ("c.y", None),
+            ],
+        );
     }
 
     #[test]
-    fn the_first_field_that_nobody_wants_is_named() {
-        assert_eq!(find(&["a"], r#"{"a":1,"b":{"a":2},"c":3}"#).unwrap().1.as_deref(), Some("b"));
+    fn several_columns_may_want_the_same_field() {
+        let json = r#"{"id":1,"a":{"b":[2]}}"#;
+        let expected =
+            [("id", Some("1")), ("id", Some("1")), ("a.b[]", Some("[2]")), ("a.b", Some("[2]"))];
+        assert_found(json, &expected);
+    }
+
+    #[test]
+    fn of_fields_of_one_name_the_last_one_wins() {
+        assert_found(r#"{"a":1,"b":2,"a":3}"#, &[("a", Some("3")), ("b", Some("2"))]);
+        assert_found(r#"{"a":{"b":1,"b":2}}"#, &[("a.b", Some("2"))]);
+        assert_found(r#"{"\u0061":1,"a":2,"\u0061":3}"#, &[("a", Some("3"))]);
+        // Whichever way they are written.
+        assert_found(r#"{"n":{"x":[1]},"n":[{"x":2}]}"#, &[("n.x[]", Some("[2]"))]);
+        assert_found(r#"{"n":[{"x":2}],"n":{"x":[1]}}"#, &[("n.x[]", Some("[1]"))]);
+        assert_found(r#"{"n":[{"x":2}],"n":[{"x":3}]}"#, &[("n.x[]", Some("[3]"))]);
+    }
+
+    #[test]
+    fn a_path_ends_where_there_is_no_object() {
+        for value in ["null", "\"{\\\"b\\\":1}\"", "5", "true", "[1]", "{}", "[{\"b\":1}]"] {
+            assert_found(&format!("{{\"a\":{value}}}"), &[("a.b", None), ("a", Some(value))]);
+        }
+        assert_found(r#"{"a.b":1}"#, &[("a.b", None)]);
+    }
+
+    #[test]
+    fn names_are_compared_as_what_they_say() {
+        let json = r#"{"\u00e9\ud83d\ude00":1,"a\"b":2,"":3,"a\u0000":4}"#;
+        let expected =
+            [("é😀", Some("1")), ("a\"b", Some("2")), ("", Some("3")), ("a\0", Some("4"))];
+        assert_found(json, &expected);
+    }
+
+    #[test]
+    fn columns_of_arrays_gather_from_the_objects_of_an_array() {
+        let json = r#"{"n":[{"x":1,"y":"a"},{"y":"b\n", "x" : 2.50},{"x":3},null]}"#;
+        assert_found(
+            json,
+            &[
+                ("n.x[]", Some("[1,2.50,3,null]")),
+                ("n.y[]", Some(r#"["a","b\n",null,null]"#)),
+                ("n.x", None),
+                ("n.z[]", Some("[null,null,null,null]")),
+            ],
+        );
+        assert_found(r#"{"n":[]}"#, &[("n.x[]", Some("[]"))]);
+        assert_found(r#"{"n":{"x":[1]}}"#, &[("n.x[]", Some("[1]"))]);
+        let deep = r#"{"n":{"m":[{"o":[{"x":1},{"x":2}]},{"o":[]},{"o":5},{"o":{"x":3}}]}}"#;
+        assert_found(deep, &[("n.m.o.x[]", Some("[[1,2],[],null,3]"))]);
+        for value in ["[1]", "[[]]", "[{},1]", "\"\"", "null", "[[{\"x\":1}]]"] {
+            assert_found(&format!("{{\"n\":{value}}}"), &[("n.x[]", None)]);
+        }
     }
 
     #[test]
     fn what_is_no_object_is_refused() {
-        for json in ["", "[1]", "1", "null", "{", r#"{"a":1}x"#, r#"{"a":}"#] {
+        for json in [
+            "",
+            "[1]",
+            "1",
+            "null",
+            "{",
+            r#"{"a":1}x"#,
+            r#"{"a":1}{}"#,
+            r#"{"a":}"#,
+            r#"{"a":1,}"#,
+            "{a:1}",
+            "{'a':1}",
+            r#"{"a":01}"#,
+            r#"{"a":+1}"#,
+            r#"{"a":NaN}"#,
+            r#"{"a":.5}"#,
+            r#"{"a":tru}"#,
+            r#"{"a":"\x"}"#,
+            r#"{"a":"\u12"}"#,
+            "{\"a\":\"\u{0}\"}",
+            "{\"a\":\"\n\"}",
+            "{\"a\":1}\0",
+            "\u{feff}{}",
+            r#"{"\ud800":1}"#,
+            r#"{"a":[1}"#,
+            "{\"b\":[}",
+        ] {
             assert!(find(&["a"], json).is_err(), "{json}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_too_deep_or_too_long() {
+        const DEEP: usize = 200_000;
+        let arrays = format!("{}{}", "[".repeat(DEEP), "]".repeat(DEEP));
+        let objects = format!("{}1{}", r#"{"a":"#.repeat(DEEP), "}".repeat(DEEP));
+        let digits = format!("1{}.5e{}", "0".repeat(DEEP), "9".repeat(DEEP));
+        for value in [arrays.as_str(), objects.as_str(), digits.as_str()] {
+            let json = format!("{{\"a\":{value},\"other\":{value}}}");
+            assert_found(&json, &[("a", Some(value))]);
+            let paths = ["a.b.c", "a.b[]", "a.a.a.a[]"];
+            assert!(find(&paths, &json).is_ok());
+            assert!(find(&paths, &format!("{{\"a\":[{{\"b\":{value}}}]}}")).is_ok());
         }
     }
 }

@@ -77,7 +77,8 @@ impl SinkError {
     }
 }
 
-/// Text, numbers and times that do not parse or fit, constraints, `throwIf`.
+/// Text, numbers and times that do not parse or fit, columns of a Nested that are
+/// not of one length, constraints, `throwIf`.
 fn is_data(code: u32) -> bool {
     matches!(
         code,
@@ -91,6 +92,7 @@ fn is_data(code: u32) -> bool {
             | 72
             | 117
             | 130
+            | 190
             | 321
             | 349
             | 376
@@ -141,6 +143,8 @@ mod tests {
         let constraint =
             "Code: 469. DB::Exception: Constraint `c` for table t is violated at row 2";
         assert_eq!(class(constraint), Class::Data);
+        let nested = "Code: 190. DB::Exception: Elements 'n.x' and 'n.y' of Nested data structure";
+        assert_eq!(class(nested), Class::Data);
         let view = "Code: 395. DB::Exception: Value is not zero: while pushing to view db.v (1-2)";
         assert_eq!(class(view), Class::Configuration);
     }

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, Delivery, Span, check_listen};
+use super::{ConfigError, Delivery, PayloadFormat, Span, UnknownFields, check_listen};
 
 /// `[consumer]`: the group that reads the topics.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -13,6 +13,8 @@ pub struct Consumer {
     /// Topic names; one that starts with `^` is a regular expression.
     pub topics: Vec<String>,
     pub delivery: Delivery,
+    /// What payloads look like where a route does not say.
+    pub payload_format: PayloadFormat,
     /// Written to the column `environment` of `event_log`.
     pub environment: String,
     /// Shown by Kafka's tools for this member of the group.
@@ -55,6 +57,7 @@ impl Default for Consumer {
             group: "outpour".to_owned(),
             topics: vec![r"^outbox\.event\..*".to_owned()],
             delivery: Delivery::ExactlyOnce,
+            payload_format: PayloadFormat::Auto,
             environment: "production".to_owned(),
             client_id: "outpour-consumer".to_owned(),
             session_timeout: Span::secs(30),
@@ -121,16 +124,6 @@ impl Batch {
     }
 }
 
-/// What becomes of a payload field that no column takes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum UnknownFields {
-    #[default]
-    Ignore,
-    /// The record is parked.
-    Reject,
-}
-
 /// `[[routes]]`: which records go to which table. A record goes to every route
 /// that matches it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,13 +136,16 @@ pub struct Route {
     pub event_types: Vec<String>,
     /// `table` or `database.table`.
     pub table: String,
-    /// Column → where its value comes from: a path into the payload (`a.b`) or
-    /// an envelope value (`$id`, `$headers.x`, …). A column that is not named
-    /// takes the payload's field of the same name.
+    /// Column → where its value comes from: a path into the payload (`a.b`; `\.`
+    /// is a dot in a name) or an envelope value (`$id`, `$headers.x`, …). A column
+    /// that is not named takes the payload's field of the same name.
     #[serde(default)]
     pub columns: BTreeMap<String, String>,
     #[serde(default)]
     pub unknown_fields: UnknownFields,
+    /// `consumer.payload_format` if unset.
+    #[serde(default)]
+    pub payload_format: Option<PayloadFormat>,
 }
 
 impl Route {
@@ -157,6 +153,14 @@ impl Route {
         check_topic_pattern(&format!("routes[{index}].topic"), &self.topic)?;
         if self.table.is_empty() {
             return Err(ConfigError::invalid(format!("routes[{index}].table"), "is empty"));
+        }
+        if let UnknownFields::Collect(column) = &self.unknown_fields
+            && self.columns.contains_key(column)
+        {
+            return Err(ConfigError::invalid(
+                format!("routes[{index}].unknown_fields"),
+                format!("column `{column}` collects, so it cannot be in routes.columns as well"),
+            ));
         }
         Ok(())
     }

@@ -228,6 +228,23 @@ mod tests {
             ("", &[("OUTPOUR_POSTGRES_TLS", "on")], &["POSTGRES_TLS", "verify-full"]),
             ("[clickhouse]\nurl = \"127.0.0.1:8123\"", &[], &["clickhouse.url"]),
             ("[[routes]]\ntopic = \"t\"", &[], &["routes", "table"]),
+            (
+                "[[routes]]\ntopic = \"t\"\ntable = \"t\"\nunknown_fields = \"collect\"",
+                &[],
+                &["routes.0.unknown_fields", "{ collect = \"column\" }"],
+            ),
+            (
+                "[[routes]]\ntopic = \"t\"\ntable = \"t\"\nunknown_fields = { collect = \"a\" }\n\
+                 columns = { a = \"b\" }",
+                &[],
+                &["routes[0].unknown_fields", "`a`", "routes.columns"],
+            ),
+            ("[consumer]\npayload_format = \"avro\"", &[], &["payload_format", "avro", "escaped"]),
+            (
+                "",
+                &[("OUTPOUR_CONSUMER_PAYLOAD_FORMAT", "avro")],
+                &["OUTPOUR_CONSUMER_PAYLOAD_FORMAT", "avro"],
+            ),
             ("", &[("OUTPOUR_RELAY_SOLT", "x")], &["OUTPOUR_RELAY_SOLT"]),
             ("", &[("OUTPOUR_BATCH_MAX_ROWS", "ten")], &["OUTPOUR_BATCH_MAX_ROWS", "whole number"]),
             ("", &[("OUTPOUR_BATCH_MAX_DELAY", "5")], &["OUTPOUR_BATCH_MAX_DELAY", "250ms"]),

@@ -13,6 +13,7 @@ mod error;
 mod kafka;
 #[cfg(feature = "program")]
 mod load;
+mod payload;
 mod postgres;
 mod record;
 mod relay;
@@ -27,9 +28,10 @@ use crate::outbox::OutboxTable;
 pub use self::load::load;
 pub use self::{
     clickhouse::ClickHouse,
-    consumer::{Batch, Consumer, GroupProtocol, Route, UnknownFields},
+    consumer::{Batch, Consumer, GroupProtocol, Route},
     error::ConfigError,
     kafka::{Kafka, SaslMechanism, Security, SecurityProtocol},
+    payload::{PayloadFormat, UnknownFields},
     postgres::{Postgres, PostgresTls, PostgresUrl, TlsMode},
     record::{
         AdditionalField, AdditionalFields, Compat, FieldMissing, JsonEmptyArray, JsonNull,

@@ -120,6 +120,7 @@ impl Dataset {
             table: table.to_owned(),
             columns: columns.map(|(name, from)| (name.to_owned(), from.to_owned())).into(),
             unknown_fields: outpour_schemas::config::UnknownFields::Ignore,
+            payload_format: None,
         }
     }
 
