@@ -18,6 +18,8 @@ mod budget;
 pub mod cli;
 mod dead_letter;
 pub mod decode;
+mod deduplication;
+mod doctor;
 pub mod error;
 mod health;
 mod init;

@@ -16,7 +16,7 @@ mod payload;
 
 use std::sync::Arc;
 
-pub(crate) use self::mapping::{EVENT_LOG, default_route};
+pub(crate) use self::mapping::{EVENT_LOG, PROVENANCE, default_route};
 pub use self::{
     envelope::{EnvelopeValue, EnvelopeValueError},
     mapping::{Mapping, MappingError},

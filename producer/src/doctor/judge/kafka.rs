@@ -302,13 +302,12 @@ fn transactions(facts: &Kafka) -> Option<Finding> {
 
 #[cfg(test)]
 mod tests {
-    use outpour_schemas::config::Config;
+    use outpour_schemas::{config::Config, program::Level};
 
     use super::{
         super::super::{facts::TransactionsRefused, tests::kafka},
         *,
     };
-    use outpour_schemas::program::Level;
 
     fn found(change: impl FnOnce(&mut Kafka)) -> Vec<Finding> {
         let mut facts = kafka();
