@@ -29,7 +29,10 @@ use crate::{error::ConsumerError, sink::ClickHouse};
 /// side that does not answer is a finding, too. `stop` ends the probe early.
 pub(crate) async fn doctor(config: &Config, probes: bool, stop: &CancellationToken) -> Report {
     let mut report = Report::default();
-    let clickhouse = ClickHouse::new(&config.clickhouse);
+    // The database may be what is missing.
+    let mut outside = config.clickhouse.clone();
+    "default".clone_into(&mut outside.database);
+    let clickhouse = ClickHouse::new(&outside);
     let server = ask::clickhouse::ask(config, &clickhouse).await;
     let server = server.map_err(|error| report.unanswered("clickhouse", &error)).ok();
     let kafka = ask::kafka::ask(config).await;

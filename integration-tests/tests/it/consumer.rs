@@ -281,9 +281,9 @@ async fn partitions_move_between_two_consumers_and_every_event_stays_single() {
 
 /// Sends events to a topic of one partition.
 pub(crate) struct Feed {
-    admin: AdminClient<DefaultClientContext>,
+    pub(crate) admin: AdminClient<DefaultClientContext>,
     producer: FutureProducer,
-    topic: String,
+    pub(crate) topic: String,
 }
 
 impl Feed {

@@ -48,7 +48,7 @@ async fn everything(config: &Config, clickhouse: &ClickHouse) -> Result<Server, 
     let (version, user) = server.into_iter().next().unwrap_or_default();
     let mut tables: Vec<Table> = Vec::new();
     for route in tables::routes(config) {
-        let name = TableName::parse(&route.table, &clickhouse.database);
+        let name = TableName::parse(&route.table, &config.clickhouse.database);
         if tables.iter().all(|table| table.name != name) {
             tables.push(table(clickhouse, name).await?);
         }

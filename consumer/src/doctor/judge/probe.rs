@@ -7,7 +7,7 @@ use super::super::{
     probe::scratch_privileges,
 };
 use crate::{
-    sink::SinkError,
+    sink::{Class, SinkError},
     table::{TableName, quoted},
 };
 
@@ -86,6 +86,10 @@ fn failed(probed: &Probed, server: &Server, doing: &str, error: &SinkError) -> F
     let fix = match error.code {
         Some(DENIED) => grant(table, views.map_or(&[][..], |table| &table.views), &server.user),
         Some(GONE) => "clickhouse.url: name one server, not several that take turns".to_owned(),
+        _ if error.class() == Class::Data => {
+            "see to it if rows look like that; else run this again once the table has others"
+                .to_owned()
+        }
         _ => "outpour-consumer doctor --no-probe leaves the probe out".to_owned(),
     };
     Finding::warning(CHECK, format!("no probe of {table}: {doing} failed: {error}"), UNPROVED)

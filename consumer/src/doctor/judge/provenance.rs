@@ -138,8 +138,8 @@ fn unindexed(table: &TableName, shape: &Shape) -> Option<Finding> {
     Some(Finding::ok(
         CHECK,
         format!(
-            "{table} has no index on _offset; with one, questions of what is missing are answered \
-             faster: ALTER TABLE {} ADD INDEX provenance _offset TYPE minmax",
+            "{table} has no index on _offset, which finds what is missing sooner: \
+             ALTER TABLE {} ADD INDEX provenance _offset TYPE minmax",
             table.quoted()
         ),
     ))

@@ -60,7 +60,9 @@ pub(super) async fn probe(
 
 /// What a twin is called means nothing to anybody.
 fn in_their_names(mut error: SinkError, twins: &Twins) -> SinkError {
-    for TableTwin { original, name, .. } in &twins.tables {
+    let tables = twins.tables.iter().map(|twin| (&twin.name, &twin.original));
+    let views = twins.views.iter().map(|twin| (&twin.name, &twin.original));
+    for (name, original) in tables.chain(views) {
         error.message = error.message.replace(&name.table, &original.table);
     }
     error
@@ -99,11 +101,12 @@ impl Scratch<'_> {
         }
         let columns = &shape.finding.columns;
         let body = self.sample(table, shape).await?;
-        let insert = format!(
-            "INSERT INTO {} ({}) FORMAT Native",
+        let into = format!(
+            "INSERT INTO {} ({})",
             twins.tables[0].name.quoted(),
             twins::column_list(columns)
         );
+        let insert = format!("{into} FORMAT Native");
         let mut counts = self.insert_twice(twins, &insert, &body, &format!("{run}/1")).await?;
         let is_empty = |counts: &[Count], target: usize| {
             counts[target].after_first == 0 && twins.tables[target].keeps_rows
@@ -120,6 +123,8 @@ impl Scratch<'_> {
                 let created = self.create(&view.name, &view.create_stand_in).await;
                 created.map_err(|error| ("creating a twin of a view", error))?;
             }
+            // A table that adds rows up would leave out what adds up to nothing.
+            let insert = format!("{into} SETTINGS optimize_on_insert = 0 FORMAT Native");
             let again = self.insert_twice(twins, &insert, &body, &format!("{run}/2")).await?;
             for (count, again) in counts.iter_mut().zip(again) {
                 if count.after_first == 0 {

@@ -41,6 +41,7 @@ pub(super) struct TableTwin {
 
 #[derive(Debug)]
 pub(super) struct ViewTwin {
+    pub(super) original: TableName,
     pub(super) name: TableName,
     /// Index of the table that it fills.
     pub(super) target: usize,
@@ -96,6 +97,7 @@ impl Twins {
         let own = sql::read_from(&view.select, &view.source, from);
         let stand_in = defaults(&shape.finding.columns);
         let twin = ViewTwin {
+            original: view.name.clone(),
             target: index,
             create: own.map(|select| create(&select)),
             create_stand_in: create(&format!("{stand_in} FROM {}", from.quoted())),
