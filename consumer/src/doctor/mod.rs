@@ -33,9 +33,9 @@ pub(crate) async fn doctor(config: &Config, probes: bool, stop: &CancellationTok
     let mut outside = config.clickhouse.clone();
     "default".clone_into(&mut outside.database);
     let clickhouse = ClickHouse::new(&outside);
-    let server = ask::clickhouse::ask(config, &clickhouse).await;
+    let server = unless(stop, ask::clickhouse::ask(config, &clickhouse)).await;
     let server = server.map_err(|error| report.unanswered("clickhouse", &error)).ok();
-    let kafka = ask::kafka::ask(config).await;
+    let kafka = unless(stop, ask::kafka::ask(config)).await;
     let kafka = kafka.map_err(|error| report.unanswered("kafka", &error)).ok();
     if let Some(server) = &server {
         report.extend(judge::clickhouse(server, config));
@@ -43,8 +43,7 @@ pub(crate) async fn doctor(config: &Config, probes: bool, stop: &CancellationTok
             let probed = probe_all(&clickhouse, server, stop).await;
             report.extend(judge::probed(&probed, server));
             if probed.iter().any(|probed| matches!(probed.outcome, Outcome::Interrupted)) {
-                let stopped = ConsumerError::Interrupted("the probe was told to stop".to_owned());
-                report.unanswered("probe", &stopped);
+                report.unanswered("probe", &interrupted());
             }
         }
     }
@@ -55,6 +54,21 @@ pub(crate) async fn doctor(config: &Config, probes: bool, stop: &CancellationTok
         report.extend(judge::both(server, kafka, config));
     }
     report
+}
+
+async fn unless<T>(
+    stop: &CancellationToken,
+    asking: impl Future<Output = Result<T, ConsumerError>>,
+) -> Result<T, ConsumerError> {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => Err(interrupted()),
+        answer = asking => answer,
+    }
+}
+
+fn interrupted() -> ConsumerError {
+    ConsumerError::Interrupted("the doctor was told to stop".to_owned())
 }
 
 /// One after the other, so that little is there at a time.

@@ -27,7 +27,7 @@ pub(super) fn clickhouse(facts: &Server, config: &Config) -> Vec<Finding> {
         if let Some(shape) = &table.shape {
             findings.extend(provenance::judge(table, shape, config));
         }
-        findings.extend(views::judge(table, once));
+        findings.extend(views::judge(table, &facts.user, once));
     }
     findings.extend(routes::columns(facts, config));
     findings.extend(server::leftovers(facts));
@@ -36,8 +36,11 @@ pub(super) fn clickhouse(facts: &Server, config: &Config) -> Vec<Finding> {
 
 /// Whether there is something to prove by inserting, and the user may.
 pub(super) fn is_probed(table: &Table) -> bool {
-    let is_merge_tree = |shape: &super::facts::Shape| shape.finding.engine.ends_with("MergeTree");
-    table.shape.as_ref().is_some_and(is_merge_tree) && table.rights.scratch != Some(false)
+    may_be_proved(table) && table.rights.scratch != Some(false)
+}
+
+fn may_be_proved(table: &Table) -> bool {
+    table.shape.as_ref().is_some_and(|shape| shape.finding.engine.ends_with("MergeTree"))
 }
 
 /// What the probes showed.

@@ -2,9 +2,12 @@
 
 use outpour_schemas::program::{Finding, named};
 
-use super::super::{
-    facts::{Count, Outcome, Probed, Server, Table, View},
-    probe::scratch_privileges,
+use super::{
+    super::{
+        facts::{Count, Outcome, Probed, Server, Table, View},
+        probe::scratch_privileges,
+    },
+    may_be_proved,
 };
 use crate::{
     sink::{Class, SinkError},
@@ -107,7 +110,7 @@ fn grant(table: &TableName, views: &[View], user: &str) -> String {
 
 /// A probe that was not tried, since it is known that it may not.
 pub(super) fn forbidden(table: &Table, server: &Server) -> Option<Finding> {
-    if table.rights.scratch != Some(false) || table.shape.is_none() {
+    if table.rights.scratch != Some(false) || !may_be_proved(table) {
         return None;
     }
     let (name, user) = (&table.name, &server.user);

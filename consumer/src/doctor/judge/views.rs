@@ -4,15 +4,16 @@
 use outpour_schemas::program::Finding;
 
 use super::super::facts::{Table, View};
+use crate::{deduplication::Unfit, table::quoted};
 
 const CHECK: &str = "views";
 
 /// `once`: exactly-once is asked for.
-pub(super) fn judge(table: &Table, once: bool) -> Vec<Finding> {
-    table.views.iter().map(|view| one(view, once)).collect()
+pub(super) fn judge(table: &Table, user: &str, once: bool) -> Vec<Finding> {
+    table.views.iter().map(|view| one(view, user, once)).collect()
 }
 
-fn one(view: &View, once: bool) -> Finding {
+fn one(view: &View, user: &str, once: bool) -> Finding {
     let View { name, source, .. } = view;
     let Some(target) = &view.target else {
         return Finding::warning(
@@ -20,7 +21,7 @@ fn one(view: &View, once: bool) -> Finding {
             format!("view {name} on {source} may not be seen by this user"),
             "Whether its target drops repeated inserts is not known.",
         )
-        .fix(format!("GRANT SHOW TABLES ON {} TO …;", name.quoted()));
+        .fix(format!("GRANT SHOW TABLES ON {} TO {};", name.quoted(), quoted(user)));
     };
     let Some(shape) = &view.shape else {
         return Finding::problem(
@@ -42,7 +43,7 @@ fn one(view: &View, once: bool) -> Finding {
         ),
         Err(unfit) => {
             let fix = match &unfit {
-                crate::deduplication::Unfit::Engine { .. } => {
+                Unfit::Engine { .. } => {
                     format!("have {name} write to a MergeTree table")
                 }
                 _ => unfit.fix(target),
@@ -72,7 +73,7 @@ mod tests {
         let mut table = server().tables.remove(0);
         table.views = vec![view("v", "orders", "sums")];
         change(&mut table.views[0]);
-        let mut findings = judge(&table, once);
+        let mut findings = judge(&table, "outpour", once);
         assert_eq!(findings.len(), 1);
         findings.retain(|finding| finding.level != Level::Ok);
         findings
