@@ -7,7 +7,7 @@ use outpour_schemas::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{error::ConsumerError, init, pipeline, status};
+use crate::{doctor, error::ConsumerError, init, pipeline, status};
 
 /// Writes Kafka topics to ClickHouse tables.
 #[derive(Debug, Parser)]
@@ -29,6 +29,19 @@ enum Command {
     },
     /// Consume until told to stop
     Run,
+    /// Check everything that can go wrong before it does
+    ///
+    /// Proves on scratch tables that ClickHouse drops a repeated insert, and
+    /// drops them again; a consumer that runs is not disturbed. Ends with 3 if
+    /// there is a problem, and with 1 if ClickHouse or Kafka cannot be asked.
+    Doctor {
+        /// A list of {check, level, what, why, fix}
+        #[arg(long)]
+        json: bool,
+        /// Create nothing: judge by what the settings say alone
+        #[arg(long)]
+        no_probe: bool,
+    },
     /// Show how far the group is
     Status {
         #[arg(long)]
@@ -45,6 +58,16 @@ impl Cli {
             Command::Init { print_sql: true } => format!("{};\n", init::sql(&config).join(";\n")),
             Command::Init { print_sql: false } => format!("{}\n", init::init(&config).await?),
             Command::Run => return run(&config).await,
+            Command::Doctor { json, no_probe } => {
+                let stop = stop_signal()?;
+                let report = doctor::doctor(&config, !no_probe, &stop).await;
+                print(&if json {
+                    report.json().map_err(std::io::Error::from)?
+                } else {
+                    report.text()
+                })?;
+                return Ok(report.verdict()?);
+            }
             Command::Status { json: true } => {
                 let status = status::status(&config).await?;
                 format!("{}\n", serde_json::to_string(&status).map_err(std::io::Error::from)?)
@@ -58,10 +81,15 @@ impl Cli {
 }
 
 async fn run(config: &Config) -> Result<(), ConsumerError> {
+    pipeline::run(config, stop_signal()?).await?;
+    tracing::info!("consumer stopped");
+    Ok(())
+}
+
+/// Cancelled when the program is told to stop.
+fn stop_signal() -> Result<CancellationToken, ConsumerError> {
     let stop = CancellationToken::new();
     let asked = stop.clone();
     on_stop_signal(move || asked.cancel())?;
-    pipeline::run(config, stop).await?;
-    tracing::info!("consumer stopped");
-    Ok(())
+    Ok(stop)
 }

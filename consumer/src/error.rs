@@ -3,12 +3,13 @@
 use outpour_schemas::{
     config::ConfigError,
     kafka::ReachError,
-    program::{Exit, HttpError},
+    program::{DoctorError, Exit, HttpError},
 };
 use rdkafka::error::KafkaError;
 
 use crate::{
     decode::MappingError,
+    deduplication::Unfit,
     sink::{Class, ClickHouse, SinkError},
     table::SchemaError,
 };
@@ -33,16 +34,8 @@ pub enum ConsumerError {
         "table {table} does not exist in ClickHouse at {url}; create it (`outpour-consumer init` makes event_log)"
     )]
     NoTable { table: String, url: String },
-    #[error(
-        "table {table} has engine {engine}, which does not drop repeated inserts; \
-         use a MergeTree table or consumer.delivery = \"at-least-once\""
-    )]
-    NoDeduplication { table: String, engine: String },
-    #[error(
-        "table {table} remembers {window} inserts, exactly-once needs {minimum}; \
-         run: ALTER TABLE {table_sql} MODIFY SETTING non_replicated_deduplication_window = 10000"
-    )]
-    SmallWindow { table: String, table_sql: String, window: u64, minimum: u64 },
+    #[error("table {table} {unfit}; {fix}")]
+    Unfit { table: String, unfit: Unfit, fix: String },
     #[error(
         "group `{group}`: offset {offset} of {partition} is no longer in Kafka; records were removed \
          before they were read. Set the group's offset to go on past the loss"
@@ -55,6 +48,8 @@ pub enum ConsumerError {
     NameTaken { group: String, name: String },
     #[error("{0}")]
     Interrupted(String),
+    #[error(transparent)]
+    Doctor(#[from] DoctorError),
     #[error(transparent)]
     Http(#[from] HttpError),
     #[error("cannot receive signals")]
@@ -97,14 +92,14 @@ impl ConsumerError {
             ConsumerError::Schema(_)
             | ConsumerError::Mapping(_)
             | ConsumerError::NoTable { .. }
-            | ConsumerError::NoDeduplication { .. }
-            | ConsumerError::SmallWindow { .. } => "tables",
+            | ConsumerError::Unfit { .. } => "tables",
             ConsumerError::RecordsGone { .. } => "records_gone",
             ConsumerError::Interrupted(_) => "interrupted",
             ConsumerError::Config(_)
             | ConsumerError::Http(_)
             | ConsumerError::Signals(_)
             | ConsumerError::Output(_)
+            | ConsumerError::Doctor(_)
             | ConsumerError::Worker(_) => "other",
         }
     }
@@ -114,9 +109,8 @@ impl ConsumerError {
     pub fn exit(&self) -> Exit {
         match self {
             ConsumerError::Config(_) | ConsumerError::Mapping(_) => Exit::Usage,
-            ConsumerError::NoDeduplication { .. }
-            | ConsumerError::SmallWindow { .. }
-            | ConsumerError::RecordsGone { .. } => Exit::Finding,
+            ConsumerError::Unfit { .. } | ConsumerError::RecordsGone { .. } => Exit::Finding,
+            ConsumerError::Doctor(error) => error.exit(),
             _ => Exit::Failed,
         }
     }

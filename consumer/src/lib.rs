@@ -8,8 +8,8 @@
 //!
 //! `pipeline.rs` puts it together; `assignment.rs` holds what belongs to the
 //! partitions that this member of the group owns; `health/` tells whether it gets
-//! on. Decoding, encoding, batches
-//! and plans are pure and know neither Kafka nor ClickHouse.
+//! on; `doctor/` tells before the start what would keep it from that. Decoding,
+//! encoding, batches and plans are pure and know neither Kafka nor ClickHouse.
 
 mod assignment;
 pub mod batch;
@@ -18,6 +18,8 @@ mod budget;
 pub mod cli;
 mod dead_letter;
 pub mod decode;
+mod deduplication;
+mod doctor;
 pub mod error;
 mod health;
 mod init;

@@ -77,6 +77,25 @@ impl Plan {
         Ok(text)
     }
 
+    /// Bytes that the plans of `owner` take at most.
+    #[must_use]
+    pub fn longest(owner: &str) -> usize {
+        let plan = Plan {
+            version: VERSION,
+            owner: owner.to_owned(),
+            start: i64::MAX,
+            end: i64::MAX,
+            rows: usize::MAX,
+            rejected: Rejected::default(),
+            content: "0".repeat(32),
+            by_provenance: false,
+            planned_at_ms: i64::MAX,
+        };
+        let rest = plan.metadata().map_or(MAX_METADATA_BYTES, |metadata| metadata.len());
+        // The name of the list, and what a batch may still add when it is due.
+        rest + MAX_REJECTED_BYTES + 100
+    }
+
     /// By which ClickHouse knows a repeated insert. The cluster tells one
     /// Kafka from another, the content a topic from its namesake made later.
     #[must_use]

@@ -9,10 +9,13 @@ use rdkafka::{
     TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
 };
-use regex::Regex;
 use serde::Serialize;
 
-use crate::{error::ConsumerError, plan::Plan, source::kafka::REQUEST_TIMEOUT};
+use crate::{
+    error::ConsumerError,
+    plan::Plan,
+    source::{Subscription, kafka::REQUEST_TIMEOUT},
+};
 
 /// What `status --json` prints.
 #[derive(Debug, Serialize)]
@@ -59,18 +62,9 @@ fn ask(config: &Config) -> Result<Status, ConsumerError> {
     let metadata = reach_consumer(&config.kafka, &client, REQUEST_TIMEOUT, |client, wait| {
         client.fetch_metadata(None, wait)
     })?;
-    let patterns: Vec<_> = config
-        .consumer
-        .topics
-        .iter()
-        .filter_map(|topic| topic.starts_with('^').then(|| Regex::new(topic).ok())?)
-        .collect();
-    let is_read = |name: &str| {
-        config.consumer.topics.iter().any(|topic| topic == name)
-            || patterns.iter().any(|pattern| pattern.is_match(name))
-    };
+    let subscription = Subscription::of(&config.consumer.topics);
     let mut asked = TopicPartitionList::new();
-    for topic in metadata.topics().iter().filter(|topic| is_read(topic.name())) {
+    for topic in metadata.topics().iter().filter(|topic| subscription.takes(topic.name())) {
         for partition in topic.partitions() {
             asked.add_partition(topic.name(), partition.id());
         }

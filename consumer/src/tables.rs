@@ -12,10 +12,6 @@ use crate::{
     table::{TableName, TableSchema},
 };
 
-/// What exactly-once asks a table to remember at least: each partition's batch
-/// under way, with room for the parts that a batch may fall into.
-const MIN_DEDUPLICATION_WINDOW: u64 = 1000;
-
 /// The configured routes, or the default one, with what they leave to `[consumer]`.
 /// A route into `event_log` that names no columns takes that table's own.
 pub(crate) fn routes(config: &Config) -> Vec<Route> {
@@ -77,7 +73,11 @@ pub(crate) fn mappings(
     let mut mappings = Vec::new();
     for (index, Found { route, name, table }) in found.iter().enumerate() {
         if config.consumer.delivery == Delivery::ExactlyOnce {
-            check_deduplication(name, table)?;
+            table.memory.check().map_err(|unfit| ConsumerError::Unfit {
+                table: name.to_string(),
+                fix: unfit.fix(name),
+                unfit,
+            })?;
         }
         let schema = TableSchema::of(name.clone(), &table.columns)?;
         mappings.push(Arc::new(Mapping::new(index, route, &schema)?));
@@ -96,23 +96,5 @@ pub(crate) async fn changed(config: &Config, clickhouse: &ClickHouse, found: &[F
             // What is wrong with a table shows when it is written to.
             Ok(_) | Err(_) => {}
         }
-    }
-}
-
-fn check_deduplication(name: &TableName, finding: &TableFinding) -> Result<(), ConsumerError> {
-    if !finding.engine.ends_with("MergeTree") {
-        return Err(ConsumerError::NoDeduplication {
-            table: name.to_string(),
-            engine: finding.engine.clone(),
-        });
-    }
-    match finding.deduplication_window {
-        Some(window) if window < MIN_DEDUPLICATION_WINDOW => Err(ConsumerError::SmallWindow {
-            table: name.to_string(),
-            table_sql: name.quoted(),
-            window,
-            minimum: MIN_DEDUPLICATION_WINDOW,
-        }),
-        _ => Ok(()),
     }
 }

@@ -82,10 +82,9 @@ impl Cli {
             Command::Doctor { json } => {
                 let report = doctor::doctor(&config).await?;
                 print(&if json {
-                    let list = serde_json::to_string(&report.findings);
-                    format!("{}\n", list.map_err(std::io::Error::from)?)
+                    report.json().map_err(std::io::Error::from)?
                 } else {
-                    doctor::text(&report.findings)
+                    report.text()
                 })?;
                 return Ok(report.verdict()?);
             }

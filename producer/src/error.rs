@@ -3,12 +3,11 @@
 use outpour_schemas::{
     config::ConfigError,
     kafka::ReachError,
-    program::{Exit, HttpError},
+    program::{DoctorError, Exit, HttpError},
 };
 use rdkafka::error::KafkaError;
 
 use crate::{
-    doctor::DoctorError,
     kafka::topics::TopicsError,
     outbox::OutboxError,
     poll::PollError,
@@ -166,7 +165,8 @@ impl RelayError {
     pub fn exit(&self) -> Exit {
         match self {
             RelayError::Config(_) => Exit::Usage,
-            RelayError::Gap { .. } | RelayError::Doctor(DoctorError::Problems(_)) => Exit::Finding,
+            RelayError::Gap { .. } => Exit::Finding,
+            RelayError::Doctor(error) => error.exit(),
             _ => Exit::Failed,
         }
     }

@@ -25,7 +25,7 @@ pub(crate) const EVENT_LOG: &str = "event_log";
 
 /// The columns that say where in Kafka a row came from. They are filled
 /// wherever a table has them.
-const PROVENANCE: [(&str, EnvelopeValue); 3] = [
+pub(crate) const PROVENANCE: [(&str, EnvelopeValue); 3] = [
     ("_topic", EnvelopeValue::Topic),
     ("_partition", EnvelopeValue::Partition),
     ("_offset", EnvelopeValue::Offset),
@@ -259,6 +259,14 @@ impl Mapping {
     /// Whether its rows say where in Kafka they came from.
     pub(crate) fn has_provenance(&self) -> bool {
         self.has_provenance
+    }
+
+    /// The columns that a record has to have a payload field for: without it
+    /// the record is parked.
+    pub(crate) fn required_fields(&self) -> impl Iterator<Item = &Column> {
+        let all = self.columns.iter().zip(&self.sources);
+        all.filter(|(_, found)| matches!(found, (Source::Field(_), Missing::Reject)))
+            .map(|(column, _)| column)
     }
 
     pub(crate) fn takes_topic(&self, topic: &str) -> bool {

@@ -24,7 +24,7 @@ mod unknown;
 
 use std::sync::Arc;
 
-pub(crate) use self::mapping::{EVENT_LOG, default_route};
+pub(crate) use self::mapping::{EVENT_LOG, PROVENANCE, default_route};
 pub use self::{
     envelope::{EnvelopeValue, EnvelopeValueError},
     mapping::{Mapping, MappingError},

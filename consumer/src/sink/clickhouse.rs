@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use clickhouse::{Client, Compression};
+use clickhouse::{Client, Compression, RowOwned, RowRead, query::Query};
 use outpour_schemas::config;
 
 use super::{Sink, SinkError};
@@ -20,7 +20,7 @@ pub(crate) struct ClickHouse {
 }
 
 /// What every insert depends on, whatever the server's profile says.
-const INSERT_SETTINGS: [(&str, &str); 7] = [
+pub(crate) const INSERT_SETTINGS: [(&str, &str); 7] = [
     // On by default since 26.2; it would gather blocks anew and answer early.
     ("async_insert", "0"),
     ("insert_deduplicate", "1"),
@@ -51,8 +51,17 @@ impl ClickHouse {
         }
     }
 
-    pub(super) fn client(&self) -> &Client {
-        &self.client
+    /// A query; every `?` in it is to be bound.
+    pub(crate) fn query(&self, template: &str) -> Query {
+        self.client.query(template)
+    }
+
+    /// What a query returns.
+    pub(crate) async fn fetch<T: RowOwned + RowRead>(
+        &self,
+        query: Query,
+    ) -> Result<Vec<T>, SinkError> {
+        self.within(async { Ok(query.fetch_all().await?) }).await
     }
 
     /// Runs a statement that returns nothing.
@@ -61,7 +70,19 @@ impl ClickHouse {
         self.within(async { Ok(self.client.query_raw(sql).execute().await?) }).await
     }
 
-    async fn send(&self, sql: &str, body: &[Bytes], token: Option<&str>) -> Result<(), SinkError> {
+    /// What a query returns, in `format`.
+    pub(crate) async fn fetch_bytes(&self, sql: &str, format: &str) -> Result<Bytes, SinkError> {
+        self.within(async { Ok(self.client.query_raw(sql).fetch_bytes(format)?.collect().await?) })
+            .await
+    }
+
+    /// Sends one INSERT with its rows.
+    pub(crate) async fn send(
+        &self,
+        sql: &str,
+        body: &[Bytes],
+        token: Option<&str>,
+    ) -> Result<(), SinkError> {
         /// What is compressed at once, here and by the server.
         const FRAME: usize = 1 << 20;
         self.within(async {
@@ -83,7 +104,7 @@ impl ClickHouse {
     }
 
     /// Nothing that waits for ClickHouse waits for ever.
-    pub(super) async fn within<T>(
+    async fn within<T>(
         &self,
         work: impl Future<Output = Result<T, SinkError>>,
     ) -> Result<T, SinkError> {

@@ -5,7 +5,10 @@ mod error;
 mod schema;
 
 pub use self::error::{Class, SinkError};
-pub(crate) use self::{clickhouse::ClickHouse, schema::TableFinding};
+pub(crate) use self::{
+    clickhouse::{ClickHouse, INSERT_SETTINGS},
+    schema::TableFinding,
+};
 use crate::{batch::Insert, source::TopicPartition};
 
 /// A place that takes inserts.

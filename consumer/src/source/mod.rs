@@ -1,9 +1,12 @@
 //! Records as they come out of Kafka.
 
 pub(crate) mod kafka;
+mod subscription;
 pub(crate) mod tail;
 
 use std::{fmt, sync::Arc};
+
+pub(crate) use self::subscription::Subscription;
 
 /// One partition of a topic.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

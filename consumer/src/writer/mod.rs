@@ -85,7 +85,7 @@ pub(crate) enum WriteError {
 
 /// A plan is trusted to be within the table's memory of tokens for this long;
 /// then the table itself is asked. Replicated tables forget after an hour.
-const TOKENS_TRUSTED_FOR: Duration = Duration::from_secs(30 * 60);
+pub(crate) const TOKENS_TRUSTED_FOR: Duration = Duration::from_secs(30 * 60);
 
 /// A stored batch is committed without the next plan after this long.
 const IDLE: Duration = Duration::from_millis(500);

@@ -8,73 +8,20 @@ use integration_tests::{
     pipeline::{PATIENCE, Pipeline, header},
     stack::Stack,
 };
-use rdkafka::{
-    ClientConfig,
-    admin::{
-        AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication,
-    },
-    client::DefaultClientContext,
-};
+use rdkafka::admin::{AdminOptions, AlterConfig, ResourceSpecifier};
 use serde_json::Value;
 
-/// What `doctor --json` found, by check; and how it ended.
-struct Diagnosis {
-    code: Option<i32>,
-    findings: Vec<Value>,
-    stderr: String,
-}
+use crate::diagnosis::{Diagnosis, admin, create_topic};
 
 async fn doctor(pipeline: &Pipeline<'_>) -> Diagnosis {
-    let output = pipeline.relay_output(&["doctor", "--json"]).await.unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    let findings = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
-        panic!("{error}: {}{stderr}", String::from_utf8_lossy(&output.stdout))
-    });
-    Diagnosis { code: output.status.code(), findings, stderr }
-}
-
-impl Diagnosis {
-    fn of(&self, level: &str) -> Vec<&Value> {
-        self.findings.iter().filter(|finding| finding["level"] == level).collect()
-    }
-
-    /// The one finding of `check` that says `what`, with its level and its fix.
-    fn assert(&self, level: &str, check: &str, what: &str) -> &Value {
-        let found: Vec<_> = self
-            .findings
-            .iter()
-            .filter(|f| f["check"] == check && f["what"].as_str().unwrap().contains(what))
-            .collect();
-        assert_eq!(found.len(), 1, "{check}: {what} in {:#?}", self.findings);
-        assert_eq!(found[0]["level"], level, "{:#?}", found[0]);
-        if level != "ok" {
-            assert!(found[0]["why"].is_string(), "{:#?}", found[0]);
-        }
-        found[0]
-    }
-
-    /// The statement that puts it right.
-    fn fix(&self, check: &str, what: &str) -> String {
-        self.assert("problem", check, what)["fix"].as_str().unwrap().to_owned()
-    }
-}
-
-fn admin(stack: &Stack) -> AdminClient<DefaultClientContext> {
-    ClientConfig::new().set("bootstrap.servers", stack.kafka.url()).create().unwrap()
-}
-
-async fn create_topic(stack: &Stack, name: &str, settings: &[(&str, &str)]) {
-    let topic = NewTopic::new(name, 1, TopicReplication::Fixed(1));
-    let topic = settings.iter().fold(topic, |topic, (key, value)| topic.set(key, value));
-    let results = admin(stack).create_topics([&topic], &AdminOptions::new()).await.unwrap();
-    assert!(results.iter().all(Result::is_ok), "{results:?}");
+    Diagnosis::of(&pipeline.relay_output(&["doctor", "--json"]).await.unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_init_makes_has_no_problem_before_the_first_run_and_after_it() {
     let pipeline = Pipeline::new(Stack::shared().await.unwrap(), "").await.unwrap();
     let before = doctor(&pipeline).await;
-    assert_eq!(before.of("problem"), Vec::<&Value>::new());
+    assert_eq!(before.at("problem"), Vec::<&Value>::new());
     assert_eq!(before.code, Some(0), "{}", before.stderr);
     before.assert("ok", "checkpoint", "nothing is published yet");
     before.assert("ok", "wal_level", "logical");
@@ -85,7 +32,7 @@ async fn what_init_makes_has_no_problem_before_the_first_run_and_after_it() {
     pipeline.commit_orders(0..3, 1).await.unwrap();
     pipeline.reader(&pipeline.topic("order")).unwrap().take(3, |m| header(m, "id")).unwrap();
     let after = doctor(&pipeline).await;
-    assert_eq!((after.code, after.of("problem")), (Some(0), Vec::new()), "{}", after.stderr);
+    assert_eq!((after.code, after.at("problem")), (Some(0), Vec::new()), "{}", after.stderr);
     after.assert("ok", "slot-holder", "held by a relay");
     after.assert("ok", "checkpoint", "published up to");
     // There is one broker here, and everybody should know.
@@ -129,7 +76,7 @@ async fn a_running_relay_is_not_disturbed_and_nothing_is_changed() {
         for _ in 0..4 {
             let diagnosis = doctor(&pipeline).await;
             // Nor is a relay at work taken for one that has lost something.
-            assert_eq!((diagnosis.code, diagnosis.of("problem")), (Some(0), Vec::new()));
+            assert_eq!((diagnosis.code, diagnosis.at("problem")), (Some(0), Vec::new()));
         }
     };
     tokio::join!(feed, look);
@@ -163,7 +110,7 @@ async fn every_way_for_a_publication_to_lose_events_is_found_and_its_fix_works()
         assert!(found.stderr.contains("problem"), "{}", found.stderr);
         client.batch_execute(&found.fix("publication", what)).await.unwrap();
         let problems = doctor(&pipeline).await;
-        assert_eq!(problems.of("problem"), Vec::<&Value>::new(), "after the fix for {change}");
+        assert_eq!(problems.at("problem"), Vec::<&Value>::new(), "after the fix for {change}");
     }
     // The first fix added to what was there.
     let alter = format!("ALTER PUBLICATION {name} ADD TABLE other");
@@ -207,7 +154,7 @@ async fn a_table_that_does_not_suit_the_configuration_is_found_before_the_first_
     found.assert("problem", "columns", "`shout` (relay.additional_fields) is generated");
     client.batch_execute(fix.split_once(":\n").unwrap().1).await.unwrap();
     let found = doctor(&pipeline).await;
-    assert_eq!(found.of("problem").len(), 2, "{:#?}", found.findings);
+    assert_eq!(found.at("problem").len(), 2, "{:#?}", found.findings);
 
     client
         .batch_execute(&format!(
@@ -241,7 +188,7 @@ async fn partitions_that_would_come_under_their_own_names_are_found() {
     let fix = doctor(&pipeline).await.fix("publication", "partitions");
     client.batch_execute(&fix).await.unwrap();
     let found = doctor(&pipeline).await;
-    assert_eq!((found.code, found.of("problem")), (Some(0), Vec::new()));
+    assert_eq!((found.code, found.at("problem")), (Some(0), Vec::new()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -261,7 +208,7 @@ async fn rights_that_a_user_lacks_are_found() {
     client.batch_execute(fix.lines().next().unwrap()).await.unwrap();
     client.batch_execute(&select).await.unwrap();
     let found = doctor(&pipeline).await;
-    assert_eq!((found.code, found.of("problem")), (Some(0), Vec::new()));
+    assert_eq!((found.code, found.at("problem")), (Some(0), Vec::new()));
     found.assert("ok", "privilege", "may replicate");
 
     let configure = |line: &str| std::fs::write(pipeline.file(".env"), line).unwrap();
@@ -335,7 +282,7 @@ async fn topics_that_kafka_would_refuse_or_lose_records_of_are_found() {
     admin(stack).alter_configs([&alter], &AdminOptions::new()).await.unwrap();
     eventually(PATIENCE, async || {
         let found = doctor(&pipeline).await;
-        let mut warnings = found.of("warning").into_iter();
+        let mut warnings = found.at("warning").into_iter();
         let left = warnings.find(|warning| warning["check"] == "record-size");
         ensure!(left.is_none(), "{left:#?}");
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use outpour_schemas::Lsn;
+use outpour_schemas::{Lsn, kafka::Settings};
 
 use crate::relay::Checkpoint;
 
@@ -134,8 +134,6 @@ pub(super) struct Kafka {
     pub(super) transactions: Option<Result<(), TransactionsRefused>>,
     pub(super) checkpoint: Option<Checkpoint>,
 }
-
-pub(super) type Settings = Option<BTreeMap<String, String>>;
 
 #[derive(Debug, Clone)]
 pub(super) struct Topic {

@@ -1,7 +1,7 @@
 //! Checks everything that can go wrong before it does.
 //!
 //! ```text
-//! ask/ ──▶ facts.rs ──▶ judge/ ──▶ finding.rs ──▶ table or JSON
+//! ask/ ──▶ facts.rs ──▶ judge/ ──▶ Report ──▶ table or JSON
 //! (I/O)                 (pure)
 //! ```
 //!
@@ -11,46 +11,11 @@
 
 mod ask;
 mod facts;
-mod finding;
 mod judge;
 
-use outpour_schemas::{config::Config, program::error_line};
+use outpour_schemas::{config::Config, program::Report};
 
-use self::finding::Level;
-pub(crate) use self::finding::{Finding, text};
 use crate::{error::RelayError, postgres::Target, relay::Router};
-
-/// What was found, and by whom nothing was said.
-pub(crate) struct Report {
-    pub(crate) findings: Vec<Finding>,
-    /// Why a side could not be asked, one line each.
-    unanswered: Vec<String>,
-}
-
-/// Why the command does not end with 0.
-#[derive(Debug, thiserror::Error)]
-pub enum DoctorError {
-    #[error("not everything could be checked: {0}")]
-    Unanswered(String),
-    #[error("{0} found")]
-    Problems(String),
-}
-
-impl Report {
-    /// # Errors
-    /// When a side could not be asked, or a problem was found.
-    pub(crate) fn verdict(&self) -> Result<(), DoctorError> {
-        if !self.unanswered.is_empty() {
-            return Err(DoctorError::Unanswered(self.unanswered.join("; ")));
-        }
-        let problems = self.findings.iter().filter(|finding| finding.level == Level::Problem);
-        match problems.count() {
-            0 => Ok(()),
-            1 => Err(DoctorError::Problems("1 problem".to_owned())),
-            n => Err(DoctorError::Problems(format!("{n} problems"))),
-        }
-    }
-}
 
 /// Asks both sides. One that does not answer is a finding, too.
 ///
@@ -59,7 +24,7 @@ impl Report {
 pub(crate) async fn doctor(config: &Config) -> Result<Report, RelayError> {
     let target = Target::of(&config.postgres)?;
     let router = Router::new(&config.outbox, &config.relay)?;
-    let mut report = Report { findings: Vec::new(), unanswered: Vec::new() };
+    let mut report = Report::default();
     // One after the other: a relay that runs writes the checkpoint first and
     // confirms it to the slot second, so that this order shows no gap where
     // there is none. The end of the log is asked for again for the same reason.
@@ -68,27 +33,18 @@ pub(crate) async fn doctor(config: &Config) -> Result<Report, RelayError> {
     let kafka = ask::kafka::ask(config).await;
     let kafka = kafka.map_err(|error| report.unanswered("kafka", &error)).ok();
     if let Some(database) = &database {
-        report.findings.extend(judge::database(database, router.wanted(), config));
+        report.extend(judge::database(database, router.wanted(), config));
     }
     if let Some(kafka) = &kafka {
-        report.findings.extend(judge::kafka(kafka, config));
+        report.extend(judge::kafka(kafka, config));
     }
     if let (Some(database), Some(kafka)) = (&database, &kafka) {
         match ask::database::log_end(&target).await {
-            Ok(log_end) => report.findings.extend(judge::both(database, kafka, log_end, config)),
+            Ok(log_end) => report.extend(judge::both(database, kafka, log_end, config)),
             Err(error) => report.unanswered("postgres", &error),
         }
     }
     Ok(report)
-}
-
-impl Report {
-    fn unanswered(&mut self, check: &'static str, error: &dyn std::error::Error) {
-        let line = error_line(error);
-        let why = "Nothing of this side could be checked.";
-        self.findings.push(Finding::problem(check, line.clone(), why));
-        self.unanswered.push(line);
-    }
 }
 
 #[cfg(test)]
@@ -223,19 +179,5 @@ mod tests {
                 sequence: 9,
             }),
         }
-    }
-
-    #[test]
-    fn a_side_that_does_not_answer_weighs_more_than_what_the_other_says() {
-        let mut report = Report { findings: Vec::new(), unanswered: Vec::new() };
-        report.verdict().unwrap();
-        report.findings.push(Finding::problem("slot", "gone", "why"));
-        let found = report.verdict().unwrap_err();
-        assert!(matches!(&found, DoctorError::Problems(text) if text == "1 problem"), "{found}");
-        report.unanswered("kafka", &std::io::Error::other("refused"));
-        let error = report.verdict().unwrap_err();
-        assert!(matches!(error, DoctorError::Unanswered(_)), "{error}");
-        assert!(error.to_string().contains("refused"));
-        assert_eq!(report.findings[1].check, "kafka");
     }
 }

@@ -1,7 +1,8 @@
-//! The manners that both programs share: how they end, how they log, and what
-//! they say of themselves over HTTP.
+//! The manners that both programs share: how they end, how they log, what they
+//! say of themselves over HTTP, and how they tell what a check found.
 
 mod exit;
+mod finding;
 mod http;
 mod logging;
 mod process;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 
 pub use self::{
     exit::{Exit, error_line, finish, print},
+    finding::{DoctorError, Finding, Level, Report, named},
     http::{HttpError, HttpServer, Observed, Readiness},
     logging::{LogFormat, start_logging},
     stop::on_stop_signal,

@@ -5,15 +5,13 @@
 //! be called. It leaves an entry that holds nothing and that Kafka forgets by
 //! itself (`transactional.id.expiration.ms`).
 
-use std::{collections::BTreeMap, sync::Arc};
-
 use outpour_schemas::{
     config::{Config, Delivery, Relay},
-    kafka::{Watched, client_config, reach_consumer},
+    kafka::{Described, Watched, client_config, describe, reach_consumer},
     wire,
 };
 use rdkafka::{
-    admin::{AdminClient, AdminOptions, ConfigResource, OwnedResourceSpecifier, ResourceSpecifier},
+    admin::AdminClient,
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
@@ -22,13 +20,11 @@ use rdkafka::{
 };
 use tokio::task::spawn_blocking;
 
-use super::super::facts::{Kafka, Role, Settings, Topic, TransactionsRefused};
+use super::super::facts::{Kafka, Role, Topic, TransactionsRefused};
 use crate::{
     error::RelayError,
     kafka::{REQUEST_TIMEOUT, checkpoint, transactional_id},
 };
-
-type Admin = Arc<AdminClient<DefaultClientContext>>;
 
 /// # Errors
 /// When no broker answers, or the checkpoint cannot be read.
@@ -37,8 +33,8 @@ pub(in super::super) async fn ask(config: &Config) -> Result<Kafka, RelayError> 
         let brokers = config.kafka.brokers.clone();
         move |source| RelayError::Kafka { doing, brokers, source }
     };
-    let admin: Admin =
-        Arc::new(client_config(&config.kafka)?.create().map_err(failed("connecting"))?);
+    let admin: AdminClient<DefaultClientContext> =
+        client_config(&config.kafka)?.create().map_err(failed("connecting"))?;
     // Asked by another client: this kind cannot say why no broker will do.
     let watched: BaseConsumer<Watched> = client_config(&config.kafka)?
         .create_with_context(Watched::default())
@@ -53,21 +49,10 @@ pub(in super::super) async fn ask(config: &Config) -> Result<Kafka, RelayError> 
     .map_err(RelayError::Worker)??;
     let mut topics = topics(&metadata, &config.relay);
     let names: Vec<_> = topics.iter().map(|topic| topic.name.clone()).collect();
-    let mut asked: Vec<_> = names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
-    let broker = metadata.brokers().first().map(rdkafka::metadata::MetadataBroker::id);
-    asked.extend(broker.map(ResourceSpecifier::Broker));
-    let mut broker = None;
-    for (specifier, settings) in describe(&admin, &asked).await {
-        match specifier {
-            OwnedResourceSpecifier::Topic(name) => {
-                topics
-                    .iter_mut()
-                    .filter(|topic| topic.name == name)
-                    .for_each(|topic| topic.settings.clone_from(&settings));
-            }
-            OwnedResourceSpecifier::Broker(_) => broker = settings,
-            OwnedResourceSpecifier::Group(_) => {}
-        }
+    let Described { topics: mut settings, broker } =
+        describe(&admin, &metadata, &names, REQUEST_TIMEOUT).await;
+    for topic in &mut topics {
+        topic.settings = settings.remove(&topic.name);
     }
     Ok(Kafka {
         brokers: metadata.brokers().len(),
@@ -115,26 +100,6 @@ fn topics(metadata: &Metadata, relay: &Relay) -> Vec<Topic> {
         .collect();
     topics.sort_by(|a, b| a.name.cmp(&b.name));
     topics
-}
-
-/// The settings of what was asked for and may be read.
-async fn describe(
-    admin: &Admin,
-    asked: &[ResourceSpecifier<'_>],
-) -> Vec<(OwnedResourceSpecifier, Settings)> {
-    let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
-    // Whoever may not read settings still gets everything else.
-    let described = admin.describe_configs(asked, &options).await.unwrap_or_default();
-    described
-        .into_iter()
-        .flatten()
-        .map(|ConfigResource { specifier, entries }| {
-            let entries = entries.into_iter().filter(|entry| !entry.is_sensitive);
-            let settings: BTreeMap<_, _> =
-                entries.filter_map(|entry| Some((entry.name, entry.value?))).collect();
-            (specifier, Some(settings))
-        })
-        .collect()
 }
 
 /// Whether Kafka would let a relay begin transactions.

@@ -1,9 +1,9 @@
 //! The checkpoint in Kafka against the slot in PostgreSQL: whether a start
 //! would be refused.
 
-use outpour_schemas::Lsn;
+use outpour_schemas::{Lsn, program::Finding};
 
-use super::super::{facts::Database, finding::Finding};
+use super::super::facts::Database;
 use crate::relay::{Checkpoint, Found, agree};
 
 const CHECK: &str = "checkpoint";
@@ -63,11 +63,12 @@ pub(super) fn judge(
 
 #[cfg(test)]
 mod tests {
+    use outpour_schemas::program::Level;
+
     use super::{
         super::super::tests::{database, kafka},
         *,
     };
-    use crate::doctor::finding::Level;
 
     fn outcome(change: impl FnOnce(&mut Database, &mut Checkpoint)) -> Finding {
         let (mut database, mut checkpoint) = (database(), kafka().checkpoint.unwrap());

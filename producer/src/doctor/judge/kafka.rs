@@ -1,18 +1,15 @@
 //! The brokers, the topics that the relay writes to, and transactions.
 
-use std::collections::BTreeMap;
-
 use outpour_schemas::{
     config::{Config, Mode},
+    kafka::{alter_topic, setting},
+    program::{Finding, named},
     wire,
 };
 
 use super::{
-    super::{
-        facts::{Kafka, Role, Topic},
-        finding::Finding,
-    },
-    bytes, named,
+    super::facts::{Kafka, Role, Topic},
+    bytes,
 };
 
 pub(super) fn judge(facts: &Kafka, config: &Config) -> Vec<Finding> {
@@ -27,16 +24,6 @@ pub(super) fn judge(facts: &Kafka, config: &Config) -> Vec<Finding> {
     findings.extend(retention(facts));
     findings.extend(transactions(facts));
     findings
-}
-
-/// A number among settings.
-fn number(settings: &BTreeMap<String, String>, name: &str) -> Option<u64> {
-    settings.get(name)?.parse().ok()
-}
-
-/// A command of Kafka's own tools.
-fn alter(topic: &str, setting: &str) -> String {
-    format!("kafka-configs.sh --bootstrap-server … --alter --topic {topic} --add-config {setting}")
 }
 
 /// Names of the topics of which `is_so` holds.
@@ -71,7 +58,7 @@ fn new_topics(facts: &Kafka, config: &Config) -> Vec<Finding> {
             .fix(format!("relay.topic_replication_factor = {}", facts.brokers.min(3))),
         );
     }
-    let limit = facts.broker.as_ref().and_then(|broker| number(broker, "message.max.bytes"));
+    let limit = setting::<u64>(&facts.broker, "message.max.bytes");
     let wanted = config.relay.max_record_size.as_u64();
     if let Some(limit) = limit.filter(|&limit| limit < wanted) {
         findings.push(
@@ -116,7 +103,7 @@ fn checkpoints(facts: &Kafka) -> Finding {
             "Kafka removes the checkpoint after a while, and with it the proof that nothing is \
              lost or published twice.",
         )
-        .fix(alter(name, "cleanup.policy=compact")),
+        .fix(alter_topic(name, "cleanup.policy=compact")),
         Some(_) => Finding::ok(check, format!("{name} is compacted")),
         None => unreadable(check, name),
     }
@@ -153,9 +140,8 @@ fn event_topics(facts: &Kafka) -> Finding {
 fn replicas(facts: &Kafka) -> Vec<Finding> {
     let check = "replicas";
     let least = |topic: &Topic| {
-        let settings = topic.settings.as_ref();
-        let least = settings.and_then(|settings| number(settings, "min.insync.replicas"));
-        usize::try_from(least.unwrap_or(1)).unwrap_or(usize::MAX)
+        let least = setting(&topic.settings, "min.insync.replicas");
+        least.unwrap_or(1_usize)
     };
     let mut findings = Vec::new();
     // Kafka asks for no more than there are.
@@ -178,7 +164,7 @@ fn replicas(facts: &Kafka) -> Vec<Finding> {
                 format!("no more replicas than min.insync.replicas: {}", named(&fewer)),
                 "One broker that is down, for maintenance say, stops publishing.",
             )
-            .fix(alter(fewer[0], "min.insync.replicas=<replicas - 1>")),
+            .fix(alter_topic(fewer[0], "min.insync.replicas=<replicas - 1>")),
         );
     }
     let single = of(facts, |topic| topic.replicas == 1);
@@ -202,7 +188,7 @@ fn replicas(facts: &Kafka) -> Vec<Finding> {
                 format!("min.insync.replicas is 1: {}", named(&unguarded)),
                 "Kafka acknowledges a record that one broker alone has.",
             )
-            .fix(alter(unguarded[0], "min.insync.replicas=2")),
+            .fix(alter_topic(unguarded[0], "min.insync.replicas=2")),
         );
     }
     if findings.is_empty() && !facts.topics.is_empty() {
@@ -215,10 +201,7 @@ fn record_size(facts: &Kafka, config: &Config) -> Vec<Finding> {
     let check = "record-size";
     let wanted = config.relay.max_record_size.as_u64();
     let is_smaller = |topic: &Topic| {
-        let settings = topic.settings.as_ref();
-        settings
-            .and_then(|settings| number(settings, "max.message.bytes"))
-            .is_some_and(|n| n < wanted)
+        setting(&topic.settings, "max.message.bytes").is_some_and(|n: u64| n < wanted)
     };
     let small = of(facts, is_smaller);
     if small.is_empty() {
@@ -235,7 +218,7 @@ fn record_size(facts: &Kafka, config: &Config) -> Vec<Finding> {
             "A record in between is parked in the dead-letter topic, and the smallest of them limits \
              the batches that the relay writes to any topic.",
         )
-        .fix(alter(small[0], &format!("max.message.bytes={wanted}"))),
+        .fix(alter_topic(small[0], &format!("max.message.bytes={wanted}"))),
     ]
 }
 
@@ -243,11 +226,11 @@ fn record_size(facts: &Kafka, config: &Config) -> Vec<Finding> {
 fn retention(facts: &Kafka) -> Vec<Finding> {
     const WEEK_MS: u64 = 7 * 24 * 60 * 60 * 1000;
     let check = "retention";
-    let setting = |topic: &Topic, name: &str| topic.settings.as_ref()?.get(name).cloned();
     let mut findings = Vec::new();
     let compacted = of(facts, |topic| {
         topic.role != Role::Checkpoints
-            && setting(topic, "cleanup.policy").is_some_and(|policy| policy.contains("compact"))
+            && setting(&topic.settings, "cleanup.policy")
+                .is_some_and(|policy: String| policy.contains("compact"))
     });
     if !compacted.is_empty() {
         findings.push(
@@ -257,14 +240,12 @@ fn retention(facts: &Kafka) -> Vec<Finding> {
                 "Of the events of one key Kafka keeps the last; a reader that is late never sees \
                  the others.",
             )
-            .fix(alter(compacted[0], "cleanup.policy=delete")),
+            .fix(alter_topic(compacted[0], "cleanup.policy=delete")),
         );
     }
     let impatient = of(facts, |topic| {
-        let settings = topic.settings.as_ref();
-        settings
-            .and_then(|settings| number(settings, "message.timestamp.before.max.ms"))
-            .is_some_and(|ms| ms < WEEK_MS)
+        setting(&topic.settings, "message.timestamp.before.max.ms")
+            .is_some_and(|ms: u64| ms < WEEK_MS)
     });
     if !impatient.is_empty() {
         findings.push(
@@ -277,7 +258,7 @@ fn retention(facts: &Kafka) -> Vec<Finding> {
                 "A record has the time of its commit. After a relay was down for longer, Kafka \
                  refuses what waited, and publishing stops.",
             )
-            .fix(alter(impatient[0], "message.timestamp.before.max.ms=9223372036854775807")),
+            .fix(alter_topic(impatient[0], "message.timestamp.before.max.ms=9223372036854775807")),
         );
     }
     if findings.is_empty() {
@@ -321,13 +302,12 @@ fn transactions(facts: &Kafka) -> Option<Finding> {
 
 #[cfg(test)]
 mod tests {
-    use outpour_schemas::config::Config;
+    use outpour_schemas::{config::Config, program::Level};
 
     use super::{
         super::super::{facts::TransactionsRefused, tests::kafka},
         *,
     };
-    use crate::doctor::finding::Level;
 
     fn found(change: impl FnOnce(&mut Kafka)) -> Vec<Finding> {
         let mut facts = kafka();

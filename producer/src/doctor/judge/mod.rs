@@ -11,12 +11,10 @@ mod snapshot;
 use outpour_schemas::{
     Lsn,
     config::{Config, Mode},
+    program::Finding,
 };
 
-use super::{
-    facts::{Database, Kafka},
-    finding::Finding,
-};
+use super::facts::{Database, Kafka};
 use crate::wal::row::Wanted;
 
 /// What PostgreSQL's answers mean. `wanted` are the columns that records are
@@ -50,17 +48,6 @@ pub(super) fn both(
     let found = kafka.checkpoint.as_ref();
     let checkpoint = checkpoint::judge(database, found, log_end);
     checkpoint.into_iter().chain(snapshot::judge(database, found, config)).collect()
-}
-
-/// The first few of many names.
-fn named(names: &[&str]) -> String {
-    const SHOWN: usize = 5;
-    let shown = names.iter().take(SHOWN).map(|name| format!("`{name}`"));
-    let mut text = shown.collect::<Vec<_>>().join(", ");
-    if names.len() > SHOWN {
-        text.push_str(&format!(" and {} more", names.len() - SHOWN));
-    }
-    text
 }
 
 fn bytes(n: u64) -> String {

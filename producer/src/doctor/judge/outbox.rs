@@ -1,13 +1,13 @@
 //! The outbox table and its publication.
 
-use outpour_schemas::config::{Config, PollAfter};
+use outpour_schemas::{
+    config::{Config, PollAfter},
+    program::{Finding, named},
+};
 
 use super::{
-    super::{
-        facts::{Database, Publication, Table},
-        finding::Finding,
-    },
-    named, rights,
+    super::facts::{Database, Publication, Table},
+    rights,
 };
 use crate::{emit_function, sql::quoted, wal::row::Wanted};
 
@@ -298,7 +298,7 @@ fn published(
 
 #[cfg(test)]
 mod tests {
-    use outpour_schemas::config::Config;
+    use outpour_schemas::{config::Config, program::Level};
 
     use super::{
         super::super::{
@@ -307,7 +307,7 @@ mod tests {
         },
         *,
     };
-    use crate::{doctor::finding::Level, wal::oid};
+    use crate::wal::oid;
 
     /// What is found besides what is well.
     fn found(change: impl FnOnce(&mut Table, &mut Publication)) -> Vec<Finding> {

@@ -1,12 +1,12 @@
 //! What the user may do with the outbox table, beyond reading the log.
 
-use outpour_schemas::config::{Config, PollAfter};
+use outpour_schemas::{
+    config::{Config, PollAfter},
+    program::Finding,
+};
 
 use super::{
-    super::{
-        facts::{Database, Table},
-        finding::Finding,
-    },
+    super::facts::{Database, Table},
     outbox::qualified,
 };
 use crate::sql::quoted;
@@ -64,10 +64,12 @@ fn judge(
 mod tests {
     use std::time::Duration;
 
-    use outpour_schemas::config::{Mode, Span};
+    use outpour_schemas::{
+        config::{Mode, Span},
+        program::Level,
+    };
 
     use super::{super::super::tests::database, *};
-    use crate::doctor::finding::Level;
 
     fn table(change: impl FnOnce(&mut Table)) -> Table {
         let mut table = database().table.unwrap();

@@ -1,6 +1,8 @@
 //! The server, the user's rights, and the clocks.
 
-use super::super::{facts::Database, finding::Finding};
+use outpour_schemas::program::Finding;
+
+use super::super::facts::Database;
 use crate::sql::quoted;
 
 /// The oldest version whose replication protocol has what the relay asks for.
@@ -117,8 +119,9 @@ fn clock(facts: &Database) -> Finding {
 
 #[cfg(test)]
 mod tests {
+    use outpour_schemas::program::Level;
+
     use super::{super::super::tests::database, *};
-    use crate::doctor::finding::Level;
 
     fn level(check: &str, change: impl FnOnce(&mut Database)) -> Level {
         let mut facts = database();

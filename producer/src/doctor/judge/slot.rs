@@ -1,12 +1,9 @@
 //! The replication slot, who holds it, and the log that it keeps.
 
-use outpour_schemas::config::Config;
+use outpour_schemas::{config::Config, program::Finding};
 
 use super::{
-    super::{
-        facts::{Database, Slot},
-        finding::Finding,
-    },
+    super::facts::{Database, Slot},
     bytes,
 };
 
@@ -187,13 +184,12 @@ fn headroom(facts: &Database, setting: &'static str, used: i64, needs_one: bool)
 
 #[cfg(test)]
 mod tests {
-    use outpour_schemas::{Lsn, config::Config};
+    use outpour_schemas::{Lsn, config::Config, program::Level};
 
     use super::{
         super::super::{facts::Holder, tests::database},
         *,
     };
-    use crate::doctor::finding::Level;
 
     fn found(change: impl FnOnce(&mut Database)) -> Vec<Finding> {
         let mut facts = database();

@@ -1,9 +1,12 @@
 //! Rows that are older than the slot: whether they can be read where they are
 //! to be published.
 
-use outpour_schemas::config::{Config, SnapshotMode};
+use outpour_schemas::{
+    config::{Config, SnapshotMode},
+    program::Finding,
+};
 
-use super::super::{facts::Database, finding::Finding};
+use super::super::facts::Database;
 use crate::{relay::Checkpoint, sql::quoted};
 
 const CHECK: &str = "snapshot";
@@ -52,11 +55,13 @@ pub(super) fn judge(
 
 #[cfg(test)]
 mod tests {
+    use outpour_schemas::program::Level;
+
     use super::{
         super::super::tests::{database, kafka},
         *,
     };
-    use crate::{doctor::finding::Level, relay::Snapshot};
+    use crate::relay::Snapshot;
 
     #[test]
     fn rights_are_asked_for_only_where_a_snapshot_is_due() {

@@ -9,6 +9,8 @@
 //! client ──error, log──▶ ClientContext ──▶ Heard ──▶ reach ──▶ one clear line
 //! ```
 
+mod describe;
+
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
@@ -22,6 +24,7 @@ use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
 };
 
+pub use self::describe::{Described, Settings, alter_topic, describe, setting};
 use crate::config::{ConfigError, Kafka, Security};
 
 /// No broker could be worked with.

@@ -1,0 +1,225 @@
+//! Whether a table drops an insert that it has had before. Pure.
+//!
+//! The start of the consumer and its `doctor` judge by this alike.
+
+use std::fmt;
+
+use crate::table::TableName;
+
+/// What exactly-once asks a table to remember at least: each partition's batch
+/// under way, with room for the parts that a batch may fall into.
+const MIN_WINDOW: u64 = 1000;
+
+/// And for how long, where a table forgets by time. A token is relied on for
+/// half of it, see the writer.
+const MIN_SECONDS: u64 = 3600;
+
+/// What somebody who has to choose is told to set.
+const ADVISED_WINDOW: u64 = 10_000;
+
+/// How a table remembers the inserts that it has had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Memory {
+    /// Not at all, for what kind of table it is.
+    None { engine: String },
+    /// The last `window` parts, on the server's own disk.
+    Local { window: u64 },
+    /// In Keeper, for all replicas: the last `window` parts, but none that is
+    /// `seconds` older than the last.
+    Shared { window: u64, seconds: u64 },
+}
+
+/// What the server gives to tables that say nothing of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Defaults {
+    pub(crate) local_window: u64,
+    pub(crate) shared_window: u64,
+    pub(crate) shared_seconds: u64,
+}
+
+const LOCAL_WINDOW: &str = "non_replicated_deduplication_window";
+const SHARED_WINDOW: &str = "replicated_deduplication_window";
+const SHARED_SECONDS: &str = "replicated_deduplication_window_seconds";
+
+impl Memory {
+    /// That of a table whose engine `system.tables` describes so.
+    pub(crate) fn of(engine: &str, engine_full: &str, defaults: Defaults) -> Self {
+        let set = |name| setting(engine_full, name);
+        if !engine.ends_with("MergeTree") {
+            return Memory::None { engine: engine.to_owned() };
+        }
+        if engine.starts_with("Replicated") || engine.starts_with("Shared") {
+            return Memory::Shared {
+                window: set(SHARED_WINDOW).unwrap_or(defaults.shared_window),
+                seconds: set(SHARED_SECONDS).unwrap_or(defaults.shared_seconds),
+            };
+        }
+        Memory::Local { window: set(LOCAL_WINDOW).unwrap_or(defaults.local_window) }
+    }
+
+    /// Parts that it remembers.
+    pub(crate) fn window(&self) -> u64 {
+        match self {
+            Memory::None { .. } => 0,
+            Memory::Local { window } | Memory::Shared { window, .. } => *window,
+        }
+    }
+
+    /// # Errors
+    /// Says why exactly-once cannot be had of such a table.
+    pub(crate) fn check(&self) -> Result<(), Unfit> {
+        match self {
+            Memory::None { engine } => Err(Unfit::Engine { engine: engine.clone() }),
+            Memory::Shared { seconds, .. } if *seconds < MIN_SECONDS => {
+                Err(Unfit::Forgetful { seconds: *seconds })
+            }
+            Memory::Local { window } | Memory::Shared { window, .. } if *window < MIN_WINDOW => {
+                let setting = self.window_setting();
+                Err(Unfit::Window { window: *window, setting })
+            }
+            Memory::Local { .. } | Memory::Shared { .. } => Ok(()),
+        }
+    }
+
+    /// The statement that has the table remember `window` parts.
+    pub(crate) fn alter(&self, table: &TableName, window: u64) -> String {
+        alter(table, self.window_setting(), window)
+    }
+
+    fn window_setting(&self) -> &'static str {
+        match self {
+            Memory::Shared { .. } => SHARED_WINDOW,
+            Memory::None { .. } | Memory::Local { .. } => LOCAL_WINDOW,
+        }
+    }
+}
+
+/// The value of a setting in a table's definition.
+fn setting(engine_full: &str, name: &str) -> Option<u64> {
+    let settings = &engine_full[engine_full.rfind(" SETTINGS ")? + " SETTINGS ".len()..];
+    settings.split(", ").find_map(|part| {
+        let (found, value) = part.split_once(" = ")?;
+        (found == name).then(|| value.trim_matches('\'').parse().ok())?
+    })
+}
+
+fn alter(table: &TableName, setting: &str, value: u64) -> String {
+    format!("ALTER TABLE {} MODIFY SETTING {setting} = {value}", table.quoted())
+}
+
+/// Why exactly-once cannot be had of a table. It is worded to follow its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unfit {
+    /// Of which no insert is ever dropped.
+    Engine { engine: String },
+    /// Too few inserts are remembered.
+    Window { window: u64, setting: &'static str },
+    /// Inserts are not remembered for long enough.
+    Forgetful { seconds: u64 },
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unfit::Engine { engine } => {
+                write!(f, "has engine {engine}, which {}", what_it_does(engine))
+            }
+            Unfit::Window { window, .. } => {
+                write!(f, "remembers {window} inserts, exactly-once needs {MIN_WINDOW}")
+            }
+            Unfit::Forgetful { seconds } => {
+                write!(f, "remembers inserts for {seconds} s, exactly-once needs {MIN_SECONDS} s")
+            }
+        }
+    }
+}
+
+impl Unfit {
+    /// What puts it right.
+    pub(crate) fn fix(&self, table: &TableName) -> String {
+        match self {
+            Unfit::Engine { .. } => {
+                "use a MergeTree table or consumer.delivery = \"at-least-once\"".to_owned()
+            }
+            Unfit::Window { setting, .. } => alter(table, setting, ADVISED_WINDOW),
+            Unfit::Forgetful { .. } => alter(table, SHARED_SECONDS, MIN_SECONDS),
+        }
+    }
+}
+
+/// With the rows that it is given.
+fn what_it_does(engine: &str) -> &'static str {
+    match engine {
+        "Distributed" => {
+            "passes rows on later, and nothing says whether a repeated insert was dropped"
+        }
+        "Buffer" => "keeps rows in memory, where a crash loses them after they were confirmed",
+        "Null" => "keeps nothing",
+        "View" => "is a query",
+        "MaterializedView" | "WindowView" | "LiveView" => "passes rows on to a table of its own",
+        "Kafka" | "RabbitMQ" | "NATS" => "passes rows on to a broker",
+        _ => "does not drop repeated inserts",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEFAULTS: Defaults =
+        Defaults { local_window: 0, shared_window: 10_000, shared_seconds: 3600 };
+
+    fn of(engine: &str, engine_full: &str) -> Memory {
+        Memory::of(engine, engine_full, DEFAULTS)
+    }
+
+    fn unfit(memory: &Memory) -> String {
+        memory.check().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_table_remembers_what_it_says_or_else_what_the_server_says() {
+        let plain = "MergeTree ORDER BY a SETTINGS index_granularity = 8192";
+        assert_eq!(of("MergeTree", plain), Memory::Local { window: 0 });
+        let set = "MergeTree ORDER BY a SETTINGS non_replicated_deduplication_window = 1000, x = 1";
+        assert_eq!(of("ReplacingMergeTree", set), Memory::Local { window: 1000 });
+        let defaults = Defaults { local_window: 77, ..DEFAULTS };
+        assert_eq!(Memory::of("MergeTree", plain, defaults), Memory::Local { window: 77 });
+        let replicated = "ReplicatedMergeTree('/x', '{replica}') ORDER BY a SETTINGS \
+                          index_granularity = 8192, replicated_deduplication_window_seconds = 60";
+        let memory = of("ReplicatedMergeTree", replicated);
+        assert_eq!(memory, Memory::Shared { window: 10_000, seconds: 60 });
+    }
+
+    #[test]
+    fn a_setting_is_not_taken_from_what_only_looks_like_one() {
+        let text = "MergeTree ORDER BY if(s = 'non_replicated_deduplication_window = 5000', 1, 2) \
+                    SETTINGS index_granularity = 8192";
+        assert_eq!(of("MergeTree", text), Memory::Local { window: 0 });
+    }
+
+    #[test]
+    fn what_is_too_small_is_refused_with_the_statement_that_makes_it_enough() {
+        let table = TableName::parse("t", "db");
+        let small = of("MergeTree", "MergeTree ORDER BY a");
+        assert_eq!(unfit(&small), "remembers 0 inserts, exactly-once needs 1000");
+        assert_eq!(
+            small.check().unwrap_err().fix(&table),
+            "ALTER TABLE `db`.`t` MODIFY SETTING non_replicated_deduplication_window = 10000"
+        );
+        let few = Memory::Shared { window: 100, seconds: 3600 };
+        let fix = few.check().unwrap_err().fix(&table);
+        assert!(fix.ends_with(" replicated_deduplication_window = 10000"), "{fix}");
+        let brief = Memory::Shared { window: 10_000, seconds: 60 };
+        assert_eq!(unfit(&brief), "remembers inserts for 60 s, exactly-once needs 3600 s");
+        let fix = brief.check().unwrap_err().fix(&table);
+        assert!(fix.ends_with(" replicated_deduplication_window_seconds = 3600"), "{fix}");
+        assert_eq!(Memory::Local { window: 1000 }.check(), Ok(()));
+    }
+
+    #[test]
+    fn what_is_no_merge_tree_is_refused_with_the_reason() {
+        assert!(unfit(&of("Distributed", "")).contains("has engine Distributed, which passes"));
+        assert!(unfit(&of("Log", "Log")).contains("does not drop"));
+    }
+}

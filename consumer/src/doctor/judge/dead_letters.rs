@@ -1,0 +1,211 @@
+//! The topics that keep what fits no table.
+
+use outpour_schemas::{
+    config::Config,
+    kafka::{alter_topic, setting},
+    program::{Finding, named},
+};
+
+use super::super::facts::{DeadLetters, Kafka, Topic};
+
+const CHECK: &str = "dead-letters";
+
+const BLOCKED: &str =
+    "A record that fits no table cannot be parked, and its partition waits for that.";
+
+pub(super) fn judge(facts: &Kafka, config: &Config) -> Vec<Finding> {
+    let mut findings: Vec<_> =
+        facts.dead_letters.iter().filter_map(|letters| one(facts, letters)).collect();
+    let replicas = usize::from(config.consumer.dead_letter_replication_factor);
+    if replicas > facts.brokers {
+        findings.push(
+            Finding::problem(
+                CHECK,
+                format!(
+                    "consumer.dead_letter_replication_factor is {replicas}, the cluster has {} brokers",
+                    facts.brokers
+                ),
+                BLOCKED,
+            )
+            .fix(format!("consumer.dead_letter_replication_factor = {}", facts.brokers.min(3))),
+        );
+    } else if replicas == 1 && facts.brokers > 1 {
+        findings.push(
+            Finding::warning(
+                CHECK,
+                "consumer.dead_letter_replication_factor is 1: topics that are created have one copy",
+                "With the disk of one broker the only copy is gone of what fits no table.",
+            )
+            .fix(format!("consumer.dead_letter_replication_factor = {}", facts.brokers.min(3))),
+        );
+    }
+    let existing = || facts.dead_letters.iter().filter_map(|letters| letters.topic.as_ref());
+    let single: Vec<_> = existing()
+        .filter(|topic| topic.replicas == 1 && facts.brokers > 1)
+        .map(|topic| topic.name.as_str())
+        .collect();
+    if !single.is_empty() {
+        findings.push(
+            Finding::warning(
+                CHECK,
+                format!("one replica: {}", named(&single)),
+                "While one broker is down, partitions wait that have something to park.",
+            )
+            .fix("kafka-reassign-partitions.sh, with three replicas for each partition"),
+        );
+    }
+    let compacted: Vec<_> = existing()
+        .filter(|topic| {
+            setting(&topic.settings, "cleanup.policy")
+                .is_some_and(|policy: String| policy.contains("compact"))
+        })
+        .map(|topic| topic.name.as_str())
+        .collect();
+    if let Some(name) = compacted.first() {
+        findings.push(
+            Finding::warning(
+                CHECK,
+                format!("compacted: {}", named(&compacted)),
+                "Of what was parked of one key Kafka keeps the last.",
+            )
+            .fix(alter_topic(name, "cleanup.policy=delete")),
+        );
+    }
+    if findings.is_empty() && !facts.dead_letters.is_empty() {
+        let there = facts.dead_letters.iter().filter(|letters| letters.topic.is_some()).count();
+        let absent = facts.dead_letters.len() - there;
+        findings.push(Finding::ok(
+            CHECK,
+            format!("{there} topics there, {absent} more created when something is parked"),
+        ));
+    }
+    findings
+}
+
+fn one(facts: &Kafka, letters: &DeadLetters) -> Option<Finding> {
+    let name = &letters.name;
+    // Reported once for all of them.
+    let too_many_replicas = |refusal: &str| refusal.contains("InvalidReplicationFactor");
+    if let Some(refusal) = letters.refusal.as_ref().filter(|refusal| !too_many_replicas(refusal)) {
+        return Some(
+            Finding::problem(
+                CHECK,
+                format!("topic `{name}` is not there, and Kafka would not create it: {refusal}"),
+                BLOCKED,
+            )
+            .fix(format!("kafka-topics.sh --bootstrap-server … --create --topic {name}")),
+        );
+    }
+    let size = |topic: &Topic| setting::<u64>(&topic.settings, "max.message.bytes");
+    let source = facts.topics.iter().find(|topic| topic.name == letters.source)?;
+    let wanted = size(source)?;
+    let taken = match &letters.topic {
+        Some(topic) => size(topic)?,
+        // What is created has the brokers' default.
+        None => setting(&facts.broker, "message.max.bytes")?,
+    };
+    if taken >= wanted {
+        return None;
+    }
+    let fix = match &letters.topic {
+        Some(_) => alter_topic(name, &format!("max.message.bytes={wanted}")),
+        None => format!(
+            "kafka-topics.sh --bootstrap-server … --create --topic {name} --config \
+             max.message.bytes={wanted}"
+        ),
+    };
+    Some(
+        Finding::problem(
+            CHECK,
+            format!(
+                "`{name}` takes {taken} bytes in a record (max.message.bytes), `{}` {wanted}",
+                letters.source
+            ),
+            BLOCKED,
+        )
+        .fix(fix),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use outpour_schemas::program::Level;
+
+    use super::{
+        super::super::tests::{assert_one, config, kafka},
+        *,
+    };
+
+    fn found_with(change: impl FnOnce(&mut Kafka, &mut Config)) -> Vec<Finding> {
+        let (mut facts, mut config) = (kafka(), config());
+        change(&mut facts, &mut config);
+        let mut findings = judge(&facts, &config);
+        findings.retain(|finding| finding.level != Level::Ok);
+        findings
+    }
+
+    fn found(change: impl FnOnce(&mut Kafka)) -> Vec<Finding> {
+        found_with(|facts, _| change(facts))
+    }
+
+    fn set(topic: &mut Topic, name: &str, value: &str) {
+        topic.settings.as_mut().unwrap().insert(name.into(), value.into());
+    }
+
+    #[test]
+    fn topics_that_are_there_or_can_be_made_have_no_finding() {
+        assert_eq!(found(|_| {}), []);
+        assert_eq!(found(|facts| facts.dead_letters[0].topic = None), []);
+    }
+
+    #[test]
+    fn a_topic_that_cannot_be_made_is_a_problem() {
+        let findings = found(|facts| {
+            facts.dead_letters[0].topic = None;
+            facts.dead_letters[0].refusal = Some("TopicAuthorizationFailed".into());
+        });
+        assert_one(&findings, Level::Problem, CHECK, "TopicAuthorizationFailed");
+    }
+
+    #[test]
+    fn replicas_are_held_against_the_brokers_once() {
+        let findings = found_with(|facts, config| {
+            config.consumer.dead_letter_replication_factor = 5;
+            facts.dead_letters[0].topic = None;
+            facts.dead_letters[0].refusal = Some("InvalidReplicationFactor".into());
+        });
+        assert_one(&findings, Level::Problem, CHECK, "3 brokers");
+        let single = found_with(|_, config| config.consumer.dead_letter_replication_factor = 1);
+        assert_one(&single, Level::Warning, CHECK, "one copy");
+        let alone = found_with(|facts, config| {
+            facts.brokers = 1;
+            config.consumer.dead_letter_replication_factor = 1;
+        });
+        assert_eq!(alone, []);
+        let there = found(|facts| facts.dead_letters[0].topic.as_mut().unwrap().replicas = 1);
+        assert_one(&there, Level::Warning, CHECK, "one replica");
+    }
+
+    #[test]
+    fn a_letter_has_to_fit_where_its_record_did() {
+        let there = found(|facts| {
+            set(facts.dead_letters[0].topic.as_mut().unwrap(), "max.message.bytes", "1000");
+        });
+        assert_one(&there, Level::Problem, CHECK, "takes 1000 bytes");
+        assert!(there[0].fix.as_ref().unwrap().contains("--add-config max.message.bytes=1048588"));
+        let to_be_made = found(|facts| {
+            facts.dead_letters[0].topic = None;
+            set(&mut facts.topics[0], "max.message.bytes", "5000000");
+        });
+        assert_one(&to_be_made, Level::Problem, CHECK, "takes 1048588 bytes");
+        assert!(to_be_made[0].fix.as_ref().unwrap().contains("--create"));
+    }
+
+    #[test]
+    fn letters_that_vanish_are_a_warning() {
+        let findings = found(|facts| {
+            set(facts.dead_letters[0].topic.as_mut().unwrap(), "cleanup.policy", "compact");
+        });
+        assert_one(&findings, Level::Warning, CHECK, "compacted");
+    }
+}

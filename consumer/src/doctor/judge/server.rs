@@ -1,0 +1,202 @@
+//! The server, what its profile does to inserts, and the clocks.
+
+use outpour_schemas::program::{Finding, named};
+
+use super::super::facts::Server;
+use crate::{sink::INSERT_SETTINGS, table::quoted};
+
+/// Clocks that differ by more bend what is measured across them.
+const CLOCK_MS: i64 = 2_000;
+
+/// `once`: exactly-once is asked for.
+pub(super) fn judge(facts: &Server, once: bool) -> Vec<Finding> {
+    let Server { version, user, .. } = facts;
+    let mut findings = vec![Finding::ok("server", format!("ClickHouse {version}, user `{user}`"))];
+    findings.push(clock(facts));
+    let bad = insert_settings(facts, once);
+    if bad.is_empty() {
+        findings.push(Finding::ok("insert-settings", "every setting of an insert can be given"));
+    }
+    findings.extend(bad);
+    findings
+}
+
+fn clock(facts: &Server) -> Finding {
+    let check = "clock";
+    let (ahead, doubt) = (facts.clock_ahead_ms, facts.round_trip_ms / 2 + 1);
+    let text = format!("ClickHouse's clock is {ahead} ms ahead of this host's (± {doubt} ms)");
+    if ahead.abs() <= CLOCK_MS + doubt {
+        return Finding::ok(check, text);
+    }
+    Finding::warning(
+        check,
+        text,
+        "Columns that are filled with now(), and what a TTL removes, are off by the difference.",
+    )
+    .fix("keep the clocks by NTP")
+}
+
+/// What keeps an insert from being what it is meant to be.
+fn insert_settings(facts: &Server, once: bool) -> Vec<Finding> {
+    let check = "insert-settings";
+    let alter = |setting: &str| format!("ALTER USER {} SETTINGS {setting};", quoted(&facts.user));
+    let value = |name: &str| facts.settings.get(name).map(|setting| setting.value.as_str());
+    let mut findings = Vec::new();
+    if !matches!(value("readonly"), None | Some("0")) {
+        findings.push(
+            Finding::problem(
+                check,
+                format!("user `{}` is read-only (the setting readonly)", facts.user),
+                "ClickHouse refuses every insert.",
+            )
+            .fix(alter("readonly = 0")),
+        );
+    }
+    let wanted = INSERT_SETTINGS.iter().map(|(name, value)| (*name, Some(*value)));
+    let wanted: Vec<_> = wanted.chain([("insert_deduplication_token", None)]).collect();
+    let unknown: Vec<_> =
+        wanted.iter().map(|(name, _)| *name).filter(|name| value(name).is_none()).collect();
+    if !unknown.is_empty() {
+        findings.push(
+            Finding::problem(
+                check,
+                format!("ClickHouse {} does not know {}", facts.version, named(&unknown)),
+                "It refuses inserts with a setting that it does not know.",
+            )
+            .fix("use a newer version of ClickHouse"),
+        );
+    }
+    for (name, wanted) in wanted {
+        let Some(setting) = facts.settings.get(name).filter(|setting| setting.is_fixed) else {
+            continue;
+        };
+        // What is as it is wanted may be fixed.
+        if wanted != Some(setting.value.as_str()) {
+            let wanted = wanted.map_or("another value".to_owned(), |wanted| format!("`{wanted}`"));
+            findings.push(
+                Finding::problem(
+                    check,
+                    format!("{name} is fixed at `{}`, inserts need {wanted}", setting.value),
+                    "ClickHouse refuses inserts that change a setting which the user may not change.",
+                )
+                .fix(alter(&format!("{name} CHANGEABLE_IN_READONLY"))
+                    + "\n-- or take the constraint out of the user's settings profile"),
+            );
+        }
+    }
+    if once && value("deduplicate_insert") == Some("disable") {
+        findings.push(
+            Finding::problem(
+                check,
+                "deduplicate_insert is `disable` for this user",
+                "It overrides insert_deduplicate: an insert that is repeated after its outcome was \
+                 open is stored twice.",
+            )
+            .fix(alter("deduplicate_insert = 'enable'")),
+        );
+    }
+    if value("materialized_views_ignore_errors") == Some("1") {
+        findings.push(
+            Finding::warning(
+                check,
+                "materialized_views_ignore_errors is 1 for this user",
+                "What a view cannot take is missing from it without a word.",
+            )
+            .fix(alter("materialized_views_ignore_errors = 0")),
+        );
+    }
+    findings
+}
+
+/// Scratch tables of a probe that was killed.
+pub(super) fn leftovers(facts: &Server) -> Option<Finding> {
+    if facts.leftovers.is_empty() {
+        return None;
+    }
+    let drops: Vec<_> =
+        facts.leftovers.iter().map(|name| format!("DROP TABLE {};", name.quoted())).collect();
+    Some(
+        Finding::warning(
+            "scratch",
+            format!("left by a probe that came to no end: {}", named(&facts.leftovers)),
+            "They hold a few rows each and are of no use.",
+        )
+        .fix(drops.join("\n")),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use outpour_schemas::program::Level;
+
+    use super::{
+        super::super::{
+            facts::Setting,
+            tests::{assert_one, server},
+        },
+        *,
+    };
+    use crate::table::TableName;
+
+    fn found(change: impl FnOnce(&mut Server)) -> Vec<Finding> {
+        let mut facts = server();
+        change(&mut facts);
+        let mut findings = judge(&facts, true);
+        findings.extend(leftovers(&facts));
+        findings.retain(|finding| finding.level != Level::Ok);
+        findings
+    }
+
+    fn set(name: &'static str, value: &'static str, is_fixed: bool) -> Vec<Finding> {
+        found(|facts| {
+            let setting = Setting { value: value.into(), is_fixed };
+            facts.settings.insert(name.into(), setting);
+        })
+    }
+
+    #[test]
+    fn a_good_server_has_no_finding() {
+        assert_eq!(found(|_| {}), []);
+        // Older versions do not know it.
+        assert_eq!(found(|facts| drop(facts.settings.remove("deduplicate_insert"))), []);
+    }
+
+    #[test]
+    fn what_keeps_inserts_from_being_deduplicated_is_a_problem() {
+        let check = "insert-settings";
+        assert_one(&set("deduplicate_insert", "disable", false), Level::Problem, check, "disable");
+        assert_one(&set("async_insert", "1", true), Level::Problem, check, "fixed at `1`");
+        assert_one(&set("insert_deduplication_token", "", true), Level::Problem, check, "fixed");
+        assert_one(&set("readonly", "1", false), Level::Problem, check, "read-only");
+        let unknown = found(|facts| drop(facts.settings.remove("insert_deduplicate")));
+        assert_one(&unknown, Level::Problem, check, "does not know `insert_deduplicate`");
+        let ignored = set("materialized_views_ignore_errors", "1", false);
+        assert_one(&ignored, Level::Warning, check, "ignore_errors");
+    }
+
+    #[test]
+    fn what_is_as_it_should_be_may_be_fixed_and_the_rest_is_sent_along() {
+        assert_eq!(set("async_insert", "0", true), []);
+        assert_eq!(set("async_insert", "1", false), []);
+    }
+
+    #[test]
+    fn clocks_apart_are_a_warning() {
+        let findings = found(|facts| facts.clock_ahead_ms = -90_000);
+        assert_one(&findings, Level::Warning, "clock", "-90000 ms");
+        // Within what a slow answer leaves open.
+        let slow = |facts: &mut Server| {
+            (facts.clock_ahead_ms, facts.round_trip_ms) = (3_000, 4_000);
+        };
+        assert_eq!(found(slow), []);
+    }
+
+    #[test]
+    fn what_a_killed_probe_left_is_named_with_the_way_to_be_rid_of_it() {
+        let name = TableName::parse("t_outpour_doctor_0123abcd_1", "db");
+        let findings = found(|facts| facts.leftovers = vec![name]);
+        assert_one(&findings, Level::Warning, "scratch", "0123abcd");
+        let fix = findings[0].fix.as_ref().unwrap();
+        assert_eq!(fix, "DROP TABLE `db`.`t_outpour_doctor_0123abcd_1`;");
+    }
+}

@@ -1,0 +1,266 @@
+//! A table that routes write to: that it is there, may be written to, and drops
+//! what it has had.
+
+use outpour_schemas::{config::Config, program::Finding};
+
+use super::super::facts::{Kafka, Server, Shape, Table};
+use crate::{
+    decode::EVENT_LOG,
+    source::Subscription,
+    table::{TableName, quoted},
+    tables,
+};
+
+/// `once`: exactly-once is asked for.
+pub(super) fn judge(server: &Server, table: &Table, once: bool) -> Vec<Finding> {
+    let check = "table";
+    let name = &table.name;
+    let Some(shape) = &table.shape else {
+        return vec![
+            Finding::problem(
+                check,
+                format!("table {name} does not exist, or user `{}` may not see it", server.user),
+                "The consumer does not start without it.",
+            )
+            .fix(create(name)),
+        ];
+    };
+    let engine = &shape.finding.engine;
+    let mut findings = vec![Finding::ok(
+        check,
+        format!("{name}: {engine}, {} columns", shape.finding.columns.len()),
+    )];
+    findings.extend(deduplication(name, shape, once));
+    findings.extend(rights(server, table, once));
+    findings
+}
+
+fn create(name: &TableName) -> String {
+    if name.table == EVENT_LOG {
+        return "outpour-consumer init".to_owned();
+    }
+    format!(
+        "CREATE TABLE {} (…,\n    _topic LowCardinality(String), _partition UInt32, _offset UInt64,\n    \
+         INDEX provenance _offset TYPE minmax)\nENGINE = MergeTree ORDER BY …\n\
+         SETTINGS non_replicated_deduplication_window = 10000;",
+        name.quoted()
+    )
+}
+
+fn deduplication(name: &TableName, shape: &Shape, once: bool) -> Option<Finding> {
+    let check = "deduplication";
+    let memory = &shape.finding.memory;
+    if !once {
+        return Some(Finding::ok(
+            check,
+            format!("{name}: not asked for (consumer.delivery = \"at-least-once\")"),
+        ));
+    }
+    Some(match memory.check() {
+        Ok(()) => Finding::ok(check, format!("{name} remembers {} inserts", memory.window())),
+        Err(unfit) => Finding::problem(
+            check,
+            format!("table {name} {unfit}"),
+            "The consumer refuses to start: an insert that is repeated after its outcome was open \
+             would be stored twice.",
+        )
+        .fix(unfit.fix(name)),
+    })
+}
+
+fn rights(server: &Server, table: &Table, once: bool) -> Vec<Finding> {
+    let check = "privileges";
+    let (name, user) = (&table.name, &server.user);
+    let to = quoted(user);
+    let mut findings = Vec::new();
+    if table.rights.insert == Some(false) {
+        findings.push(
+            Finding::problem(
+                check,
+                format!("user `{user}` may not INSERT into {name}"),
+                "ClickHouse refuses every row; they wait in Kafka.",
+            )
+            .fix(format!("GRANT INSERT ON {} TO {to};", name.quoted())),
+        );
+    }
+    if once && table.rights.select == Some(false) {
+        findings.push(
+            Finding::problem(
+                check,
+                format!("user `{user}` may not SELECT where rows of {name} came from"),
+                "A batch whose outcome is open, and whose token may be forgotten, cannot be \
+                 completed.",
+            )
+            .fix(format!(
+                "GRANT SELECT(_topic, _partition, _offset) ON {} TO {to};",
+                name.quoted()
+            )),
+        );
+    }
+    if once && server.can_use_input == Some(false) {
+        findings.push(
+            Finding::warning(
+                check,
+                format!("user `{user}` may not CREATE TEMPORARY TABLE"),
+                "ClickHouse asks for it where rows are compared with those that a table has \
+                 (the function input), which is how a batch is completed whose outcome is open; \
+                 the newest versions do not.",
+            )
+            .fix(format!("GRANT CREATE TEMPORARY TABLE ON *.* TO {to};")),
+        );
+    }
+    if findings.is_empty() {
+        let known = [table.rights.insert, table.rights.select];
+        findings.push(Finding::ok(
+            check,
+            if known.contains(&None) && table.rights.insert.is_none() {
+                format!("{name}: not known, this version cannot tell (CHECK GRANT)")
+            } else {
+                format!("user `{user}` has what it needs on {name}")
+            },
+        ));
+    }
+    findings
+}
+
+/// Whether tables remember inserts for as long as somebody may come back to
+/// them, at the pace at which batches are made.
+pub(super) fn windows(server: &Server, kafka: &Kafka, config: &Config) -> Vec<Finding> {
+    /// A batch whose outcome is open is taken up again once the group has noticed
+    /// that its owner is gone, which is soon; this leaves time for a restart.
+    const RECOVERY_SECONDS: u64 = 300;
+    /// A partitioned table gets a batch in several parts, at the turn of a month.
+    const PARTS: u64 = 2;
+    let check = "window";
+    let delay_ms = u64::try_from(config.batch.max_delay.0.as_millis()).unwrap_or(u64::MAX);
+    let batches = RECOVERY_SECONDS * 1000 / delay_ms.max(100);
+    let mut findings = Vec::new();
+    for table in &server.tables {
+        let Some(shape) = &table.shape else { continue };
+        let memory = &shape.finding.memory;
+        if memory.check().is_err() {
+            continue;
+        }
+        let streams: u64 = tables::routes(config)
+            .iter()
+            .filter(|route| {
+                TableName::parse(&route.table, &config.clickhouse.database) == table.name
+            })
+            .map(|route| {
+                let taken = Subscription::of(std::slice::from_ref(&route.topic));
+                let topics = kafka.topics.iter().filter(|topic| taken.takes(&topic.name));
+                topics.map(|topic| topic.partitions as u64).sum::<u64>()
+            })
+            .sum();
+        let parts = if shape.partition_key.is_empty() { 1 } else { PARTS };
+        let needed = streams * parts * batches.max(1);
+        let name = &table.name;
+        let text = format!(
+            "{name} remembers {} parts; {streams} partitions make up to {needed} within 5 minutes",
+            memory.window()
+        );
+        findings.push(if memory.window() >= needed {
+            Finding::ok(check, text)
+        } else {
+            Finding::warning(
+                check,
+                text,
+                "A batch whose outcome is open for as long may be stored twice: its token is \
+                 forgotten by then. A longer batch.max_delay makes fewer parts, too.",
+            )
+            .fix(memory.alter(name, needed.next_multiple_of(10_000)))
+        });
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use outpour_schemas::{config::Span, program::Level};
+
+    use super::{
+        super::super::tests::{assert_one, config, kafka, server},
+        *,
+    };
+    use crate::deduplication::Memory;
+
+    fn found_with(once: bool, change: impl FnOnce(&mut Server)) -> Vec<Finding> {
+        let mut facts = server();
+        change(&mut facts);
+        let mut findings = judge(&facts, &facts.tables[0], once);
+        findings.retain(|finding| finding.level != Level::Ok);
+        findings
+    }
+
+    fn found(change: impl FnOnce(&mut Table)) -> Vec<Finding> {
+        found_with(true, |facts| change(&mut facts.tables[0]))
+    }
+
+    fn remember(memory: Memory) -> impl FnOnce(&mut Table) {
+        |table| table.shape.as_mut().unwrap().finding.memory = memory
+    }
+
+    #[test]
+    fn a_good_table_has_no_finding() {
+        assert_eq!(found(|_| {}), []);
+    }
+
+    #[test]
+    fn a_missing_table_comes_with_the_way_to_make_it() {
+        let findings = found(|table| table.shape = None);
+        assert_one(&findings, Level::Problem, "table", "db.orders does not exist");
+        assert!(findings[0].fix.as_ref().unwrap().starts_with("CREATE TABLE `db`.`orders` ("));
+        let log = found(|table| {
+            table.shape = None;
+            table.name.table = "event_log".into();
+        });
+        assert_eq!(log[0].fix.as_deref(), Some("outpour-consumer init"));
+    }
+
+    #[test]
+    fn a_table_that_forgets_is_a_problem_for_exactly_once_alone() {
+        let findings = found(remember(Memory::Local { window: 0 }));
+        assert_one(&findings, Level::Problem, "deduplication", "db.orders remembers 0 inserts");
+        assert!(findings[0].fix.as_ref().unwrap().starts_with("ALTER TABLE `db`.`orders` "));
+        let engine = Memory::None { engine: "Distributed".into() };
+        let findings = found(remember(engine));
+        assert_one(&findings, Level::Problem, "deduplication", "Distributed");
+        let forgets = remember(Memory::Local { window: 0 });
+        assert_eq!(found_with(false, |facts| forgets(&mut facts.tables[0])), []);
+    }
+
+    #[test]
+    fn rights_that_are_lacking_come_with_their_grant() {
+        let findings = found(|table| table.rights.insert = Some(false));
+        assert_one(&findings, Level::Problem, "privileges", "may not INSERT");
+        assert_eq!(findings[0].fix.as_deref(), Some("GRANT INSERT ON `db`.`orders` TO `outpour`;"));
+        let findings = found(|table| table.rights.select = Some(false));
+        assert_one(&findings, Level::Problem, "privileges", "may not SELECT");
+        let findings = found_with(true, |facts| facts.can_use_input = Some(false));
+        assert_one(&findings, Level::Warning, "privileges", "TEMPORARY");
+        assert_eq!(found(|table| table.rights = Default::default()), []);
+    }
+
+    #[test]
+    fn a_window_is_held_against_the_partitions_that_write_to_it() {
+        let windows = |partitions, delay_ms: u64, partitioned: bool| {
+            let (mut server, mut kafka, mut config) = (server(), kafka(), config());
+            kafka.topics[0].partitions = partitions;
+            config.batch.max_delay = Span(std::time::Duration::from_millis(delay_ms));
+            if partitioned {
+                let shape = server.tables[0].shape.as_mut().unwrap();
+                shape.partition_key = "toYYYYMM(at)".into();
+            }
+            let mut findings = windows(&server, &kafka, &config);
+            findings.retain(|finding| finding.level != Level::Ok);
+            findings
+        };
+        assert_eq!(windows(33, 1000, false), []);
+        let findings = windows(34, 1000, false);
+        assert_one(&findings, Level::Warning, "window", "34 partitions make up to 10200");
+        assert!(findings[0].fix.as_ref().unwrap().ends_with("window = 20000"), "{findings:?}");
+        assert_one(&windows(17, 1000, true), Level::Warning, "window", "10200");
+        assert_eq!(windows(34, 10_000, false), []);
+        assert_one(&windows(4, 0, false), Level::Warning, "window", "12000");
+    }
+}

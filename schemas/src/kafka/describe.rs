@@ -1,0 +1,61 @@
+//! How topics and brokers are set up.
+
+use std::{collections::BTreeMap, str::FromStr, time::Duration};
+
+use rdkafka::{
+    ClientContext,
+    admin::{AdminClient, AdminOptions, ConfigResource, OwnedResourceSpecifier, ResourceSpecifier},
+    metadata::{Metadata, MetadataBroker},
+};
+
+/// Settings by name; absent where they may not be read.
+pub type Settings = Option<BTreeMap<String, String>>;
+
+/// What could be read of the settings that were asked for.
+#[derive(Debug, Default)]
+pub struct Described {
+    /// By topic.
+    pub topics: BTreeMap<String, BTreeMap<String, String>>,
+    /// Those of one broker.
+    pub broker: Settings,
+}
+
+/// The settings of `topics`, and of the first broker that `metadata` names.
+/// Whoever may not read settings still gets everything else.
+pub async fn describe<C: ClientContext>(
+    admin: &AdminClient<C>,
+    metadata: &Metadata,
+    topics: &[String],
+    patience: Duration,
+) -> Described {
+    let mut asked: Vec<_> = topics.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
+    let broker = metadata.brokers().first().map(MetadataBroker::id);
+    asked.extend(broker.map(ResourceSpecifier::Broker));
+    let options = AdminOptions::new().request_timeout(Some(patience));
+    let answers = admin.describe_configs(&asked, &options).await.unwrap_or_default();
+    let mut described = Described::default();
+    for ConfigResource { specifier, entries } in answers.into_iter().flatten() {
+        let entries = entries.into_iter().filter(|entry| !entry.is_sensitive);
+        let settings = entries.filter_map(|entry| Some((entry.name, entry.value?))).collect();
+        match specifier {
+            OwnedResourceSpecifier::Topic(name) => {
+                described.topics.insert(name, settings);
+            }
+            OwnedResourceSpecifier::Broker(_) => described.broker = Some(settings),
+            OwnedResourceSpecifier::Group(_) => {}
+        }
+    }
+    described
+}
+
+/// A number among settings, if it is there and can be read.
+#[must_use]
+pub fn setting<T: FromStr>(settings: &Settings, name: &str) -> Option<T> {
+    settings.as_ref()?.get(name)?.parse().ok()
+}
+
+/// The command of Kafka's own tools that changes a topic's setting.
+#[must_use]
+pub fn alter_topic(topic: &str, setting: &str) -> String {
+    format!("kafka-configs.sh --bootstrap-server … --alter --topic {topic} --add-config {setting}")
+}
