@@ -97,11 +97,11 @@ impl EnvelopeValue {
         format: PayloadFormat,
         environment: &'a str,
     ) -> Option<Cell<'a>> {
-        let header = |name| record.header(name).and_then(|value| header_cell(format, value));
+        let header = |name| record.header(name).and_then(|value| converted(format, value));
         match self {
             EnvelopeValue::Id => header(header::ID),
             EnvelopeValue::Type => header(header::EVENT_TYPE),
-            EnvelopeValue::Key => record.key.map(Cell::Bytes),
+            EnvelopeValue::Key => record.key.and_then(|key| converted(format, key)),
             EnvelopeValue::Topic => Some(Cell::Text(record.topic)),
             EnvelopeValue::Partition => Some(Cell::Int(record.partition.into())),
             EnvelopeValue::Offset => Some(Cell::Int(record.offset)),
@@ -124,16 +124,16 @@ impl EnvelopeValue {
 
 /// Whether a header's value is this text.
 pub(super) fn is_text(format: PayloadFormat, value: &[u8], text: &str) -> bool {
-    match header_cell(format, value) {
+    match converted(format, value) {
         Some(Cell::Json(raw)) => serde_json::from_str(raw).is_ok_and(|found: String| found == text),
         Some(Cell::Bytes(bytes)) => bytes == text.as_bytes(),
         _ => false,
     }
 }
 
-/// A header's value. Where `JsonConverter` made the payload, it may have made the
-/// headers too, with schemas or without: then a text is a JSON string.
-fn header_cell(format: PayloadFormat, value: &[u8]) -> Option<Cell<'_>> {
+/// A key or the value of a header. Where `JsonConverter` made the payload, it may
+/// have made these too, with schemas or without: then a text is a JSON string.
+fn converted(format: PayloadFormat, value: &[u8]) -> Option<Cell<'_>> {
     if !matches!(format, PayloadFormat::Escaped | PayloadFormat::Connect) {
         return Some(Cell::Bytes(value));
     }

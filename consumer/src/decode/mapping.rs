@@ -179,22 +179,7 @@ impl Mapping {
                 }
                 (None, Some(value)) => Source::Envelope(value.clone()),
                 (path, _) => {
-                    let is_list = matches!(column.column.column_type(), ColumnType::Array(_));
-                    let mut want =
-                        |path: &[&str]| wanted.add(path.iter().copied(), fields, is_list);
-                    match path {
-                        Some(path) => {
-                            let names = path::names(path);
-                            want(&names.iter().map(String::as_str).collect::<Vec<_>>());
-                        }
-                        None => {
-                            want(&[name]);
-                            // As the columns of a Nested are named.
-                            if name.contains('.') {
-                                want(&name.split('.').collect::<Vec<_>>());
-                            }
-                        }
-                    }
+                    want(&mut wanted, &column.column, path.map(String::as_str), fields);
                     fields += 1;
                     Source::Field(fields - 1)
                 }
@@ -292,6 +277,20 @@ impl Mapping {
             OnUnknown::Collect { as_text } => Unknown::Collected(Collected::new(as_text)),
         }
     }
+}
+
+/// Wants the field for a column: the one at `path`, or that of the column's name.
+fn want(wanted: &mut Wanted, column: &Column, path: Option<&str>, slot: usize) {
+    let is_list = matches!(column.column_type(), ColumnType::Array(_));
+    let Some(path) = path else {
+        wanted.add([column.name()], slot, is_list);
+        // As the columns of a Nested are named.
+        if column.name().contains('.') {
+            wanted.add(column.name().split('.'), slot, is_list);
+        }
+        return;
+    };
+    wanted.add(path::names(path).iter().map(String::as_str), slot, is_list);
 }
 
 /// How a column of this type takes an object of unknown fields: with each value

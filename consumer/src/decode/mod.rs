@@ -93,7 +93,7 @@ impl Rejection {
             reason: "missing",
             value: String::new(),
             error: format!(
-                "column `{}` has no value in the record, no DEFAULT, and is not Nullable",
+                "column `{}` has no value in the record, is not Nullable, and has no DEFAULT that can be used",
                 column.name()
             ),
         }

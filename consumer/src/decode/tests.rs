@@ -55,7 +55,9 @@ fn row(
         partition: 3,
         offset: 42,
         timestamp_ms: Some(1000),
-        key: Some(b"key"),
+        key: Some(
+            headers.iter().find(|(name, _)| *name == "key").and_then(|h| h.1).unwrap_or(b"key"),
+        ),
         value,
         headers: headers.to_vec(),
     };
@@ -261,11 +263,12 @@ fn only_columns_that_hold_any_object_collect() {
 }
 
 #[test]
-fn headers_of_a_converter_are_read_as_json() {
+fn key_and_headers_of_a_converter_are_read_as_json() {
     let id = br#"{"schema":{"type":"string"},"payload":"5"}"#;
     let headers: &[Header<'_>] = &[
         ("id", Some(id)),
         ("eventType", Some(b"\"placed\"")),
+        ("key", Some(br#""k\u00e9y""#)),
         ("plain", Some(b"x\"")),
         ("number", Some(b"7")),
         ("none", Some(br#"{"schema":null,"payload":null}"#)),
@@ -277,6 +280,7 @@ fn headers_of_a_converter_are_read_as_json() {
     for format in [PayloadFormat::Escaped, PayloadFormat::Connect] {
         assert_eq!(found(format, "c String = $id").as_deref(), Ok("5"));
         assert_eq!(found(format, "c String = $type").as_deref(), Ok("placed"));
+        assert_eq!(found(format, "c String = $key").as_deref(), Ok("kéy"));
         assert_eq!(found(format, "c String = $headers.plain").as_deref(), Ok("x\""));
         assert_eq!(found(format, "c String = $headers.number").as_deref(), Ok("7"));
         assert_eq!(found(format, "c String = $headers.none"), Err("missing"));
@@ -287,6 +291,7 @@ fn headers_of_a_converter_are_read_as_json() {
         assert!(mapping.takes_type(Some(b"\"placed\"")) && mapping.takes_type(Some(b"placed")));
         assert!(!mapping.takes_type(Some(b"\"other\"")) && !mapping.takes_type(None));
     }
+    assert_eq!(found(PayloadFormat::Auto, "c String = $key").as_deref(), Ok(r#""k\u00e9y""#));
     assert_eq!(found(PayloadFormat::Auto, "c String = $type").as_deref(), Ok("\"placed\""));
 }
 

@@ -179,7 +179,14 @@ const COMPOSED: &[Case] = &[
     ("Array(LowCardinality(String))", &[("[\"a\",\"\",\"a\"]", "['a','','a']"), ("[]", "[]")]),
     ("Array(LowCardinality(Nullable(String)))", &[("[]", "[]"), ("[null,\"a\"]", "[NULL,'a']")]),
     ("Array(JSON)", &[(r#"[{"a":1},{}]"#, r#"['{"a":1}','{}']"#), ("[]", "[]")]),
-    ("Map(String, UInt8)", &[("{}", "{}"), (r#"{"b":1,"a":2}"#, "{'b':1,'a':2}")]),
+    (
+        "Map(String, UInt8)",
+        &[
+            ("{}", "{}"),
+            (r#"{"b":1,"a":2}"#, "{'b':1,'a':2}"),
+            (r#"{"b":1,"b":2}"#, "{'b':1,'b':2}"),
+        ],
+    ),
     (
         "Map(LowCardinality(String), Array(Nullable(String)))",
         &[(r#"{"k":["x",null]}"#, "{'k':['x',NULL]}"), ("{}", "{}")],
