@@ -27,10 +27,11 @@ use crate::{
     budget::{Budget, Held},
     dead_letter::DeadLetters,
     decode::Mapping,
+    error::ConsumerError,
     sink::Sink,
     source::{
         RecordView, TopicPartition,
-        kafka::{Owner, Start},
+        kafka::{Owner, Start, StartError},
     },
     writer::{Edges, Offsets, Work, WriteError, Writer},
 };
@@ -90,7 +91,7 @@ pub(crate) struct Tick {
 struct Owned {
     /// By topic first, so that a record's topic need not be copied to look it up.
     partitions: HashMap<Arc<str>, HashMap<i32, Partition>>,
-    failure: Option<String>,
+    failure: Option<ConsumerError>,
     /// Whether everything is paused until batches hold half of what they may.
     is_braked: bool,
 }
@@ -222,8 +223,13 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Assignment<S, D, O> {
         self.revoked(&partitions);
     }
 
+    /// Has the session end with `error`, unless it has another reason already.
+    pub(crate) fn start_over(&self, error: ConsumerError) {
+        self.owned().failure.get_or_insert(error);
+    }
+
     /// Why the session has to be started over, once it has.
-    pub(crate) fn failure(&self) -> Option<String> {
+    pub(crate) fn failure(&self) -> Option<ConsumerError> {
         let mut owned = self.owned();
         if let Some(failure) = owned.failure.take() {
             return Some(failure);
@@ -234,11 +240,11 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Assignment<S, D, O> {
             .flat_map(HashMap::values_mut)
             .find(|partition| partition.writer.is_finished())?;
         // Finished already, so that this does not wait.
-        Some(match self.runtime.block_on(&mut finished.writer) {
+        Some(ConsumerError::Interrupted(match self.runtime.block_on(&mut finished.writer) {
             Ok(Ok(())) => "a writer ended early".to_owned(),
             Ok(Err(error)) => error_line(&error),
             Err(error) => format!("a writer panicked: {error}"),
-        })
+        }))
     }
 }
 
@@ -410,7 +416,14 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Owner for Assignment<S, D, O> {
         self.edges.monitor.ends(&partition, end);
     }
 
-    fn failed(&self, reason: String) {
-        self.owned().failure.get_or_insert(reason);
+    fn failed(&self, error: StartError) {
+        self.start_over(match error {
+            StartError::Kafka(_) => {
+                ConsumerError::Interrupted(format!("taking up partitions: {}", error_line(&error)))
+            }
+            StartError::Plan { partition, source } => {
+                ConsumerError::NewerPlan { partition, source }
+            }
+        });
     }
 }

@@ -10,7 +10,9 @@ use rdkafka::error::KafkaError;
 use crate::{
     decode::MappingError,
     deduplication::Unfit,
+    plan::PlanError,
     sink::{Class, ClickHouse, SinkError},
+    source::TopicPartition,
     table::SchemaError,
 };
 
@@ -46,6 +48,11 @@ pub enum ConsumerError {
          each needs one of its own"
     )]
     NameTaken { group: String, name: String },
+    #[error(
+        "the batch under way in {partition} was planned by a newer version of this program; \
+         going on without its plan could store it twice"
+    )]
+    NewerPlan { partition: TopicPartition, source: PlanError },
     #[error("{0}")]
     Interrupted(String),
     #[error(transparent)]
@@ -94,6 +101,7 @@ impl ConsumerError {
             | ConsumerError::NoTable { .. }
             | ConsumerError::Unfit { .. } => "tables",
             ConsumerError::RecordsGone { .. } => "records_gone",
+            ConsumerError::NewerPlan { .. } => "newer_plan",
             ConsumerError::Interrupted(_) => "interrupted",
             ConsumerError::Config(_)
             | ConsumerError::Http(_)
@@ -109,7 +117,9 @@ impl ConsumerError {
     pub fn exit(&self) -> Exit {
         match self {
             ConsumerError::Config(_) | ConsumerError::Mapping(_) => Exit::Usage,
-            ConsumerError::Unfit { .. } | ConsumerError::RecordsGone { .. } => Exit::Finding,
+            ConsumerError::Unfit { .. }
+            | ConsumerError::RecordsGone { .. }
+            | ConsumerError::NewerPlan { .. } => Exit::Finding,
             ConsumerError::Doctor(error) => error.exit(),
             _ => Exit::Failed,
         }

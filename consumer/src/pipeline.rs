@@ -167,7 +167,7 @@ fn watch_tables(
     let (config, work) = (config.clone(), Arc::clone(work));
     AbortOnDropHandle::new(tokio::spawn(async move {
         tables::changed(&config, &clickhouse, &found).await;
-        work.failed("tables have changed".to_owned());
+        work.start_over(ConsumerError::Interrupted("tables have changed".to_owned()));
     }))
 }
 
@@ -281,7 +281,7 @@ fn poll(
                 quiet.send(partition).ok();
             }
             if let Some(failure) = work.failure() {
-                return Err(ConsumerError::Interrupted(failure));
+                return Err(failure);
             }
         }
     }

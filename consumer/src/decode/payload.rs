@@ -1,7 +1,11 @@
 //! The wanted fields of a JSON object, in one pass and without a tree: each is
 //! found as the text it has in the payload, so that no digit can be lost.
 
-use std::{borrow::Cow, fmt};
+use std::{
+    borrow::Cow,
+    fmt,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+};
 
 use hashbrown::HashMap;
 use serde::{
@@ -21,10 +25,26 @@ pub(super) struct Wanted {
     /// Those of them that take arrays, and may also get one that is put together
     /// from the objects of an array.
     list_slots: SmallVec<[usize; 1]>,
-    children: HashMap<String, Wanted>,
+    children: Vec<Child>,
+    by_name: HashMap<String, usize>,
+    /// Which of the children came first in the last object.
+    first: Guess,
     /// Whether this or one below has a list slot.
     has_lists: bool,
 }
+
+#[derive(Debug, Default)]
+struct Child {
+    name: String,
+    wanted: Wanted,
+    /// Which of its siblings came next in the last object.
+    next: Guess,
+}
+
+/// A child that is likely to come, since objects of one kind mostly have their
+/// fields in one order. It saves hashing their names.
+#[derive(Debug, Default)]
+struct Guess(AtomicUsize);
 
 /// Values that no part of the payload holds as one text: by slot, the JSON array
 /// of what the objects of an array have at a path.
@@ -47,7 +67,12 @@ impl Wanted {
         let mut node = self;
         node.has_lists |= is_list;
         for name in path {
-            node = node.children.entry(name.to_owned()).or_default();
+            let next = node.children.len();
+            let index = *node.by_name.entry(name.to_owned()).or_insert(next);
+            if index == next {
+                node.children.push(Child { name: name.to_owned(), ..Child::default() });
+            }
+            node = &mut node.children[index].wanted;
             node.has_lists |= is_list;
         }
         node.slots.push(slot);
@@ -69,7 +94,19 @@ impl Wanted {
 
     /// The node of a field, if something in it can be found.
     pub(super) fn child(&self, name: &str, in_array: bool) -> Option<&Wanted> {
-        self.children.get(name).filter(|child| child.has_lists || !in_array)
+        let child = &self.children[*self.by_name.get(name)?].wanted;
+        (child.has_lists || !in_array).then_some(child)
+    }
+
+    /// The child of this name. `guess` is looked at first, and learns.
+    fn following(&self, name: &str, guess: &Guess) -> Option<&Child> {
+        let guessed = self.children.get(guess.0.load(Relaxed));
+        if let Some(child) = guessed.filter(|child| child.name == name) {
+            return Some(child);
+        }
+        let index = *self.by_name.get(name)?;
+        guess.0.store(index, Relaxed);
+        Some(&self.children[index])
     }
 
     /// The elements of `raw`, if it is an array in which columns may find something.
@@ -118,7 +155,9 @@ impl Wanted {
         elements: &[&RawValue],
         slots: &mut Slots<'_, '_>,
     ) -> Result<(), Error> {
-        for (name, child) in self.children.iter().filter(|(_, child)| child.has_lists) {
+        for Child { name, wanted: child, .. } in
+            self.children.iter().filter(|child| child.wanted.has_lists)
+        {
             path.push(name);
             for &slot in &child.list_slots {
                 // The last one wins, as among fields of one name.
@@ -216,8 +255,9 @@ impl<'a> Visitor<'a> for Fields<'_, '_, '_, 'a> {
     }
 
     fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut guess = &self.wanted.first;
         while let Some(Name(name)) = map.next_key()? {
-            let Some(wanted) = self.wanted.children.get(name.as_ref()) else {
+            let Some(Child { wanted, next, .. }) = self.wanted.following(&name, guess) else {
                 if self.unknown.is_ignored() {
                     map.next_value::<IgnoredAny>()?;
                 } else {
@@ -226,6 +266,7 @@ impl<'a> Visitor<'a> for Fields<'_, '_, '_, 'a> {
                 }
                 continue;
             };
+            guess = next;
             let raw: &'a str = map.next_value::<&RawValue>()?.get();
             wanted.take(raw, self.slots).map_err(A::Error::custom)?;
             if !wanted.is_leaf() && !self.unknown.is_ignored() {

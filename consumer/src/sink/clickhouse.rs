@@ -1,10 +1,11 @@
 //! Inserts over HTTP.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use clickhouse::{Client, Compression, RowOwned, RowRead, query::Query};
 use outpour_schemas::config;
+use tokio::sync::OnceCell;
 
 use super::{Sink, SinkError};
 use crate::{batch::Insert, source::TopicPartition, table::quoted};
@@ -13,6 +14,8 @@ use crate::{batch::Insert, source::TopicPartition, table::quoted};
 #[derive(Clone)]
 pub(crate) struct ClickHouse {
     client: Client,
+    /// Whether the server has [`DEDUPLICATE_INSERT`], once that has been asked.
+    deduplicates_by_name: Arc<OnceCell<bool>>,
     insert_timeout: Duration,
     /// As it may be shown.
     pub(crate) url: String,
@@ -33,6 +36,9 @@ pub(crate) const INSERT_SETTINGS: [(&str, &str); 7] = [
     ("max_partitions_per_insert_block", "0"),
 ];
 
+/// Overrides `insert_deduplicate`, on servers that know it: 26.2 and later.
+const DEDUPLICATE_INSERT: (&str, &str) = ("deduplicate_insert", "enable");
+
 impl ClickHouse {
     pub(crate) fn new(config: &config::ClickHouse) -> Self {
         let compression = if config.compression { Compression::Lz4 } else { Compression::None };
@@ -45,6 +51,7 @@ impl ClickHouse {
             .with_product_info("outpour-consumer", env!("CARGO_PKG_VERSION"));
         ClickHouse {
             client,
+            deduplicates_by_name: Arc::default(),
             insert_timeout: config.insert_timeout.0,
             url: config.url.clone(),
             database: config.database.clone(),
@@ -86,7 +93,11 @@ impl ClickHouse {
         /// What is compressed at once, here and by the server.
         const FRAME: usize = 1 << 20;
         self.within(async {
+            let known = self.deduplicates_by_name.get_or_try_init(|| self.knows_of_it()).await?;
             let mut insert = self.client.insert_formatted_with(sql);
+            if *known {
+                insert = insert.with_setting(DEDUPLICATE_INSERT.0, DEDUPLICATE_INSERT.1);
+            }
             for (name, value) in INSERT_SETTINGS {
                 insert = insert.with_setting(name, value);
             }
@@ -101,6 +112,12 @@ impl ClickHouse {
             Ok(insert.end().await?)
         })
         .await
+    }
+
+    async fn knows_of_it(&self) -> Result<bool, SinkError> {
+        let sql = "SELECT count() FROM system.settings WHERE name = ?";
+        let found: u64 = self.client.query(sql).bind(DEDUPLICATE_INSERT.0).fetch_one().await?;
+        Ok(found > 0)
     }
 
     /// Nothing that waits for ClickHouse waits for ever.

@@ -30,7 +30,10 @@ use rdkafka::{
 };
 
 use super::{RecordView, TopicPartition};
-use crate::{plan::Plan, writer::Offsets};
+use crate::{
+    plan::{Plan, PlanError},
+    writer::Offsets,
+};
 
 /// Longest wait for an answer that a healthy cluster gives at once.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -53,7 +56,7 @@ pub(crate) trait Owner: Send + Sync + 'static {
     /// Records before `end` can be read, the last that were committed included.
     fn ends(&self, partition: TopicPartition, end: i64);
     /// The group cannot be worked in as things are.
-    fn failed(&self, reason: String);
+    fn failed(&self, error: StartError);
 }
 
 /// The callbacks of the client. They run inside `poll`.
@@ -153,15 +156,16 @@ impl ConsumerContext for Context {
             }
             _ => {
                 self.owner.revoked(&names(partitions));
-                if is_whole {
+                let unassigned = if is_whole {
                     consumer.unassign()
                 } else {
                     consumer.incremental_unassign(partitions)
-                }
+                };
+                unassigned.map_err(StartError::from)
             }
         };
         if let Err(error) = outcome {
-            self.owner.failed(format!("taking up partitions: {error}"));
+            self.owner.failed(error);
         }
     }
 }
@@ -172,7 +176,7 @@ impl Context {
         consumer: &BaseConsumer<Self>,
         partitions: &TopicPartitionList,
         is_whole: bool,
-    ) -> Result<(), KafkaError> {
+    ) -> Result<(), StartError> {
         let assign = |list: &TopicPartitionList| match is_whole {
             true => consumer.assign(list),
             false => consumer.incremental_assign(list),
@@ -204,7 +208,7 @@ impl Context {
         self.owner.assigned(starts);
         assign(&from)?;
         // The client remembers a pause beyond the assignment it was made in.
-        consumer.resume(&from)
+        Ok(consumer.resume(&from)?)
     }
 }
 
@@ -216,11 +220,20 @@ fn names(partitions: &TopicPartitionList) -> Vec<TopicPartition> {
     partitions.elements().into_iter().map(name).collect()
 }
 
+/// Why a partition cannot be taken up.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    #[error(transparent)]
+    Kafka(#[from] KafkaError),
+    #[error("the batch under way in {partition} was planned by a newer version: {source}")]
+    Plan { partition: TopicPartition, source: PlanError },
+}
+
 /// What the group has committed for `partitions`.
 fn committed(
     consumer: &GroupConsumer,
     partitions: TopicPartitionList,
-) -> Result<Vec<Start>, KafkaError> {
+) -> Result<Vec<Start>, StartError> {
     consumer
         .committed_offsets(partitions, REQUEST_TIMEOUT)?
         .elements()
@@ -229,10 +242,17 @@ fn committed(
             element.error()?;
             let partition =
                 TopicPartition { topic: element.topic().into(), partition: element.partition() };
-            let plan = Plan::parse(element.metadata()).unwrap_or_else(|error| {
-                tracing::warn!(%partition, %error, "metadata of the committed offset ignored");
-                None
-            });
+            let plan = match Plan::parse(element.metadata()) {
+                Ok(plan) => plan,
+                // Going on without it could store its rows a second time.
+                Err(error @ PlanError::Version(_)) => {
+                    return Err(StartError::Plan { partition, source: error });
+                }
+                Err(error) => {
+                    tracing::warn!(%partition, %error, "metadata of the committed offset ignored");
+                    None
+                }
+            };
             let offset = element.offset().to_raw().filter(|offset| *offset >= 0).unwrap_or(0);
             Ok(Start { partition, offset, plan })
         })

@@ -317,6 +317,17 @@ async fn records_removed_under_an_open_plan_stop_the_consumer_and_are_named() {
     assert_eq!(scene.pipeline.count("numbers").await.unwrap(), (5, 5));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_of_a_newer_version_stops_the_consumer() {
+    let scene = Scene::new().await;
+    let plan = scene.killed_after_the_insert().await;
+    scene.plan_instead(&Plan { version: plan.version + 1, ..plan }).await;
+    let mut consumer = scene.pipeline.consumer().unwrap();
+    assert_eq!(consumer.ended(PATIENCE).await.unwrap(), Some(3), "{}", consumer.log_text());
+    let told = format!("under way in {}/0 was planned by a newer version", scene.feed.topic);
+    assert!(consumer.log_text().contains(&told), "{}", consumer.log_text());
+}
+
 /// Offsets of the letters of a scene's topic.
 fn letters(scene: &Scene, count: usize) -> Vec<String> {
     let topic = format!("outpour.dead-letter.{}", scene.feed.topic);

@@ -84,11 +84,12 @@ fn insert_settings(facts: &Server, once: bool) -> Vec<Finding> {
             );
         }
     }
-    if once && value("deduplicate_insert") == Some("disable") {
+    let overriding = facts.settings.get("deduplicate_insert");
+    if once && overriding.is_some_and(|found| found.is_fixed && found.value == "disable") {
         findings.push(
             Finding::problem(
                 check,
-                "deduplicate_insert is `disable` for this user",
+                "deduplicate_insert is fixed at `disable` for this user",
                 "It overrides insert_deduplicate: an insert that is repeated after its outcome was \
                  open is stored twice.",
             )
@@ -164,7 +165,8 @@ mod tests {
     #[test]
     fn what_keeps_inserts_from_being_deduplicated_is_a_problem() {
         let check = "insert-settings";
-        assert_one(&set("deduplicate_insert", "disable", false), Level::Problem, check, "disable");
+        assert_one(&set("deduplicate_insert", "disable", true), Level::Problem, check, "disable");
+        assert_eq!(set("deduplicate_insert", "disable", false), [], "inserts say otherwise");
         assert_one(&set("async_insert", "1", true), Level::Problem, check, "fixed at `1`");
         assert_one(&set("insert_deduplication_token", "", true), Level::Problem, check, "fixed");
         assert_one(&set("readonly", "1", false), Level::Problem, check, "read-only");
