@@ -12,7 +12,8 @@ pub(super) struct Chunks {
 }
 
 impl Chunks {
-    /// Takes all bytes of `buffer`, which keeps room for as many.
+    /// Takes all bytes of `buffer`, which has room for the next rows at once: a
+    /// buffer that grows is there twice for a moment, and leaves a hole.
     pub(super) fn give(&mut self, buffer: &mut Vec<u8>) {
         const LARGE: usize = 64 * 1024;
         if buffer.len() < LARGE {
@@ -20,7 +21,7 @@ impl Chunks {
             return;
         }
         self.close();
-        let next = Vec::with_capacity(buffer.len());
+        let next = Vec::with_capacity(buffer.len() + buffer.len() / 4);
         self.done.push(std::mem::replace(buffer, next).into());
     }
 

@@ -96,7 +96,9 @@ pub(crate) fn join(
     if !consumer.group_instance_id.is_empty() {
         settings.set("group.instance.id", &consumer.group_instance_id);
     }
-    let queued_kib = (consumer.memory.as_u64() / 4 / 1024).max(1024);
+    // The client counts what records say, about half of what they take, and a
+    // fetch that is under way comes on top.
+    let queued_kib = (consumer.memory.as_u64() / 8 / 1024).max(1024);
     for (key, value) in [
         // A new topic is taken up within twice this time.
         ("topic.metadata.refresh.interval.ms", "4000".to_owned()),
