@@ -354,6 +354,9 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Owner for Assignment<S, D, O> {
                 edges: Arc::clone(&self.edges),
                 partition: start.partition.clone(),
                 open,
+                was_moved: start.was_moved,
+                targets: mappings,
+                there_until: None,
                 stop: stop.clone(),
             };
             let writer = self.runtime.spawn(writer.run(receiver));

@@ -50,12 +50,15 @@ pub struct Parked {
     pub key: Option<Vec<u8>>,
     pub value: Option<Vec<u8>>,
     pub headers: Vec<Header>,
+    /// Which of the routes rejected it; `None` if none takes it.
+    pub route: Option<usize>,
     pub rejection: Rejection,
 }
 
 impl Parked {
-    fn of(record: &RecordView<'_>, rejection: Rejection) -> Self {
+    fn of(record: &RecordView<'_>, route: Option<usize>, rejection: Rejection) -> Self {
         Parked {
+            route,
             offset: record.offset,
             timestamp_ms: record.timestamp_ms,
             key: record.key.map(<[u8]>::to_vec),
@@ -222,13 +225,15 @@ impl Batch {
             };
             if let Err(rejection) = refused {
                 self.rejected.add(mapping.id(), record.offset);
-                park(&mut self.parked, &mut self.parked_bytes, record, *rejection);
+                let letter = Parked::of(record, Some(mapping.index()), *rejection);
+                park(&mut self.parked, &mut self.parked_bytes, letter);
             }
         }
         if !taken {
             self.rejected.add(RouteId::NONE, record.offset);
             if !self.settled.contains(RouteId::NONE, record.offset) {
-                park(&mut self.parked, &mut self.parked_bytes, record, Rejection::no_route());
+                let letter = Parked::of(record, None, Rejection::no_route());
+                park(&mut self.parked, &mut self.parked_bytes, letter);
             }
         }
         self.end = record.offset + 1;
@@ -331,13 +336,7 @@ impl Batch {
     }
 }
 
-fn park(
-    parked: &mut Vec<Parked>,
-    parked_bytes: &mut usize,
-    record: &RecordView<'_>,
-    rejection: Rejection,
-) {
-    let letter = Parked::of(record, rejection);
+fn park(parked: &mut Vec<Parked>, parked_bytes: &mut usize, letter: Parked) {
     *parked_bytes += letter.byte_size();
     parked.push(letter);
 }

@@ -262,12 +262,14 @@ fn headers(source: &TopicPartition, letter: &Parked, parked_at: &str) -> Vec<Hea
     add(name::SOURCE_PARTITION, source.partition.to_string());
     add(name::SOURCE_OFFSET, letter.offset.to_string());
     add(name::SOURCE_TIMESTAMP, letter.timestamp_ms.map(|ms| ms.to_string()).unwrap_or_default());
+    add(name::ROUTE, letter.route.map(|index| format!("routes[{index}]")).unwrap_or_default());
     add(name::TABLE, rejection.table.to_string());
     add(name::COLUMN, rejection.column.clone());
     add(name::EXPECTED_TYPE, rejection.expected.clone());
     add(name::VALUE, rejection.value.clone());
     add(name::REASON, rejection.reason.to_owned());
     add(name::ERROR, rejection.error.clone());
+    add(name::ATTEMPTS, "1".to_owned());
     add(name::PARKED_AT, parked_at.to_owned());
     headers
 }

@@ -14,6 +14,10 @@ use crate::{rejected::Rejected, source::TopicPartition};
 /// What the brokers allow by default for an offset's metadata.
 pub const MAX_METADATA_BYTES: usize = 4096;
 
+/// The metadata of an offset up to which everything is stored, with no batch under
+/// way. Who moves a group's offsets by hand leaves none.
+pub const STORED: &str = "outpour: stored";
+
 /// A batch ends when naming what is rejected takes this much of it.
 pub const MAX_REJECTED_BYTES: usize = 3072;
 
@@ -38,6 +42,10 @@ pub struct Plan {
     /// range left its outcome open and its token cannot be relied on.
     #[serde(default)]
     pub by_provenance: bool,
+    /// Whether somebody had moved the group's offset, and the tables may have rows of
+    /// what follows, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub was_moved: bool,
     /// Milliseconds since the Unix epoch.
     pub planned_at_ms: i64,
 }
@@ -59,7 +67,7 @@ impl Plan {
     /// # Errors
     /// When something else stands there, such as another program's notes.
     pub fn parse(metadata: &str) -> Result<Option<Self>, PlanError> {
-        if metadata.is_empty() {
+        if metadata.is_empty() || metadata == STORED {
             return Ok(None);
         }
         let plan: Plan = serde_json::from_str(metadata)?;
@@ -89,6 +97,7 @@ impl Plan {
             rejected: Rejected::default(),
             content: "0".repeat(32),
             by_provenance: false,
+            was_moved: true,
             planned_at_ms: i64::MAX,
         };
         let rest = plan.metadata().map_or(MAX_METADATA_BYTES, |metadata| metadata.len());
@@ -124,6 +133,7 @@ mod tests {
             rejected: Rejected::default(),
             content: "0123456789abcdef".into(),
             by_provenance: false,
+            was_moved: false,
             planned_at_ms: 1,
         }
     }
@@ -157,6 +167,7 @@ mod tests {
     #[test]
     fn no_metadata_is_no_plan_and_a_later_version_is_refused() {
         assert_eq!(Plan::parse("").unwrap(), None);
+        assert_eq!(Plan::parse(STORED).unwrap(), None);
         let later = Plan { version: 2, ..plan(0, 1) }.metadata().unwrap();
         assert!(matches!(Plan::parse(&later), Err(PlanError::Version(2))));
     }

@@ -37,6 +37,8 @@ pub mod dead_letter {
     pub const SOURCE_OFFSET: &str = "outpour-source-offset";
     /// Milliseconds since the Unix epoch.
     pub const SOURCE_TIMESTAMP: &str = "outpour-source-timestamp";
+    /// Which of the configured routes rejected it: `routes[0]`.
+    pub const ROUTE: &str = "outpour-route";
     pub const TABLE: &str = "outpour-table";
     pub const COLUMN: &str = "outpour-column";
     pub const EXPECTED_TYPE: &str = "outpour-expected-type";
@@ -46,6 +48,8 @@ pub mod dead_letter {
     pub const REASON: &str = "outpour-reason";
     /// One sentence for people.
     pub const ERROR: &str = "outpour-error";
+    /// How often it has been parked.
+    pub const ATTEMPTS: &str = "outpour-attempts";
     /// When it was parked, RFC 3339.
     pub const PARKED_AT: &str = "outpour-parked-at";
     /// Size in bytes of a value that was too large to be kept whole.

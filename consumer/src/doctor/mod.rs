@@ -269,6 +269,7 @@ mod tests {
             rejected: Rejected::default(),
             content: "0".repeat(32),
             by_provenance: false,
+            was_moved: false,
             planned_at_ms,
         }
     }

@@ -8,7 +8,7 @@ use outpour_schemas::config;
 use tokio::sync::OnceCell;
 
 use super::{Sink, SinkError};
-use crate::{batch::Insert, source::TopicPartition, table::quoted};
+use crate::{batch::Insert, decode::Mapping, source::TopicPartition, table::quoted};
 
 /// A client of one ClickHouse.
 #[derive(Clone)]
@@ -144,6 +144,20 @@ impl Sink for ClickHouse {
     ) -> Result<(), SinkError> {
         let sql = missing_sql(insert, partition, &range);
         self.send(&sql, &insert.body, None).await
+    }
+
+    async fn last_offset(
+        &self,
+        mapping: &Mapping,
+        partition: &TopicPartition,
+    ) -> Result<Option<i64>, SinkError> {
+        let sql = format!(
+            "SELECT toInt64(maxOrNull(_offset)) FROM {} WHERE _topic = ? AND _partition = ?",
+            mapping.table_sql()
+        );
+        let query = self.query(&sql).bind(&*partition.topic).bind(partition.partition);
+        let found: Vec<Option<i64>> = self.fetch(query).await?;
+        Ok(found.into_iter().next().flatten())
     }
 }
 

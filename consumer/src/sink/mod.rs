@@ -9,7 +9,7 @@ pub(crate) use self::{
     clickhouse::{ClickHouse, INSERT_SETTINGS},
     schema::TableFinding,
 };
-use crate::{batch::Insert, source::TopicPartition};
+use crate::{batch::Insert, decode::Mapping, source::TopicPartition};
 
 /// A place that takes inserts.
 pub(crate) trait Sink: Send + Sync + 'static {
@@ -29,4 +29,11 @@ pub(crate) trait Sink: Send + Sync + 'static {
         partition: &TopicPartition,
         range: std::ops::Range<i64>,
     ) -> impl Future<Output = Result<(), SinkError>> + Send;
+
+    /// The highest offset of `partition` that the table of `mapping` has.
+    fn last_offset(
+        &self,
+        mapping: &Mapping,
+        partition: &TopicPartition,
+    ) -> impl Future<Output = Result<Option<i64>, SinkError>> + Send;
 }

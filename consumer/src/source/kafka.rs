@@ -31,7 +31,7 @@ use rdkafka::{
 
 use super::{RecordView, TopicPartition};
 use crate::{
-    plan::{Plan, PlanError},
+    plan::{Plan, PlanError, STORED},
     writer::Offsets,
 };
 
@@ -46,6 +46,8 @@ pub(crate) struct Start {
     pub(crate) offset: i64,
     /// The plan that stands in its metadata: its outcome is open.
     pub(crate) plan: Option<Plan>,
+    /// Whether somebody else has committed the offset, or one shortly before it.
+    pub(crate) was_moved: bool,
 }
 
 /// Who works on the partitions.
@@ -255,8 +257,13 @@ fn committed(
                     None
                 }
             };
-            let offset = element.offset().to_raw().filter(|offset| *offset >= 0).unwrap_or(0);
-            Ok(Start { partition, offset, plan })
+            let offset = element.offset().to_raw().filter(|offset| *offset >= 0);
+            let is_ours = element.metadata() == STORED;
+            let was_moved = match &plan {
+                Some(plan) => plan.was_moved,
+                None => offset.is_some() && !is_ours,
+            };
+            Ok(Start { partition, offset: offset.unwrap_or(0), plan, was_moved })
         })
         .collect()
 }

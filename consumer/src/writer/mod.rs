@@ -30,6 +30,7 @@ use crate::{
     batch::{Insert, Sealed},
     budget::Held,
     dead_letter::{DeadLetters, ParkError},
+    decode::Mapping,
     health::Monitor,
     metrics,
     plan::{self, Plan, PlanError},
@@ -95,6 +96,13 @@ pub(crate) struct Writer<S, D, O> {
     pub(crate) partition: TopicPartition,
     /// The plan that was found at the start, if its outcome is still open.
     pub(crate) open: Option<Plan>,
+    /// Whether the group's offset was found where somebody else has put it, and the
+    /// tables may still have rows of what comes.
+    pub(crate) was_moved: bool,
+    /// The routes that take the partition's topic.
+    pub(crate) targets: Vec<Arc<Mapping>>,
+    /// How far their tables have rows, once that was asked.
+    pub(crate) there_until: Option<i64>,
     pub(crate) stop: CancellationToken,
 }
 
@@ -138,7 +146,9 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
 
     async fn commit_stored(&self, stored: &mut Option<i64>) -> Result<(), WriteError> {
         match stored.take() {
-            Some(end) => self.commit(end, String::new()).await,
+            // Without a note the next owner takes the offset for moved, as it was.
+            Some(end) if self.was_moved => self.commit(end, String::new()).await,
+            Some(end) => self.commit(end, plan::STORED.to_owned()).await,
             None => Ok(()),
         }
     }
@@ -172,6 +182,10 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
     ) -> Result<Option<Plan>, WriteError> {
         let found = self.open.take().filter(|plan| plan.start == batch.start);
         let by_provenance = match found {
+            None if self.was_moved => match self.may_be_there(batch).await {
+                Some(may_be_there) => may_be_there,
+                None => return Ok(None),
+            },
             None => false,
             Some(found) => {
                 let age = now.as_millisecond().saturating_sub(found.planned_at_ms);
@@ -198,6 +212,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
             rejected: batch.rejected.clone(),
             content: batch.content.clone(),
             by_provenance,
+            was_moved: self.was_moved,
             planned_at_ms: now.as_millisecond(),
         };
         let is_planned = if batch.parked.is_empty() {
@@ -207,6 +222,44 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
             self.park(batch, plan.metadata()?).await?
         };
         Ok(is_planned.then_some(plan))
+    }
+
+    /// Whether a table may have rows of the batch, since the group's offset was
+    /// moved. `None` if it was told to stop before that was known.
+    async fn may_be_there(&mut self, batch: &Sealed) -> Option<bool> {
+        let until = match self.there_until {
+            Some(until) => until,
+            None => *self.there_until.insert(self.ask_how_far().await?),
+        };
+        self.was_moved = batch.start < until;
+        Some(self.was_moved)
+    }
+
+    /// One past the highest offset that any of the tables has.
+    async fn ask_how_far(&self) -> Option<i64> {
+        let mut until = 0;
+        for mapping in self.targets.iter().filter(|mapping| mapping.has_provenance()) {
+            let mut delays = backoff();
+            let last = loop {
+                match self.edges.sink.last_offset(mapping, &self.partition).await {
+                    Ok(last) => break last,
+                    Err(error) => {
+                        let table = &mapping.table;
+                        self.edges.monitor.troubled(&self.partition, &error);
+                        tracing::warn!(partition = %self.partition, %table, %error, "asking for the last offset failed; trying again");
+                    }
+                }
+                if !self.pause(delays.next()).await {
+                    return None;
+                }
+            };
+            until = until.max(last.map_or(0, |last| last + 1));
+        }
+        tracing::info!(
+            partition = %self.partition, until,
+            "the group's offset was moved; what the tables have before {until} is left out"
+        );
+        Some(until)
     }
 
     async fn commit(&self, offset: i64, metadata: String) -> Result<(), WriteError> {

@@ -40,6 +40,7 @@ struct Script {
     refused: Arc<Refused>,
     park_faults: Mutex<u32>,
     is_parked_in_doubt: bool,
+    last_offset: Option<i64>,
     commit_faults: Mutex<u32>,
 }
 
@@ -84,6 +85,10 @@ impl Sink for Arc<Script> {
         } else {
             Ok(())
         }
+    }
+
+    async fn last_offset(&self, _: &Mapping, _: &TopicPartition) -> Result<Option<i64>, SinkError> {
+        Ok(self.last_offset)
     }
 }
 
@@ -169,6 +174,7 @@ fn with_a_letter(mut batch: Sealed) -> Sealed {
         key: None,
         value: None,
         headers: Vec::new(),
+        route: None,
         rejection: Rejection::no_route(),
     });
     batch
@@ -184,6 +190,7 @@ fn found(batch: &Sealed, minutes_ago: i64) -> Plan {
         rejected: batch.rejected.clone(),
         content: batch.content.clone(),
         by_provenance: false,
+        was_moved: false,
         planned_at_ms: Timestamp::now().as_millisecond() - minutes_ago * 60_000,
     }
 }
@@ -206,7 +213,16 @@ async fn run(
         owner: "me".into(),
     };
     let partition = TopicPartition { topic: "t".into(), partition: 3 };
-    let writer = Writer { edges: Arc::new(edges), partition, open, stop };
+    let was_moved = script.last_offset.is_some();
+    let writer = Writer {
+        edges: Arc::new(edges),
+        partition,
+        open,
+        was_moved,
+        targets: vec![mapping()],
+        there_until: None,
+        stop,
+    };
     let (sender, receiver) = mpsc::channel(batches.len().max(1));
     for batch in batches {
         sender.try_send(Work::Write(batch, Budget::of(ByteSize::mib(1)).hold(0))).unwrap();
@@ -389,6 +405,30 @@ async fn an_open_plan_older_than_tokens_are_remembered_asks_the_tables_too() {
     let plan = found(&batch(0..5), 45);
     let did = undisturbed(&script, Some(plan), vec![batch(0..5)]).await;
     assert_eq!(steps(&did), ["plan 0: 0-5", "insert missing 0..5", "commit 5"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_somebody_moved_the_offset_only_what_is_missing_is_inserted() {
+    let script = Arc::new(Script { last_offset: Some(6), ..Script::default() });
+    let did = undisturbed(&script, None, vec![batch(0..5), batch(5..9), batch(9..12)]).await;
+    let expected = [
+        "plan 0: 0-5",
+        "insert missing 0..5",
+        "plan 5: 5-9",
+        "insert missing 5..9",
+        "plan 9: 9-12",
+        "insert",
+        "commit 12",
+    ];
+    assert_eq!(steps(&did), expected);
+    let plans: Vec<_> = did
+        .iter()
+        .filter_map(|did| match did {
+            Did::Planned(_, plan) => Some((plan.by_provenance, plan.was_moved)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(plans, [(true, true), (true, true), (false, false)], "what the next owner knows");
 }
 
 #[tokio::test(start_paused = true)]

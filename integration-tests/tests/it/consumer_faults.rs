@@ -243,6 +243,24 @@ async fn a_plan_older_than_tokens_are_remembered_is_resolved_by_provenance() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn offsets_that_somebody_moves_back_bring_in_what_is_missing_and_nothing_twice() {
+    let scene = Scene::of("").await;
+    let consumer = scene.started().await;
+    scene.send(5..10);
+    scene.comes_to(10).await;
+    consumer.stop().await.unwrap();
+    scene.sql("ALTER TABLE numbers DELETE WHERE n IN (2, 7) SETTINGS mutations_sync = 1").await;
+    let client = scene.client();
+    let mut offsets = TopicPartitionList::new();
+    offsets.add_partition_offset(&scene.feed.topic, 0, Offset::Offset(0)).unwrap();
+    client.commit(&offsets, CommitMode::Sync).unwrap();
+    let consumer = scene.pipeline.consumer().unwrap();
+    scene.send(10..12);
+    scene.comes_to(12).await;
+    consumer.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_plan_whose_content_has_changed_is_resolved_by_provenance() {
     let scene = Scene::new().await;
     scene.killed_after_the_insert().await;
