@@ -27,7 +27,7 @@ test: build ## Run every test, those on real services included
 fuzz: ## Feed hostile input to the parsers for a minute each (FUZZ_SECONDS=)
 	.ci/fuzz
 
-bench: ## Measure speed and memory beside their physical limits (SUITE=, CASE=, ROWS=, PER_TRANSACTION=, ROUNDS=)
+bench: ## Measure speed and memory beside their physical limits (SUITE=, CASE=, DATASET=, ROWS=, PER_TRANSACTION=, ROUNDS=)
 	cargo build $(LOCKED) --release --workspace --bin bench --bin outpour-relay --bin outpour-consumer
 	$(TARGET)/release/bench $(ARGS)
 

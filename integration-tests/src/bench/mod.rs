@@ -29,7 +29,7 @@ use crate::{
 };
 
 pub use self::{
-    consumer::{Case, Consume, Encode, Insert, JsonEachRow},
+    consumer::{Case, Consume, Dataset, Encode, Insert, JsonEachRow},
     relay::{Ceiling, Floor},
 };
 
@@ -47,6 +47,8 @@ pub struct Options {
     pub suite: Option<Suite>,
     /// All of the suite `consumer` unless one is named.
     pub case: Option<Case>,
+    /// Both of the suite `consumer` unless one is named.
+    pub dataset: Option<Dataset>,
     /// Rows of the backlog.
     pub rows: u64,
     /// Rows that are committed together.

@@ -5,7 +5,7 @@ use std::{num::NonZeroU32, process::ExitCode};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use integration_tests::bench::{
-    self, Case, Ceiling, Consume, Encode, Floor, Insert, JsonEachRow, Options, Suite,
+    self, Case, Ceiling, Consume, Dataset, Encode, Floor, Insert, JsonEachRow, Options, Suite,
 };
 
 /// Measures the relay and the consumer beside their physical limits, on services
@@ -19,6 +19,9 @@ struct Cli {
     /// Only this case of the suite `consumer`
     #[arg(long, env = "CASE", requires = "suite")]
     case: Option<Case>,
+    /// Only this dataset of the suite `consumer`
+    #[arg(long, env = "DATASET", requires = "suite")]
+    dataset: Option<Dataset>,
     /// Rows of the backlog that is worked off
     #[arg(long, env = "ROWS", default_value = "500000", value_name = "N")]
     rows: u64,
@@ -56,7 +59,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> Result<ExitCode> {
-    let Cli { suite, case, rows, per_transaction, rounds, part } = cli;
+    let Cli { suite, case, dataset, rows, per_transaction, rounds, part } = cli;
     match part {
         Some(Part::Floor(floor)) => floor.run().await?,
         Some(Part::Ceiling(ceiling)) => ceiling.run().await?,
@@ -64,7 +67,10 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Some(Part::Encode(encode)) => encode.run().await?,
         Some(Part::Insert(insert)) => insert.run().await?,
         Some(Part::JsonEachRow(json_each_row)) => json_each_row.run().await?,
-        None => return bench::run(Options { suite, case, rows, per_transaction, rounds }).await,
+        None => {
+            return bench::run(Options { suite, case, dataset, rows, per_transaction, rounds })
+                .await;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

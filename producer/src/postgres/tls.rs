@@ -10,23 +10,20 @@
 //!
 //! [`Bridge`]: super::Bridge
 
-use std::{
-    error::Error,
-    io,
-    net::IpAddr,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{error::Error, io, net::IpAddr, sync::Arc};
 
-use outpour_schemas::config::{ConfigError, PostgresTls, TlsMode};
+use outpour_schemas::{
+    config::{ConfigError, PostgresTls, TlsMode},
+    program::tls,
+};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme,
     client::{
         WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
     crypto::CryptoProvider,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+    pki_types::{CertificateDer, ServerName, UnixTime},
 };
 use tokio_postgres::config::SslMode;
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -87,8 +84,9 @@ impl Tls {
         let config = match &self.0.identity {
             None => builder.with_no_client_auth(),
             Some((certificate, key)) => {
-                let chain = certificates("postgres.tls_certificate_file", certificate)?;
-                builder.with_client_auth_cert(chain, private_key(key)?).map_err(|error| {
+                let chain = tls::certificates("postgres.tls_certificate_file", certificate)?;
+                let key = tls::private_key("postgres.tls_key_file", key)?;
+                builder.with_client_auth_cert(chain, key).map_err(|error| {
                     ConfigError::invalid(
                         "postgres.tls_certificate_file",
                         format!("does not go with postgres.tls_key_file: {error}"),
@@ -106,7 +104,8 @@ impl Tls {
         if self.0.mode < TlsMode::VerifyCa {
             return Ok(Arc::new(Unverified(Arc::clone(provider))));
         }
-        let roots = Arc::new(roots(self.0.ca_file.as_deref())?);
+        let roots = tls::roots("postgres.tls_ca_file", self.0.ca_file.as_deref())?;
+        let roots = Arc::new(roots);
         let full = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(provider))
             .build()
             .map_err(|error| ConfigError::invalid("postgres.tls_ca_file", error.to_string()))?;
@@ -189,47 +188,6 @@ fn handshake_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::E
         Some(inside) => inside.downcast_ref(),
         None => error.downcast_ref(),
     }
-}
-
-fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, ConfigError> {
-    const KEY: &str = "postgres.tls_ca_file";
-    let mut roots = RootCertStore::empty();
-    let Some(path) = ca_file else {
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-        return Ok(roots);
-    };
-    for certificate in certificates(KEY, path)? {
-        roots.add(certificate).map_err(|error| {
-            ConfigError::invalid(KEY, format!("{} cannot be used: {error}", path.display()))
-        })?;
-    }
-    Ok(roots)
-}
-
-fn certificates(key: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
-    let found = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
-    let found: Vec<_> = found.map_err(|error| unreadable(key, path, &error))?;
-    if found.is_empty() {
-        return Err(ConfigError::invalid(
-            key,
-            format!("{} holds no certificate in PEM", path.display()),
-        ));
-    }
-    Ok(found)
-}
-
-fn private_key(path: &PathBuf) -> Result<PrivateKeyDer<'static>, ConfigError> {
-    PrivateKeyDer::from_pem_file(path).map_err(|error| match error {
-        rustls::pki_types::pem::Error::NoItemsFound => ConfigError::invalid(
-            "postgres.tls_key_file",
-            format!("{} holds no unencrypted key in PEM", path.display()),
-        ),
-        error => unreadable("postgres.tls_key_file", path, &error),
-    })
-}
-
-fn unreadable(key: &str, path: &Path, error: &rustls::pki_types::pem::Error) -> ConfigError {
-    ConfigError::invalid(key, format!("cannot read {}: {error}", path.display()))
 }
 
 /// Takes any certificate. Against those who only listen.

@@ -7,6 +7,7 @@ mod http;
 mod logging;
 mod process;
 mod stop;
+pub mod tls;
 
 use std::path::PathBuf;
 

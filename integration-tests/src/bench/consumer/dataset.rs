@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::flights;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Dataset {
+pub enum Dataset {
     /// A flight: a flat object of 17 fields.
     Flights,
     /// A push to a repository, as GitHub tells it: about 1 KB, nested.

@@ -36,7 +36,12 @@ pub(super) async fn consumer(
     let mut program = Binary::Consumer.start(&config, &log, &[])?;
     let pid = program.id().context("the consumer has ended")?;
     place.record_programs(&[pid])?;
-    let rows_per_s = arrival(&stack.clickhouse_admin(), table, rows).await;
+    let assigned = async {
+        program.logged("partition assigned", PATIENCE).await?;
+        anyhow::Ok(Instant::now())
+    };
+    let began = assigned.await?;
+    let rows_per_s = arrival(&stack.clickhouse_admin(), table, rows, Some(began)).await;
     program.check()?;
     let outcome = Outcome {
         rows_per_s: rows_per_s.with_context(|| program.last_words())?,
@@ -86,16 +91,17 @@ pub(super) async fn engine(
         dataset.definitions()
     );
     client.query(&view).execute().await?;
-    let rows_per_s = arrival(&client, table, rows).await?;
+    let rows_per_s = arrival(&client, table, rows, None).await?;
     for drop in [format!("DROP TABLE {table}_queue SYNC"), format!("DROP VIEW {table}_view SYNC")] {
         client.query(&drop).execute().await?;
     }
     Ok(Some(Outcome { rows_per_s, ..Outcome::default() }))
 }
 
-/// Waits until the table has all rows. How many came in a second, from when the
-/// first were there: joining a group takes seconds, whoever joins.
-async fn arrival(client: &Client, table: &str, rows: u64) -> Result<f64> {
+/// Waits until the table has all rows. How many came in a second, since it `began`
+/// to read; where that is not known, from when the first were there. Joining a
+/// group takes seconds, whoever joins.
+async fn arrival(client: &Client, table: &str, rows: u64, began: Option<Instant>) -> Result<f64> {
     let count = format!("SELECT count() FROM {table}");
     let mut looks = interval(Duration::from_millis(50));
     let (mut first, mut last) = (None, (0, Instant::now()));
@@ -113,7 +119,7 @@ async fn arrival(client: &Client, table: &str, rows: u64) -> Result<f64> {
             bail!("{table} has {found} of {rows} rows, and nothing comes");
         }
     }
-    let (before, began) = first.context("no rows")?;
+    let (before, began) = began.map(|began| (0, began)).or(first).context("no rows")?;
     let seconds = (last.1 - began).as_secs_f64();
     if seconds == 0.0 {
         bail!("everything came at once: too few rows to measure");
