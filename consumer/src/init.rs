@@ -49,7 +49,8 @@ pub(crate) async fn init(config: &Config) -> Result<String, ConsumerError> {
     "default".clone_into(&mut outside.database);
     let clickhouse = ClickHouse::new(&outside);
     for statement in sql(config) {
-        clickhouse.execute(&statement).await.map_err(|source| {
+        let executing = clickhouse.on_any(|| clickhouse.execute(&statement));
+        executing.await.map_err(|source| {
             ConsumerError::clickhouse("creating the tables", &clickhouse, source)
         })?;
     }

@@ -184,11 +184,17 @@ mod tests {
         Server {
             version: "26.9.2.1".into(),
             user: "outpour".into(),
+            has_replicas: false,
             settings,
             tables: vec![Table {
                 name: TableName { database: "db".into(), table: "orders".into() },
                 shape: Some(shape(columns)),
-                rights: Rights { insert: Some(true), select: Some(true), scratch: Some(true) },
+                rights: Rights {
+                    insert: Some(true),
+                    select: Some(true),
+                    sync: None,
+                    scratch: Some(true),
+                },
                 views: Vec::new(),
             }],
             can_use_input: Some(true),

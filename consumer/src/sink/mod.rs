@@ -3,6 +3,7 @@
 mod clickhouse;
 mod error;
 mod schema;
+mod servers;
 
 pub use self::error::{Class, SinkError};
 pub(crate) use self::{
