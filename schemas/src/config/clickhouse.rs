@@ -12,6 +12,8 @@ pub struct ClickHouse {
     /// one is used for as long as it works.
     pub url: String,
     pub database: String,
+    /// The cluster on which `init` creates what it creates, replicated.
+    pub cluster: Option<String>,
     pub user: String,
     pub password: Secret,
     pub password_file: Option<PathBuf>,
@@ -26,6 +28,7 @@ impl Default for ClickHouse {
         ClickHouse {
             url: "http://127.0.0.1:8123".to_owned(),
             database: "default".to_owned(),
+            cluster: None,
             user: "default".to_owned(),
             password: Secret::default(),
             password_file: None,
@@ -68,6 +71,10 @@ impl ClickHouse {
                 return Err(wrong("the same as one before it".to_owned()));
             }
             known.push(url);
+        }
+        if self.cluster.as_ref().is_some_and(String::is_empty) {
+            let reason = "is empty; leave it out where there is no cluster";
+            return Err(ConfigError::invalid("clickhouse.cluster", reason));
         }
         Ok(())
     }
