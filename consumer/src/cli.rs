@@ -60,7 +60,7 @@ impl Cli {
             Command::Run => return run(&config).await,
             Command::Doctor { json, no_probe } => {
                 let stop = stop_signal()?;
-                let report = doctor::doctor(&config, !no_probe, &stop).await;
+                let report = doctor::doctor(&config, !no_probe, &stop).await?;
                 print(&if json {
                     report.json().map_err(std::io::Error::from)?
                 } else {

@@ -22,6 +22,9 @@ const ADVISED_WINDOW: u64 = 10_000;
 pub(crate) enum Memory {
     /// Not at all, for what kind of table it is.
     None { engine: String },
+    /// Not at all: it passes rows on to another table, of other servers, too.
+    /// `target` is its name, if it is known.
+    Elsewhere { target: Option<String> },
     /// The last `window` parts, on the server's own disk.
     Local { window: u64 },
     /// In Keeper, for all replicas: the last `window` parts, but none that is
@@ -45,6 +48,9 @@ impl Memory {
     /// That of a table whose engine `system.tables` describes so.
     pub(crate) fn of(engine: &str, engine_full: &str, defaults: Defaults) -> Self {
         let set = |name| setting(engine_full, name);
+        if engine == "Distributed" {
+            return Memory::Elsewhere { target: distributed_to(engine_full) };
+        }
         if !engine.ends_with("MergeTree") {
             return Memory::None { engine: engine.to_owned() };
         }
@@ -60,16 +66,20 @@ impl Memory {
     /// Parts that it remembers.
     pub(crate) fn window(&self) -> u64 {
         match self {
-            Memory::None { .. } => 0,
+            Memory::None { .. } | Memory::Elsewhere { .. } => 0,
             Memory::Local { window } | Memory::Shared { window, .. } => *window,
         }
     }
 
+    /// `replicas`: an insert may be repeated on another server.
+    ///
     /// # Errors
     /// Says why exactly-once cannot be had of such a table.
-    pub(crate) fn check(&self) -> Result<(), Unfit> {
+    pub(crate) fn check(&self, replicas: bool) -> Result<(), Unfit> {
         match self {
             Memory::None { engine } => Err(Unfit::Engine { engine: engine.clone() }),
+            Memory::Elsewhere { target } => Err(Unfit::Distributed { target: target.clone() }),
+            Memory::Local { .. } if replicas => Err(Unfit::Unshared),
             Memory::Shared { seconds, .. } if *seconds < MIN_SECONDS => {
                 Err(Unfit::Forgetful { seconds: *seconds })
             }
@@ -89,9 +99,20 @@ impl Memory {
     fn window_setting(&self) -> &'static str {
         match self {
             Memory::Shared { .. } => SHARED_WINDOW,
-            Memory::None { .. } | Memory::Local { .. } => LOCAL_WINDOW,
+            Memory::None { .. } | Memory::Elsewhere { .. } | Memory::Local { .. } => LOCAL_WINDOW,
         }
     }
+}
+
+/// What a Distributed table is over: `Distributed('cluster', 'database', 'table', …)`.
+/// `None` for names that are no plain constants.
+fn distributed_to(engine_full: &str) -> Option<String> {
+    let mut arguments = engine_full.strip_prefix("Distributed(")?.split(['(', ')', ',']).skip(1);
+    let mut name = || {
+        let name = arguments.next()?.trim().strip_prefix('\'')?.strip_suffix('\'')?;
+        (!name.is_empty() && !name.contains(['\\', '\''])).then(|| name.to_owned())
+    };
+    Some(format!("{}.{}", name()?, name()?))
 }
 
 /// The value of a setting in a table's definition.
@@ -112,6 +133,10 @@ fn alter(table: &TableName, setting: &str, value: u64) -> String {
 pub enum Unfit {
     /// Of which no insert is ever dropped.
     Engine { engine: String },
+    /// A table that stands for another one.
+    Distributed { target: Option<String> },
+    /// Inserts are remembered by one server alone, of several that get them.
+    Unshared,
     /// Too few inserts are remembered.
     Window { window: u64, setting: &'static str },
     /// Inserts are not remembered for long enough.
@@ -124,6 +149,14 @@ impl fmt::Display for Unfit {
             Unfit::Engine { engine } => {
                 write!(f, "has engine {engine}, which {}", what_it_does(engine))
             }
+            Unfit::Distributed { .. } => f.write_str(
+                "has engine Distributed, which passes rows on later, and nothing says whether a \
+                 repeated insert was dropped",
+            ),
+            Unfit::Unshared => f.write_str(
+                "remembers inserts on each server for itself, and clickhouse.url names several: \
+                 what is repeated on another one would be stored twice",
+            ),
             Unfit::Window { window, .. } => {
                 write!(f, "remembers {window} inserts, exactly-once needs {MIN_WINDOW}")
             }
@@ -141,6 +174,21 @@ impl Unfit {
             Unfit::Engine { .. } => {
                 "use a MergeTree table or consumer.delivery = \"at-least-once\"".to_owned()
             }
+            Unfit::Distributed { target } => {
+                let target = target.as_ref().map_or_else(
+                    || "the local table behind it".to_owned(),
+                    |target| format!("the local table behind it, {target},"),
+                );
+                format!(
+                    "route to {target} on the servers of one shard (routes.table, clickhouse.url), or use \
+                     consumer.delivery = \"at-least-once\""
+                )
+            }
+            Unfit::Unshared => {
+                "use a ReplicatedMergeTree table, which shares that in Keeper, name one server in \
+                 clickhouse.url, or use consumer.delivery = \"at-least-once\""
+                    .to_owned()
+            }
             Unfit::Window { setting, .. } => alter(table, setting, ADVISED_WINDOW),
             Unfit::Forgetful { .. } => alter(table, SHARED_SECONDS, MIN_SECONDS),
         }
@@ -150,9 +198,6 @@ impl Unfit {
 /// With the rows that it is given.
 fn what_it_does(engine: &str) -> &'static str {
     match engine {
-        "Distributed" => {
-            "passes rows on later, and nothing says whether a repeated insert was dropped"
-        }
         "Buffer" => "keeps rows in memory, where a crash loses them after they were confirmed",
         "Null" => "keeps nothing",
         "View" => "is a query",
@@ -174,7 +219,7 @@ mod tests {
     }
 
     fn unfit(memory: &Memory) -> String {
-        memory.check().unwrap_err().to_string()
+        memory.check(false).unwrap_err().to_string()
     }
 
     #[test]
@@ -204,22 +249,49 @@ mod tests {
         let small = of("MergeTree", "MergeTree ORDER BY a");
         assert_eq!(unfit(&small), "remembers 0 inserts, exactly-once needs 1000");
         assert_eq!(
-            small.check().unwrap_err().fix(&table),
+            small.check(false).unwrap_err().fix(&table),
             "ALTER TABLE `db`.`t` MODIFY SETTING non_replicated_deduplication_window = 10000"
         );
         let few = Memory::Shared { window: 100, seconds: 3600 };
-        let fix = few.check().unwrap_err().fix(&table);
+        let fix = few.check(false).unwrap_err().fix(&table);
         assert!(fix.ends_with(" replicated_deduplication_window = 10000"), "{fix}");
         let brief = Memory::Shared { window: 10_000, seconds: 60 };
         assert_eq!(unfit(&brief), "remembers inserts for 60 s, exactly-once needs 3600 s");
-        let fix = brief.check().unwrap_err().fix(&table);
+        let fix = brief.check(false).unwrap_err().fix(&table);
         assert!(fix.ends_with(" replicated_deduplication_window_seconds = 3600"), "{fix}");
-        assert_eq!(Memory::Local { window: 1000 }.check(), Ok(()));
+        assert_eq!(Memory::Local { window: 1000 }.check(false), Ok(()));
     }
 
     #[test]
     fn what_is_no_merge_tree_is_refused_with_the_reason() {
-        assert!(unfit(&of("Distributed", "")).contains("has engine Distributed, which passes"));
         assert!(unfit(&of("Log", "Log")).contains("does not drop"));
+    }
+
+    #[test]
+    fn a_distributed_table_is_refused_with_the_local_one_behind_it() {
+        let fix = |engine_full: &str| {
+            let memory = of("Distributed", engine_full);
+            assert!(unfit(&memory).contains("has engine Distributed, which passes"));
+            memory.check(false).unwrap_err().fix(&TableName::parse("t", "db"))
+        };
+        let known = fix("Distributed('{cluster}', 'shop', 'orders_local', rand())");
+        assert!(known.starts_with("route to the local table behind it, shop.orders_local, on"));
+        let plain = fix("Distributed('main', 'shop', 'orders_local')");
+        assert!(plain.contains("shop.orders_local"), "{plain}");
+        for unknown in ["", "Distributed", "Distributed('main', currentDatabase(), 'o')"] {
+            let fix = fix(unknown);
+            assert!(fix.starts_with("route to the local table behind it on the"), "{fix}");
+        }
+    }
+
+    #[test]
+    fn what_one_server_remembers_is_not_enough_where_inserts_may_go_to_another() {
+        let local = Memory::Local { window: 10_000 };
+        assert_eq!(local.check(false), Ok(()));
+        assert_eq!(local.check(true), Err(Unfit::Unshared));
+        let shared = Memory::Shared { window: 10_000, seconds: 3600 };
+        assert_eq!(shared.check(true), Ok(()));
+        let forgetful = Memory::Shared { window: 10_000, seconds: 60 };
+        assert_eq!(forgetful.check(true), Err(Unfit::Forgetful { seconds: 60 }));
     }
 }

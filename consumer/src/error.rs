@@ -73,7 +73,7 @@ impl ConsumerError {
         clickhouse: &ClickHouse,
         source: SinkError,
     ) -> Self {
-        ConsumerError::ClickHouse { doing, url: clickhouse.url.clone(), source }
+        ConsumerError::ClickHouse { doing, url: clickhouse.urls(), source }
     }
 
     /// Whether starting over may work without anybody's doing.

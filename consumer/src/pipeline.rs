@@ -67,10 +67,13 @@ pub async fn run(config: &Config, stop: CancellationToken) -> Result<(), Consume
     let monitor = Arc::new(Monitor::new(config.consumer.stall_after.0));
     let _shown = health::show(config, &monitor).await?;
     let refused = Arc::default();
+    // Beyond a session, so that the server that works is kept.
+    let clickhouse = ClickHouse::new(&config.clickhouse)?;
     let mut has_started = false;
     loop {
         let started_at = Instant::now();
-        let error = match session(config, &monitor, &refused, &stop, &mut has_started).await {
+        let lasting = Lasting { clickhouse: &clickhouse, monitor: &monitor, refused: &refused };
+        let error = match session(config, lasting, &stop, &mut has_started).await {
             Ok(()) => return Ok(()),
             Err(error) if has_started && error.is_transient() => error,
             Err(error) => return Err(error),
@@ -92,17 +95,22 @@ pub async fn run(config: &Config, stop: CancellationToken) -> Result<(), Consume
     }
 }
 
+/// What outlasts a session.
+struct Lasting<'a> {
+    clickhouse: &'a ClickHouse,
+    monitor: &'a Arc<Monitor>,
+    refused: &'a Arc<Refused>,
+}
+
 async fn session(
     config: &Config,
-    monitor: &Arc<Monitor>,
-    refused: &Arc<Refused>,
+    Lasting { clickhouse, monitor, refused }: Lasting<'_>,
     stop: &CancellationToken,
     has_started: &mut bool,
 ) -> Result<(), ConsumerError> {
-    let clickhouse = ClickHouse::new(&config.clickhouse);
     let found = tokio::select! {
         () = stop.cancelled() => return Ok(()),
-        found = tables::find(config, &clickhouse) => found?,
+        found = tables::find(config, clickhouse) => found?,
     };
     let mappings = tables::mappings(config, &found)?;
     let client = client_config(&config.kafka)?;
@@ -139,7 +147,7 @@ async fn session(
     if offsets.consumer.set(Arc::downgrade(&consumer)).is_err() {
         debug_assert!(false, "a session joins once");
     }
-    let _watch = watch_tables(config, clickhouse, found, &work);
+    let _watch = watch_tables(config, clickhouse.clone(), found, &work);
     monitor.joined();
     tracing::info!(group = config.consumer.group, topics = ?config.consumer.topics, "consumer started");
     let (config, stop) = (config.clone(), stop.clone());

@@ -45,20 +45,29 @@ pub(crate) async fn find(
     config: &Config,
     clickhouse: &ClickHouse,
 ) -> Result<Vec<Found>, ConsumerError> {
-    let mut all = Vec::new();
-    for route in routes(config) {
+    let routes = routes(config).into_iter().map(|route| {
         let name = TableName::parse(&route.table, &clickhouse.database);
-        let table = clickhouse
-            .find_table(&name)
-            .await
-            .map_err(|source| ConsumerError::clickhouse("reading the tables", clickhouse, source))?
-            .ok_or_else(|| ConsumerError::NoTable {
-                table: name.to_string(),
-                url: clickhouse.url.clone(),
-            })?;
-        all.push(Found { route, name, table });
-    }
-    Ok(all)
+        (route, name)
+    });
+    let routes: Vec<_> = routes.collect();
+    let asking = clickhouse.on_any(|| async {
+        let mut tables = Vec::new();
+        for (_, name) in &routes {
+            tables.push(clickhouse.find_table(name).await?);
+        }
+        Ok(tables)
+    });
+    let tables = asking
+        .await
+        .map_err(|source| ConsumerError::clickhouse("reading the tables", clickhouse, source))?;
+    let found = routes.into_iter().zip(tables).map(|((route, name), table)| match table {
+        Some(table) => Ok(Found { route, name, table }),
+        None => Err(ConsumerError::NoTable {
+            table: name.to_string(),
+            url: clickhouse.url().to_owned(),
+        }),
+    });
+    found.collect()
 }
 
 /// Joins every route with its table.
@@ -73,10 +82,8 @@ pub(crate) fn mappings(
     let mut mappings = Vec::new();
     for (index, Found { route, name, table }) in found.iter().enumerate() {
         if config.consumer.delivery == Delivery::ExactlyOnce {
-            table.memory.check().map_err(|unfit| ConsumerError::Unfit {
-                table: name.to_string(),
-                fix: unfit.fix(name),
-                unfit,
+            table.memory.check(config.clickhouse.has_replicas()).map_err(|unfit| {
+                ConsumerError::Unfit { table: name.to_string(), fix: unfit.fix(name), unfit }
             })?;
         }
         let schema = TableSchema::of(name.clone(), &table.columns)?;

@@ -15,6 +15,8 @@ use crate::{
 pub(super) struct Server {
     pub(super) version: String,
     pub(super) user: String,
+    /// Whether it is one of several that inserts may go to.
+    pub(super) has_replicas: bool,
     /// Those that inserts depend on and that the server knows.
     pub(super) settings: BTreeMap<String, Setting>,
     /// Those of the routes, each once.
@@ -53,6 +55,8 @@ pub(super) struct Rights {
     pub(super) insert: Option<bool>,
     /// To ask for provenance.
     pub(super) select: Option<bool>,
+    /// To have a replica catch up; asked where there are several.
+    pub(super) sync: Option<bool>,
     /// To make, fill, read and drop tables beside this one.
     pub(super) scratch: Option<bool>,
 }

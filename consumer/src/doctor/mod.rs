@@ -27,12 +27,19 @@ use crate::{error::ConsumerError, sink::ClickHouse};
 
 /// Asks both sides, and probes the tables where exactly-once is asked for. A
 /// side that does not answer is a finding, too. `stop` ends the probe early.
-pub(crate) async fn doctor(config: &Config, probes: bool, stop: &CancellationToken) -> Report {
+///
+/// # Errors
+/// When the configuration names nothing to ask.
+pub(crate) async fn doctor(
+    config: &Config,
+    probes: bool,
+    stop: &CancellationToken,
+) -> Result<Report, ConsumerError> {
     let mut report = Report::default();
     // The database may be what is missing.
     let mut outside = config.clickhouse.clone();
     "default".clone_into(&mut outside.database);
-    let clickhouse = ClickHouse::new(&outside);
+    let clickhouse = ClickHouse::new(&outside)?;
     let server = unless(stop, ask::clickhouse::ask(config, &clickhouse)).await;
     let server = server.map_err(|error| report.unanswered("clickhouse", &error)).ok();
     let kafka = unless(stop, ask::kafka::ask(config)).await;
@@ -53,7 +60,7 @@ pub(crate) async fn doctor(config: &Config, probes: bool, stop: &CancellationTok
     if let (Some(server), Some(kafka)) = (&server, &kafka) {
         report.extend(judge::both(server, kafka, config));
     }
-    report
+    Ok(report)
 }
 
 async fn unless<T>(
@@ -184,11 +191,17 @@ mod tests {
         Server {
             version: "26.9.2.1".into(),
             user: "outpour".into(),
+            has_replicas: false,
             settings,
             tables: vec![Table {
                 name: TableName { database: "db".into(), table: "orders".into() },
                 shape: Some(shape(columns)),
-                rights: Rights { insert: Some(true), select: Some(true), scratch: Some(true) },
+                rights: Rights {
+                    insert: Some(true),
+                    select: Some(true),
+                    sync: None,
+                    scratch: Some(true),
+                },
                 views: Vec::new(),
             }],
             can_use_input: Some(true),

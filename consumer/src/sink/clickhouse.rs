@@ -4,22 +4,32 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use clickhouse::{Client, Compression, RowOwned, RowRead, query::Query};
-use outpour_schemas::config;
+use outpour_schemas::config::{self, ConfigError};
 use tokio::sync::OnceCell;
 
-use super::{Sink, SinkError};
-use crate::{batch::Insert, decode::Mapping, source::TopicPartition, table::quoted};
+use super::{Sink, SinkError, servers::Servers, tls};
+use crate::{
+    batch::Insert,
+    decode::Mapping,
+    source::TopicPartition,
+    table::{TableName, quoted},
+};
 
-/// A client of one ClickHouse.
+/// A client of one ClickHouse: a server, or several replicas of which one is
+/// spoken to at a time.
 #[derive(Clone)]
 pub(crate) struct ClickHouse {
-    client: Client,
-    /// Whether the server has [`DEDUPLICATE_INSERT`], once that has been asked.
-    deduplicates_by_name: Arc<OnceCell<bool>>,
+    servers: Arc<Servers<Server>>,
     insert_timeout: Duration,
-    /// As it may be shown.
-    pub(crate) url: String,
     pub(crate) database: String,
+}
+
+struct Server {
+    /// As it may be shown.
+    url: String,
+    client: Client,
+    /// Whether it has [`DEDUPLICATE_INSERT`], once that has been asked.
+    deduplicates_by_name: OnceCell<bool>,
 }
 
 /// What every insert depends on, whatever the server's profile says.
@@ -40,27 +50,62 @@ pub(crate) const INSERT_SETTINGS: [(&str, &str); 7] = [
 const DEDUPLICATE_INSERT: (&str, &str) = ("deduplicate_insert", "enable");
 
 impl ClickHouse {
-    pub(crate) fn new(config: &config::ClickHouse) -> Self {
-        let compression = if config.compression { Compression::Lz4 } else { Compression::None };
-        let client = Client::default()
-            .with_url(&config.url)
+    /// # Errors
+    /// When the certificates of the authorities cannot be read.
+    pub(crate) fn new(config: &config::ClickHouse) -> Result<Self, ConfigError> {
+        let client = match &config.tls_ca_file {
+            Some(file) => tls::client(file)?,
+            None => Client::default(),
+        };
+        let client = client
             .with_user(&config.user)
             .with_password(config.password.expose())
             .with_database(&config.database)
-            .with_compression(compression)
+            .with_compression(match config.compression {
+                config::Compression::Lz4 => Compression::Lz4,
+                config::Compression::Zstd => Compression::zstd(),
+                config::Compression::None => Compression::None,
+            })
             .with_product_info("outpour-consumer", env!("CARGO_PKG_VERSION"));
-        ClickHouse {
-            client,
-            deduplicates_by_name: Arc::default(),
+        let server = |url: &str| Server {
+            url: url.to_owned(),
+            client: client.clone().with_url(url),
+            deduplicates_by_name: OnceCell::new(),
+        };
+        Ok(ClickHouse {
+            servers: Arc::new(Servers::new(config.urls().map(server).collect())),
             insert_timeout: config.insert_timeout.0,
-            url: config.url.clone(),
             database: config.database.clone(),
+        })
+    }
+
+    /// Of the server that is spoken to.
+    pub(crate) fn url(&self) -> &str {
+        &self.servers.current().1.url
+    }
+
+    /// Of all of them.
+    pub(crate) fn urls(&self) -> String {
+        self.servers.iter().map(|server| server.url.as_str()).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Asks, and where it fails for the server's sake, asks each of the others once.
+    pub(crate) async fn on_any<T, A: Future<Output = Result<T, SinkError>>>(
+        &self,
+        ask: impl Fn() -> A,
+    ) -> Result<T, SinkError> {
+        let mut others = self.servers.count() - 1;
+        loop {
+            match ask().await {
+                Err(error) if others > 0 && error.is_of_the_server() => others -= 1,
+                outcome => return outcome,
+            }
         }
     }
 
     /// A query; every `?` in it is to be bound.
     pub(crate) fn query(&self, template: &str) -> Query {
-        self.client.query(template)
+        self.servers.current().1.client.query(template)
     }
 
     /// What a query returns.
@@ -68,19 +113,22 @@ impl ClickHouse {
         &self,
         query: Query,
     ) -> Result<Vec<T>, SinkError> {
-        self.within(async { Ok(query.fetch_all().await?) }).await
+        let (place, _) = self.servers.current();
+        self.within(place, async { Ok(query.fetch_all().await?) }).await
     }
 
     /// Runs a statement that returns nothing.
     pub(crate) async fn execute(&self, sql: &str) -> Result<(), SinkError> {
+        let (place, server) = self.servers.current();
         // Not a template: a `?` in it is a `?`.
-        self.within(async { Ok(self.client.query_raw(sql).execute().await?) }).await
+        self.within(place, async { Ok(server.client.query_raw(sql).execute().await?) }).await
     }
 
     /// What a query returns, in `format`.
     pub(crate) async fn fetch_bytes(&self, sql: &str, format: &str) -> Result<Bytes, SinkError> {
-        self.within(async { Ok(self.client.query_raw(sql).fetch_bytes(format)?.collect().await?) })
-            .await
+        let (place, server) = self.servers.current();
+        let query = server.client.query_raw(sql);
+        self.within(place, async { Ok(query.fetch_bytes(format)?.collect().await?) }).await
     }
 
     /// Sends one INSERT with its rows.
@@ -90,11 +138,22 @@ impl ClickHouse {
         body: &[Bytes],
         token: Option<&str>,
     ) -> Result<(), SinkError> {
+        self.send_to(self.servers.current(), sql, body, token).await
+    }
+
+    async fn send_to(
+        &self,
+        (place, server): (usize, &Server),
+        sql: &str,
+        body: &[Bytes],
+        token: Option<&str>,
+    ) -> Result<(), SinkError> {
         /// What is compressed at once, here and by the server.
         const FRAME: usize = 1 << 20;
-        self.within(async {
-            let known = self.deduplicates_by_name.get_or_try_init(|| self.knows_of_it()).await?;
-            let mut insert = self.client.insert_formatted_with(sql);
+        self.within(place, async {
+            let known = server.deduplicates_by_name.get_or_try_init(|| server.knows_of_it());
+            let known = known.await?;
+            let mut insert = server.client.insert_formatted_with(sql);
             if *known {
                 insert = insert.with_setting(DEDUPLICATE_INSERT.0, DEDUPLICATE_INSERT.1);
             }
@@ -114,20 +173,58 @@ impl ClickHouse {
         .await
     }
 
+    /// Returns once this replica of a table has all rows that any of them was given
+    /// before. `select_sequential_consistency` would not do: without quorum inserts
+    /// it waits for nothing, and with parallel ones it does not work.
+    async fn catch_up(
+        &self,
+        (place, server): (usize, &Server),
+        insert: &Insert,
+    ) -> Result<(), SinkError> {
+        const IS_REPLICATED: &str = "SELECT match(engine, '^(Replicated|Shared)') \
+             FROM system.tables WHERE database = ? AND name = ?";
+        let name = TableName::parse(&insert.mapping.table, &self.database);
+        self.within(place, async {
+            let engine = server.client.query(IS_REPLICATED).bind(&name.database).bind(&name.table);
+            if engine.fetch_optional::<bool>().await? == Some(true) {
+                let sync = format!("SYSTEM SYNC REPLICA {} LIGHTWEIGHT", name.quoted());
+                server.client.query_raw(&sync).execute().await?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Nothing that waits for ClickHouse waits for ever. What fails for the sake of
+    /// the server at `place` is the last that is asked of it for now.
+    async fn within<T>(
+        &self,
+        place: usize,
+        work: impl Future<Output = Result<T, SinkError>>,
+    ) -> Result<T, SinkError> {
+        let outcome = tokio::time::timeout(self.insert_timeout, work)
+            .await
+            .unwrap_or_else(|_| Err(SinkError::timed_out(self.insert_timeout.as_secs())));
+        outcome.map_err(|error| self.move_on(place, error))
+    }
+
+    fn move_on(&self, place: usize, error: SinkError) -> SinkError {
+        if self.servers.count() == 1 || !error.is_of_the_server() {
+            return error;
+        }
+        let from = self.servers.iter().nth(place).map_or("", |server| &server.url);
+        if let Some(next) = self.servers.give_up(place) {
+            tracing::warn!(from, to = next.url, %error, "going on with another ClickHouse server");
+        }
+        SinkError { message: format!("{from}: {}", error.message), ..error }
+    }
+}
+
+impl Server {
     async fn knows_of_it(&self) -> Result<bool, SinkError> {
         let sql = "SELECT count() FROM system.settings WHERE name = ?";
         let found: u64 = self.client.query(sql).bind(DEDUPLICATE_INSERT.0).fetch_one().await?;
         Ok(found > 0)
-    }
-
-    /// Nothing that waits for ClickHouse waits for ever.
-    async fn within<T>(
-        &self,
-        work: impl Future<Output = Result<T, SinkError>>,
-    ) -> Result<T, SinkError> {
-        tokio::time::timeout(self.insert_timeout, work)
-            .await
-            .unwrap_or_else(|_| Err(SinkError::timed_out(self.insert_timeout.as_secs())))
     }
 }
 
@@ -143,7 +240,11 @@ impl Sink for ClickHouse {
         range: std::ops::Range<i64>,
     ) -> Result<(), SinkError> {
         let sql = missing_sql(insert, partition, &range);
-        self.send(&sql, &insert.body, None).await
+        let current = self.servers.current();
+        if self.servers.count() > 1 {
+            self.catch_up(current, insert).await?;
+        }
+        self.send_to(current, &sql, &insert.body, None).await
     }
 
     async fn last_offset(

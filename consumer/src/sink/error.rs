@@ -75,6 +75,28 @@ impl SinkError {
             _ => Class::Transient,
         }
     }
+
+    /// Whether it is about the server, or the way to it, and not about what was
+    /// asked: another replica may well do what this one did not.
+    pub(crate) fn is_of_the_server(&self) -> bool {
+        let Some(code) = self.code else {
+            // Refused, broken off, silent, or a proxy's answer in the server's place.
+            return true;
+        };
+        matches!(
+            code,
+            // The network between servers, and time-outs on it.
+            3 | 159 | 198 | 203 | 209 | 210 | 279
+            // More than it can do, or no disk left.
+            | 202 | 243 | 439 | 745 | 749 | 762
+            // Shutting down, starting, or what was done is not known.
+            | 236 | 319 | 394 | 733
+            // Without Keeper, and so read-only.
+            | 225 | 242 | 244 | 999
+            // Anything that its operating system or a library of its own threw.
+            | 425 | 499 | 1000..=1002
+        )
+    }
 }
 
 /// Text, numbers and times that do not parse or fit, columns of a Nested that are
@@ -155,6 +177,31 @@ mod tests {
         let partitions = "Code: 252. DB::Exception: Too many partitions for single INSERT block";
         assert_eq!(class(parts), Class::Transient);
         assert_eq!(class(partitions), Class::Configuration);
+    }
+
+    #[test]
+    fn what_is_about_the_server_is_told_from_what_is_about_the_insert() {
+        let is_of_the_server =
+            |text: &str| SinkError { code: code(text), message: text.into() }.is_of_the_server();
+        for text in [
+            "network error: client error (Connect): tcp connect error: Connection refused",
+            "no answer within 60 s",
+            "503 Service Unavailable",
+            "Code: 242. DB::Exception: Table is in readonly mode (TABLE_IS_READ_ONLY)",
+            "Code: 999. Coordination::Exception: Session expired",
+            "Code: 319. DB::Exception: Unknown status, client must retry",
+        ] {
+            assert!(is_of_the_server(text), "{text}");
+        }
+        for text in [
+            "Code: 252. DB::Exception: Too many parts (300)",
+            "Code: 241. DB::Exception: Memory limit (for query) exceeded",
+            "Code: 285. DB::Exception: Number of alive replicas (1) is less than requested quorum",
+            "Code: 60. DB::Exception: Table default.x does not exist",
+            "Code: 516. DB::Exception: Authentication failed",
+        ] {
+            assert!(!is_of_the_server(text), "{text}");
+        }
     }
 
     #[test]

@@ -3,6 +3,8 @@
 mod clickhouse;
 mod error;
 mod schema;
+mod servers;
+mod tls;
 
 pub use self::error::{Class, SinkError};
 pub(crate) use self::{

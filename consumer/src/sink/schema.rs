@@ -15,6 +15,14 @@ pub(crate) struct TableFinding {
     pub(crate) memory: Memory,
 }
 
+impl TableFinding {
+    /// Whether it has replicas, each of which may not know yet what another was
+    /// given.
+    pub(crate) fn is_replicated(&self) -> bool {
+        matches!(self.memory, Memory::Shared { .. })
+    }
+}
+
 impl ClickHouse {
     /// `None` if there is no such table.
     pub(crate) async fn find_table(

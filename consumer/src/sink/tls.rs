@@ -36,7 +36,6 @@ pub(super) fn client(ca_file: &Path) -> Result<Client, ConfigError> {
         .https_or_http()
         .enable_http1()
         .wrap_connector(http);
-    let client =
-        HttpClient::builder(TokioExecutor::new()).pool_idle_timeout(IDLE).build(connector);
+    let client = HttpClient::builder(TokioExecutor::new()).pool_idle_timeout(IDLE).build(connector);
     Ok(Client::with_http_client(client))
 }

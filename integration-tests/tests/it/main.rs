@@ -11,6 +11,7 @@ mod consumer_faults;
 mod consumer_groups;
 mod consumer_health;
 mod consumer_memory;
+mod consumer_replicas;
 mod consumer_tables;
 mod contract;
 mod debezium;

@@ -27,7 +27,7 @@ use crate::outbox::OutboxTable;
 #[cfg(feature = "program")]
 pub use self::load::load;
 pub use self::{
-    clickhouse::ClickHouse,
+    clickhouse::{ClickHouse, Compression},
     consumer::{Batch, Consumer, GroupProtocol, Route},
     error::ConfigError,
     kafka::{Kafka, SaslMechanism, Security, SecurityProtocol},

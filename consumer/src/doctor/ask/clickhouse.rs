@@ -36,7 +36,7 @@ pub(in super::super) async fn ask(
     config: &Config,
     clickhouse: &ClickHouse,
 ) -> Result<Server, ConsumerError> {
-    everything(config, clickhouse).await.map_err(|source| {
+    clickhouse.on_any(|| everything(config, clickhouse)).await.map_err(|source| {
         ConsumerError::clickhouse("asking for tables and rights", clickhouse, source)
     })
 }
@@ -46,11 +46,12 @@ async fn everything(config: &Config, clickhouse: &ClickHouse) -> Result<Server, 
     let server: Vec<(String, String)> =
         clickhouse.fetch(clickhouse.query("SELECT version(), currentUser()")).await?;
     let (version, user) = server.into_iter().next().unwrap_or_default();
+    let has_replicas = config.clickhouse.has_replicas();
     let mut tables: Vec<Table> = Vec::new();
     for route in tables::routes(config) {
         let name = TableName::parse(&route.table, &config.clickhouse.database);
         if tables.iter().all(|table| table.name != name) {
-            tables.push(table(clickhouse, name).await?);
+            tables.push(table(clickhouse, name, has_replicas).await?);
         }
     }
     let leftovers: Vec<(String, String)> = clickhouse
@@ -68,6 +69,7 @@ async fn everything(config: &Config, clickhouse: &ClickHouse) -> Result<Server, 
     Ok(Server {
         version,
         user,
+        has_replicas,
         settings: settings(clickhouse).await?,
         tables,
         can_use_input: granted(clickhouse, "CREATE TEMPORARY TABLE", "*.*").await?,
@@ -128,7 +130,11 @@ async fn granted(
     }
 }
 
-async fn table(clickhouse: &ClickHouse, name: TableName) -> Result<Table, SinkError> {
+async fn table(
+    clickhouse: &ClickHouse,
+    name: TableName,
+    has_replicas: bool,
+) -> Result<Table, SinkError> {
     let shape = shape(clickhouse, &name).await?;
     let views = views(clickhouse, &name).await?;
     let on = name.quoted();
@@ -144,10 +150,17 @@ async fn table(clickhouse: &ClickHouse, name: TableName) -> Result<Table, SinkEr
         let privilege = format!("SELECT({})", provenance.join(", "));
         granted(clickhouse, &privilege, &on).await?
     };
+    let sync = if has_replicas && shape.as_ref().is_some_and(|shape| shape.finding.is_replicated())
+    {
+        granted(clickhouse, "SYSTEM SYNC REPLICA", &on).await?
+    } else {
+        None
+    };
     let database = format!("{}.*", quoted(&name.database));
     let rights = Rights {
         insert: granted(clickhouse, "INSERT", &on).await?,
         select,
+        sync,
         scratch: granted(clickhouse, scratch_privileges(&views), &database).await?,
     };
     Ok(Table { name, shape, rights, views })

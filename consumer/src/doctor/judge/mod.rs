@@ -27,7 +27,7 @@ pub(super) fn clickhouse(facts: &Server, config: &Config) -> Vec<Finding> {
         if let Some(shape) = &table.shape {
             findings.extend(provenance::judge(table, shape, config));
         }
-        findings.extend(views::judge(table, &facts.user, once));
+        findings.extend(views::judge(facts, table, once));
     }
     findings.extend(routes::columns(facts, config));
     findings.extend(server::leftovers(facts));

@@ -73,7 +73,7 @@ fn remedy(name: &TableName, server: &Server) -> String {
     let views = server.tables.iter().flat_map(|table| &table.views);
     let mut all = tables.chain(views.map(|view| (view.target.as_ref(), &view.shape)));
     let shape = all.find(|(found, _)| *found == Some(name)).and_then(|(_, shape)| shape.as_ref());
-    match shape.map(|shape| shape.finding.memory.check()) {
+    match shape.map(|shape| shape.finding.memory.check(server.has_replicas)) {
         Some(Err(unfit)) => unfit.fix(name),
         _ => "look at the findings on insert-settings, and use a newer version of ClickHouse"
             .to_owned(),
@@ -88,7 +88,9 @@ fn failed(probed: &Probed, server: &Server, doing: &str, error: &SinkError) -> F
     let views = server.tables.iter().find(|found| found.name == *table);
     let fix = match error.code {
         Some(DENIED) => grant(table, views.map_or(&[][..], |table| &table.views), &server.user),
-        Some(GONE) => "clickhouse.url: name one server, not several that take turns".to_owned(),
+        Some(GONE) => {
+            "clickhouse.url: name servers, not an address at which several take turns".to_owned()
+        }
         _ if error.class() == Class::Data => {
             "see to it if rows look like that; else run this again once the table has others"
                 .to_owned()

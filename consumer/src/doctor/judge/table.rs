@@ -22,7 +22,7 @@ pub(super) fn judge(server: &Server, table: &Table, once: bool) -> Vec<Finding> 
                 format!("table {name} does not exist, or user `{}` may not see it", server.user),
                 "The consumer does not start without it.",
             )
-            .fix(create(name)),
+            .fix(create(name, server.has_replicas)),
         ];
     };
     let engine = &shape.finding.engine;
@@ -30,24 +30,29 @@ pub(super) fn judge(server: &Server, table: &Table, once: bool) -> Vec<Finding> 
         check,
         format!("{name}: {engine}, {} columns", shape.finding.columns.len()),
     )];
-    findings.extend(deduplication(name, shape, once));
+    findings.extend(deduplication(server, name, shape, once));
     findings.extend(rights(server, table, once));
     findings
 }
 
-fn create(name: &TableName) -> String {
+fn create(name: &TableName, has_replicas: bool) -> String {
     if name.table == EVENT_LOG {
         return "outpour-consumer init".to_owned();
     }
+    let (engine, setting) = if has_replicas {
+        ("ReplicatedMergeTree", "replicated_deduplication_window")
+    } else {
+        ("MergeTree", "non_replicated_deduplication_window")
+    };
     format!(
         "CREATE TABLE {} (…,\n    _topic LowCardinality(String), _partition UInt32, _offset UInt64,\n    \
-         INDEX provenance _offset TYPE minmax)\nENGINE = MergeTree ORDER BY …\n\
-         SETTINGS non_replicated_deduplication_window = 10000;",
+         INDEX provenance _offset TYPE minmax)\nENGINE = {engine} ORDER BY …\n\
+         SETTINGS {setting} = 10000;",
         name.quoted()
     )
 }
 
-fn deduplication(name: &TableName, shape: &Shape, once: bool) -> Option<Finding> {
+fn deduplication(server: &Server, name: &TableName, shape: &Shape, once: bool) -> Option<Finding> {
     let check = "deduplication";
     let memory = &shape.finding.memory;
     if !once {
@@ -56,7 +61,7 @@ fn deduplication(name: &TableName, shape: &Shape, once: bool) -> Option<Finding>
             format!("{name}: not asked for (consumer.delivery = \"at-least-once\")"),
         ));
     }
-    Some(match memory.check() {
+    Some(match memory.check(server.has_replicas) {
         Ok(()) => Finding::ok(check, format!("{name} remembers {} inserts", memory.window())),
         Err(unfit) => Finding::problem(
             check,
@@ -95,6 +100,17 @@ fn rights(server: &Server, table: &Table, once: bool) -> Vec<Finding> {
                 "GRANT SELECT(_topic, _partition, _offset) ON {} TO {to};",
                 name.quoted()
             )),
+        );
+    }
+    if once && table.rights.sync == Some(false) {
+        findings.push(
+            Finding::problem(
+                check,
+                format!("user `{user}` may not have a replica of {name} catch up"),
+                "Before a table is asked what it has of a batch, its replica has to have what the \
+                 others were given; else that batch waits.",
+            )
+            .fix(format!("GRANT SYSTEM SYNC REPLICA ON {} TO {to};", name.quoted())),
         );
     }
     if once && server.can_use_input == Some(false) {
@@ -138,7 +154,7 @@ pub(super) fn windows(server: &Server, kafka: &Kafka, config: &Config) -> Vec<Fi
     for table in &server.tables {
         let Some(shape) = &table.shape else { continue };
         let memory = &shape.finding.memory;
-        if memory.check().is_err() {
+        if memory.check(server.has_replicas).is_err() {
             continue;
         }
         let streams: u64 = tables::routes(config)
@@ -222,11 +238,36 @@ mod tests {
         let findings = found(remember(Memory::Local { window: 0 }));
         assert_one(&findings, Level::Problem, "deduplication", "db.orders remembers 0 inserts");
         assert!(findings[0].fix.as_ref().unwrap().starts_with("ALTER TABLE `db`.`orders` "));
-        let engine = Memory::None { engine: "Distributed".into() };
+        let engine = Memory::Elsewhere { target: Some("db.orders_local".into()) };
         let findings = found(remember(engine));
-        assert_one(&findings, Level::Problem, "deduplication", "Distributed");
+        assert_one(&findings, Level::Problem, "deduplication", "engine Distributed");
+        let fix = findings[0].fix.as_ref().unwrap();
+        assert!(fix.starts_with("route to the local table behind it, db.orders_local"), "{fix}");
         let forgets = remember(Memory::Local { window: 0 });
         assert_eq!(found_with(false, |facts| forgets(&mut facts.tables[0])), []);
+    }
+
+    #[test]
+    fn of_several_servers_each_has_to_know_what_the_others_were_given() {
+        let replicas = |memory: Memory, once| {
+            found_with(once, |facts| {
+                facts.has_replicas = true;
+                remember(memory)(&mut facts.tables[0]);
+            })
+        };
+        let findings = replicas(Memory::Local { window: 10_000 }, true);
+        assert_one(&findings, Level::Problem, "deduplication", "each server for itself");
+        assert_eq!(replicas(Memory::Local { window: 10_000 }, false), []);
+        assert_eq!(replicas(Memory::Shared { window: 10_000, seconds: 3600 }, true), []);
+        let missing = found_with(true, |facts| {
+            facts.has_replicas = true;
+            facts.tables[0].shape = None;
+        });
+        assert!(missing[0].fix.as_ref().unwrap().contains("ENGINE = ReplicatedMergeTree"));
+        let findings = found(|table| table.rights.sync = Some(false));
+        assert_one(&findings, Level::Problem, "privileges", "may not have a replica");
+        let expected = "GRANT SYSTEM SYNC REPLICA ON `db`.`orders` TO `outpour`;";
+        assert_eq!(findings[0].fix.as_deref(), Some(expected));
     }
 
     #[test]

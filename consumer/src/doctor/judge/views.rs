@@ -3,17 +3,17 @@
 
 use outpour_schemas::program::Finding;
 
-use super::super::facts::{Table, View};
+use super::super::facts::{Server, Table, View};
 use crate::{deduplication::Unfit, table::quoted};
 
 const CHECK: &str = "views";
 
 /// `once`: exactly-once is asked for.
-pub(super) fn judge(table: &Table, user: &str, once: bool) -> Vec<Finding> {
-    table.views.iter().map(|view| one(view, user, once)).collect()
+pub(super) fn judge(server: &Server, table: &Table, once: bool) -> Vec<Finding> {
+    table.views.iter().map(|view| one(server, view, once)).collect()
 }
 
-fn one(view: &View, user: &str, once: bool) -> Finding {
+fn one(server: &Server, view: &View, once: bool) -> Finding {
     let View { name, source, .. } = view;
     let Some(target) = &view.target else {
         return Finding::warning(
@@ -21,7 +21,11 @@ fn one(view: &View, user: &str, once: bool) -> Finding {
             format!("view {name} on {source} may not be seen by this user"),
             "Whether its target drops repeated inserts is not known.",
         )
-        .fix(format!("GRANT SHOW TABLES ON {} TO {};", name.quoted(), quoted(user)));
+        .fix(format!(
+            "GRANT SHOW TABLES ON {} TO {};",
+            name.quoted(),
+            quoted(&server.user)
+        ));
     };
     let Some(shape) = &view.shape else {
         return Finding::problem(
@@ -36,14 +40,14 @@ fn one(view: &View, user: &str, once: bool) -> Finding {
     if !once || engine == "Null" {
         return Finding::ok(CHECK, format!("{writes} ({engine})"));
     }
-    match shape.finding.memory.check() {
+    match shape.finding.memory.check(server.has_replicas) {
         Ok(()) => Finding::ok(
             CHECK,
             format!("{writes}, which remembers {} inserts", shape.finding.memory.window()),
         ),
         Err(unfit) => {
             let fix = match &unfit {
-                Unfit::Engine { .. } => {
+                Unfit::Engine { .. } | Unfit::Distributed { .. } => {
                     format!("have {name} write to a MergeTree table")
                 }
                 _ => unfit.fix(target),
@@ -70,10 +74,14 @@ mod tests {
     use crate::deduplication::Memory;
 
     fn found(once: bool, change: impl FnOnce(&mut View)) -> Vec<Finding> {
-        let mut table = server().tables.remove(0);
+        found_by(server(), once, change)
+    }
+
+    fn found_by(mut server: Server, once: bool, change: impl FnOnce(&mut View)) -> Vec<Finding> {
+        let mut table = server.tables.remove(0);
         table.views = vec![view("v", "orders", "sums")];
         change(&mut table.views[0]);
-        let mut findings = judge(&table, "outpour", once);
+        let mut findings = judge(&server, &table, once);
         assert_eq!(findings.len(), 1);
         findings.retain(|finding| finding.level != Level::Ok);
         findings
@@ -104,6 +112,15 @@ mod tests {
         assert_eq!(found(false, remember(Memory::Local { window: 0 })), []);
         let log = found(true, remember(Memory::None { engine: "Log".into() }));
         assert_one(&log, Level::Problem, CHECK, "has engine Log");
+    }
+
+    #[test]
+    fn a_target_that_its_replicas_do_not_share_is_a_problem_where_there_are_several() {
+        let server = Server { has_replicas: true, ..server() };
+        let findings = found_by(server, true, |_| {});
+        assert_one(&findings, Level::Problem, CHECK, "each server for itself");
+        let fix = findings[0].fix.as_ref().unwrap();
+        assert!(fix.starts_with("use a ReplicatedMergeTree table"), "{fix}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Encryption and authentication against real listeners, and what a mistake in
 //! them looks like.
 
+mod clickhouse;
 mod kafka;
 mod postgres;
 mod secrets;
