@@ -120,8 +120,11 @@ async fn forward(
     mut state: watch::Receiver<State>,
 ) {
     let mut buffer = vec![0; CHUNK];
+    let cuts = state.borrow().cuts;
     while let Ok(n @ 1..) = from.read(&mut buffer).await {
-        let released = state.wait_for(|state| !state.requests_held).await.is_ok();
+        let released = state.wait_for(|state| !state.requests_held).await;
+        // A cut releases, too, and may be seen here first.
+        let released = released.is_ok_and(|state| state.cuts == cuts);
         if !released || to.write_all(&buffer[..n]).await.is_err() {
             break;
         }
@@ -144,8 +147,10 @@ async fn give(
     mut to: OwnedWriteHalf,
     mut state: watch::Receiver<State>,
 ) {
+    let cuts = state.borrow().cuts;
     while let Some(chunk) = kept.recv().await {
-        let released = state.wait_for(|state| !state.answers_held).await.is_ok();
+        let released = state.wait_for(|state| !state.answers_held).await;
+        let released = released.is_ok_and(|state| state.cuts == cuts);
         if !released || to.write_all(&chunk).await.is_err() {
             break;
         }

@@ -64,7 +64,7 @@ impl Publisher {
         let defaults = [
             ("linger.ms", "1"),
             ("compression.type", "lz4"),
-            ("queue.buffering.max.kbytes", "32768"),
+            ("queue.buffering.max.kbytes", "24576"),
             ("queue.buffering.max.messages", "100000"),
         ];
         let mut settings = producer_config(&kafka, relay.max_record_size.as_u64(), &defaults)?;
