@@ -9,7 +9,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use outpour_schemas::{config, wire::Header};
+use outpour_schemas::{
+    config,
+    wire::{self, Header},
+};
 use twox_hash::XxHash3_128;
 
 use crate::{
@@ -18,6 +21,7 @@ use crate::{
     plan::MAX_REJECTED_BYTES,
     rejected::{Rejected, RouteId},
     source::RecordView,
+    trace::TraceContext,
     writer::Refusals,
 };
 
@@ -116,6 +120,8 @@ pub struct Sealed {
     pub rejected: Rejected,
     /// Hash of the inserts and of what is rejected.
     pub content: String,
+    /// The trace of the first stored record that has one.
+    pub trace: Option<TraceContext>,
 }
 
 impl Sealed {
@@ -152,6 +158,7 @@ pub struct Batch {
     refused: Refusals,
     /// What an open plan has in the dead letters.
     settled: Rejected,
+    trace: Option<TraceContext>,
 }
 
 impl Batch {
@@ -180,6 +187,7 @@ impl Batch {
             pinned_end: None,
             refused: Refusals::new(),
             settled: Rejected::default(),
+            trace: None,
         }
     }
 
@@ -208,8 +216,8 @@ impl Batch {
     /// Adds a record: a row for each route that takes it.
     pub fn push(&mut self, record: &RecordView<'_>, now: Instant) {
         debug_assert!(record.offset >= self.end, "I5: offset {} comes again", record.offset);
-        let event_type = record.header(outpour_schemas::wire::header::EVENT_TYPE);
-        let mut taken = false;
+        let event_type = record.header(wire::header::EVENT_TYPE);
+        let (mut taken, mut stored) = (false, false);
         for (mapping, block) in &mut self.targets {
             if !mapping.takes_type(event_type) {
                 continue;
@@ -223,10 +231,13 @@ impl Batch {
                 Some(rejection) => Err(Box::new(rejection.clone())),
                 None => mapping.push(record, &self.environment, block),
             };
-            if let Err(rejection) = refused {
-                self.rejected.add(mapping.id(), record.offset);
-                let letter = Parked::of(record, Some(mapping.index()), *rejection);
-                park(&mut self.parked, &mut self.parked_bytes, letter);
+            match refused {
+                Ok(()) => stored = true,
+                Err(rejection) => {
+                    self.rejected.add(mapping.id(), record.offset);
+                    let letter = Parked::of(record, Some(mapping.index()), *rejection);
+                    park(&mut self.parked, &mut self.parked_bytes, letter);
+                }
             }
         }
         if !taken {
@@ -235,6 +246,10 @@ impl Batch {
                 let letter = Parked::of(record, None, Rejection::no_route());
                 park(&mut self.parked, &mut self.parked_bytes, letter);
             }
+        }
+        if stored && self.trace.is_none() {
+            let traceparent = record.header(wire::header::TRACEPARENT);
+            self.trace = traceparent.and_then(TraceContext::parse);
         }
         self.end = record.offset + 1;
         self.records += 1;
@@ -325,6 +340,7 @@ impl Batch {
             parked: std::mem::take(&mut self.parked),
             rejected: std::mem::take(&mut self.rejected),
             content: format!("{:032x}", content.finish_128()),
+            trace: self.trace.take(),
         };
         self.parked_bytes = 0;
         self.start = self.end;
@@ -514,6 +530,30 @@ mod tests {
         assert_ne!(base, content(&[r#"{"n":1}"#, r#"{"n":3}"#]));
         assert_ne!(base, content(&[r#"{"n":1}"#, r#"{"n":300}"#]));
         assert_ne!(base, content(&[r#"{"n":1}"#]));
+    }
+
+    #[test]
+    fn a_batch_has_the_trace_of_its_first_stored_record_that_has_one() {
+        let now = Instant::now();
+        let parent = |digit: &str| format!("00-{}-{}-01", digit.repeat(32), "7".repeat(16));
+        let traces = ["", "no trace", &parent("a"), &parent("b"), &parent("c")];
+        let mut batch = batch(limits(10, 1 << 20, 1000));
+        let mut seal = |records: &[(i64, &str)]| {
+            for (offset, value) in records {
+                let traceparent = traces[usize::try_from(*offset).unwrap() % 10].as_bytes();
+                let headers = vec![("traceparent", Some(traceparent))];
+                batch.push(&RecordView { headers, ..record(*offset, value) }, now);
+            }
+            batch.seal().trace
+        };
+        let (fits, does_not) = (r#"{"n":1}"#, r#"{"n":300}"#);
+        // No header, none that is one, the first one that is, another.
+        let first = seal(&[(10, fits), (11, fits), (12, fits), (13, fits)]);
+        assert_eq!(first, TraceContext::parse(parent("a").as_bytes()));
+        // Whatever is parked is in no insert.
+        let second = seal(&[(23, does_not), (24, fits)]);
+        assert_eq!(second, TraceContext::parse(parent("c").as_bytes()));
+        assert_eq!(seal(&[(30, fits)]), None, "the next batch begins anew");
     }
 
     #[test]

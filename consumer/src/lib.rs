@@ -32,4 +32,5 @@ pub mod source;
 mod status;
 pub mod table;
 mod tables;
+pub mod trace;
 mod writer;

@@ -6,7 +6,10 @@
 //! client that stands still finds all of it when it goes on, even if the server
 //! has ended the session by then.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use anyhow::{Context, Result};
 use tokio::{
@@ -23,8 +26,12 @@ use tokio::{
 pub struct Proxy {
     address: SocketAddr,
     state: Arc<watch::Sender<State>>,
+    /// What clients sent, where it is kept.
+    heard: Option<Heard>,
     _tasks: JoinSet<()>,
 }
+
+type Heard = Arc<Mutex<Vec<u8>>>;
 
 #[derive(Debug, Clone, Copy, Default)]
 struct State {
@@ -42,12 +49,35 @@ impl Proxy {
     /// # Errors
     /// When no port can be had.
     pub async fn to(upstream: &str) -> Result<Self> {
+        Self::open(upstream, None).await
+    }
+
+    /// The same, and keeps what clients send.
+    ///
+    /// # Errors
+    /// When no port can be had.
+    pub async fn recording(upstream: &str) -> Result<Self> {
+        Self::open(upstream, Some(Heard::default())).await
+    }
+
+    async fn open(upstream: &str, heard: Option<Heard>) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("cannot listen")?;
         let address = listener.local_addr()?;
         let state = Arc::new(watch::channel(State::default()).0);
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, upstream.to_owned(), Arc::clone(&state)));
-        Ok(Self { address, state, _tasks: tasks })
+        tasks.spawn(accept(listener, upstream.to_owned(), Arc::clone(&state), heard.clone()));
+        Ok(Self { address, state, heard, _tasks: tasks })
+    }
+
+    /// What clients have sent so far, as far as it is text; nothing unless it is
+    /// recording.
+    #[must_use]
+    pub fn heard(&self) -> String {
+        let heard = self.heard.as_ref().map(|heard| {
+            let heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
+            String::from_utf8_lossy(&heard).into_owned()
+        });
+        heard.unwrap_or_default()
     }
 
     #[must_use]
@@ -82,7 +112,12 @@ impl Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, upstream: String, state: Arc<watch::Sender<State>>) {
+async fn accept(
+    listener: TcpListener,
+    upstream: String,
+    state: Arc<watch::Sender<State>>,
+    heard: Option<Heard>,
+) {
     // They end with this task.
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
@@ -93,10 +128,11 @@ async fn accept(listener: TcpListener, upstream: String, state: Arc<watch::Sende
         let mut watched = state.subscribe();
         let cuts = watched.borrow().cuts;
         let (to, of) = (state.subscribe(), state.subscribe());
+        let heard = heard.clone();
         connections.spawn(async move {
             let forwarding = async {
                 tokio::join!(
-                    forward(from_client, to_server, to),
+                    forward(from_client, to_server, to, heard),
                     take(from_server, taken),
                     give(kept, to_client, of),
                 )
@@ -118,10 +154,15 @@ async fn forward(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     mut state: watch::Receiver<State>,
+    heard: Option<Heard>,
 ) {
     let mut buffer = vec![0; CHUNK];
     let cuts = state.borrow().cuts;
     while let Ok(n @ 1..) = from.read(&mut buffer).await {
+        if let Some(heard) = &heard {
+            let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
+            heard.extend_from_slice(&buffer[..n]);
+        }
         let released = state.wait_for(|state| !state.requests_held).await;
         // A cut releases, too, and may be seen here first.
         let released = released.is_ok_and(|state| state.cuts == cuts);

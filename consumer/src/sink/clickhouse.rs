@@ -13,6 +13,7 @@ use crate::{
     decode::Mapping,
     source::TopicPartition,
     table::{TableName, quoted},
+    trace::Attempt,
 };
 
 /// A client of one ClickHouse: a server, or several replicas of which one is
@@ -30,6 +31,16 @@ struct Server {
     client: Client,
     /// Whether it has [`DEDUPLICATE_INSERT`], once that has been asked.
     deduplicates_by_name: OnceCell<bool>,
+}
+
+/// One INSERT with its rows.
+#[derive(Clone, Copy)]
+pub(crate) struct Request<'a> {
+    pub(crate) sql: &'a str,
+    pub(crate) body: &'a [Bytes],
+    /// What ClickHouse knows a repeated one by.
+    pub(crate) token: Option<&'a str>,
+    pub(crate) attempt: &'a Attempt,
 }
 
 /// What every insert depends on, whatever the server's profile says.
@@ -132,28 +143,28 @@ impl ClickHouse {
     }
 
     /// Sends one INSERT with its rows.
-    pub(crate) async fn send(
-        &self,
-        sql: &str,
-        body: &[Bytes],
-        token: Option<&str>,
-    ) -> Result<(), SinkError> {
-        self.send_to(self.servers.current(), sql, body, token).await
+    pub(crate) async fn send(&self, request: Request<'_>) -> Result<(), SinkError> {
+        self.send_to(self.servers.current(), request).await
     }
 
     async fn send_to(
         &self,
         (place, server): (usize, &Server),
-        sql: &str,
-        body: &[Bytes],
-        token: Option<&str>,
+        Request { sql, body, token, attempt }: Request<'_>,
     ) -> Result<(), SinkError> {
         /// What is compressed at once, here and by the server.
         const FRAME: usize = 1 << 20;
         self.within(place, async {
             let known = server.deduplicates_by_name.get_or_try_init(|| server.knows_of_it());
             let known = known.await?;
-            let mut insert = server.client.insert_formatted_with(sql);
+            let mut insert = match attempt.traceparent() {
+                None => server.client.insert_formatted_with(sql),
+                Some(traceparent) => {
+                    let client = server.client.clone().with_header("traceparent", traceparent);
+                    client.insert_formatted_with(sql)
+                }
+            };
+            insert = insert.with_setting("query_id", attempt.query_id());
             if *known {
                 insert = insert.with_setting(DEDUPLICATE_INSERT.0, DEDUPLICATE_INSERT.1);
             }
@@ -173,24 +184,25 @@ impl ClickHouse {
         .await
     }
 
-    /// Returns once this replica of a table has all rows that any of them was given
-    /// before. `select_sequential_consistency` would not do: without quorum inserts
-    /// it waits for nothing, and with parallel ones it does not work.
-    async fn catch_up(
-        &self,
-        (place, server): (usize, &Server),
-        insert: &Insert,
-    ) -> Result<(), SinkError> {
-        const IS_REPLICATED: &str = "SELECT match(engine, '^(Replicated|Shared)') \
-             FROM system.tables WHERE database = ? AND name = ?";
-        let name = TableName::parse(&insert.mapping.table, &self.database);
+    /// The server to ask what a table has: of several replicas, one that has all
+    /// rows that any of them was given before. `select_sequential_consistency` would
+    /// not do: without quorum inserts it waits for nothing, and with parallel ones it
+    /// does not work.
+    async fn caught_up(&self, mapping: &Mapping) -> Result<(usize, &Server), SinkError> {
+        const REPLICATED: &str = "SELECT count() FROM system.tables \
+             WHERE database = ? AND name = ? AND match(engine, '^(Replicated|Shared)')";
+        let (place, server) = self.servers.current();
+        if self.servers.count() == 1 {
+            return Ok((place, server));
+        }
+        let name = TableName::parse(&mapping.table, &self.database);
         self.within(place, async {
-            let engine = server.client.query(IS_REPLICATED).bind(&name.database).bind(&name.table);
-            if engine.fetch_optional::<bool>().await? == Some(true) {
+            let query = server.client.query(REPLICATED).bind(&name.database).bind(&name.table);
+            if query.fetch_one::<u64>().await? > 0 {
                 let sync = format!("SYSTEM SYNC REPLICA {} LIGHTWEIGHT", name.quoted());
                 server.client.query_raw(&sync).execute().await?;
             }
-            Ok(())
+            Ok((place, server))
         })
         .await
     }
@@ -229,8 +241,14 @@ impl Server {
 }
 
 impl Sink for ClickHouse {
-    async fn insert(&self, insert: &Insert, token: &str) -> Result<(), SinkError> {
-        self.send(&insert.mapping.insert_sql, &insert.body, Some(token)).await
+    async fn insert(
+        &self,
+        insert: &Insert,
+        token: &str,
+        attempt: &Attempt,
+    ) -> Result<(), SinkError> {
+        let sql = &insert.mapping.insert_sql;
+        self.send(Request { sql, body: &insert.body, token: Some(token), attempt }).await
     }
 
     async fn insert_missing(
@@ -238,13 +256,12 @@ impl Sink for ClickHouse {
         insert: &Insert,
         partition: &TopicPartition,
         range: std::ops::Range<i64>,
+        attempt: &Attempt,
     ) -> Result<(), SinkError> {
         let sql = missing_sql(insert, partition, &range);
-        let current = self.servers.current();
-        if self.servers.count() > 1 {
-            self.catch_up(current, insert).await?;
-        }
-        self.send_to(current, &sql, &insert.body, None).await
+        let server = self.caught_up(&insert.mapping).await?;
+        let request = Request { sql: &sql, body: &insert.body, token: None, attempt };
+        self.send_to(server, request).await
     }
 
     async fn last_offset(
@@ -256,9 +273,9 @@ impl Sink for ClickHouse {
             "SELECT toInt64(maxOrNull(_offset)) FROM {} WHERE _topic = ? AND _partition = ?",
             mapping.table_sql()
         );
-        let query = self.query(&sql).bind(&*partition.topic).bind(partition.partition);
-        let found: Vec<Option<i64>> = self.fetch(query).await?;
-        Ok(found.into_iter().next().flatten())
+        let (place, server) = self.caught_up(mapping).await?;
+        let query = server.client.query(&sql).bind(&*partition.topic).bind(partition.partition);
+        self.within(place, async { Ok(query.fetch_one().await?) }).await
     }
 }
 

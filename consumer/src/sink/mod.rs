@@ -8,10 +8,10 @@ mod tls;
 
 pub use self::error::{Class, SinkError};
 pub(crate) use self::{
-    clickhouse::{ClickHouse, INSERT_SETTINGS},
+    clickhouse::{ClickHouse, INSERT_SETTINGS, Request},
     schema::TableFinding,
 };
-use crate::{batch::Insert, decode::Mapping, source::TopicPartition};
+use crate::{batch::Insert, decode::Mapping, source::TopicPartition, trace::Attempt};
 
 /// A place that takes inserts.
 pub(crate) trait Sink: Send + Sync + 'static {
@@ -20,6 +20,7 @@ pub(crate) trait Sink: Send + Sync + 'static {
         &self,
         insert: &Insert,
         token: &str,
+        attempt: &Attempt,
     ) -> impl Future<Output = Result<(), SinkError>> + Send;
 
     /// Inserts the rows of `range`, of all that `insert` holds, that the table
@@ -30,6 +31,7 @@ pub(crate) trait Sink: Send + Sync + 'static {
         insert: &Insert,
         partition: &TopicPartition,
         range: std::ops::Range<i64>,
+        attempt: &Attempt,
     ) -> impl Future<Output = Result<(), SinkError>> + Send;
 
     /// The highest offset of `partition` that the table of `mapping` has.

@@ -36,6 +36,7 @@ use crate::{
     plan::{self, Plan, PlanError},
     sink::{Class, Sink, SinkError},
     source::TopicPartition,
+    trace::Attempt,
 };
 
 /// The group's committed offsets.
@@ -159,15 +160,19 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
             return Ok(false);
         };
         self.edges.monitor.planned(&self.partition);
+        let mut stored_by = Vec::new();
         for insert in &batch.inserts {
-            if !self.insert(insert, batch, &plan).await? {
+            let Some(attempt) = self.insert(insert, batch, &plan).await? else {
                 return Ok(false);
-            }
+            };
+            stored_by.push(attempt);
         }
         metrics::batch_stored(batch);
         tracing::debug!(
             partition = %self.partition, start = batch.start, end = batch.end,
-            rows = batch.rows(), parked = batch.parked.len(), "batch stored"
+            rows = batch.rows(), parked = batch.parked.len(),
+            query_id = stored_by.iter().map(Attempt::query_id).collect::<Vec<_>>().join(","),
+            trace_id = stored_by.first().and_then(Attempt::trace_id), "batch stored"
         );
         Ok(true)
     }
@@ -303,23 +308,26 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
         }
     }
 
+    /// The attempt that stored it; `None` if it was told to stop before.
     async fn insert(
         &self,
         insert: &Insert,
         batch: &Sealed,
         plan: &Plan,
-    ) -> Result<bool, WriteError> {
+    ) -> Result<Option<Attempt>, WriteError> {
         let token = plan.token(&self.edges.cluster, &self.partition, &insert.mapping.target());
         let mut delays = backoff();
         let mut attempts = 0_u64;
         loop {
             attempts += 1;
             let began = Instant::now();
+            let attempt = Attempt::new(batch.trace);
             let sink = &self.edges.sink;
             let outcome = if plan.by_provenance && insert.mapping.has_provenance() {
-                sink.insert_missing(insert, &self.partition, batch.start..batch.end).await
+                let range = batch.start..batch.end;
+                sink.insert_missing(insert, &self.partition, range, &attempt).await
             } else {
-                sink.insert(insert, &token).await
+                sink.insert(insert, &token, &attempt).await
             };
             let table = &insert.mapping.table;
             let error = match outcome {
@@ -328,10 +336,11 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
                     if attempts > 1 {
                         tracing::info!(partition = %self.partition, %table, attempts, "insert succeeded");
                     }
-                    return Ok(true);
+                    return Ok(Some(attempt));
                 }
                 Err(error) => error,
             };
+            let (query_id, trace_id) = (attempt.query_id(), attempt.trace_id());
             let class = error.class();
             metrics::insert_failed(table, class);
             self.edges.monitor.troubled(&self.partition, &error);
@@ -341,23 +350,27 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
                     return Err(WriteError::SchemaDrift { table, source: error });
                 }
                 Class::Data if insert.mapping.has_provenance() => {
+                    tracing::warn!(
+                        partition = %self.partition, %table, rows = insert.rows, query_id, trace_id,
+                        %error, "insert refused for what is in it; finding the rows one by one"
+                    );
                     return match self.prove(insert, batch, plan, error).await? {
                         Some(refused) => Err(refused),
-                        None => Ok(false),
+                        None => Ok(None),
                     };
                 }
                 Class::Transient => tracing::warn!(
-                    partition = %self.partition, table = %insert.mapping.table, rows = insert.rows,
+                    partition = %self.partition, %table, rows = insert.rows, query_id, trace_id,
                     class = class.as_str(), attempts, %error, "insert failed; trying again"
                 ),
                 // Without provenance nothing tells one row from another.
                 Class::Data | Class::Configuration => tracing::error!(
-                    partition = %self.partition, table = %insert.mapping.table, rows = insert.rows,
+                    partition = %self.partition, %table, rows = insert.rows, query_id, trace_id,
                     class = class.as_str(), attempts, %error, "insert refused; somebody has to act"
                 ),
             }
             if !self.pause(delays.next()).await {
-                return Ok(false);
+                return Ok(None);
             }
         }
     }

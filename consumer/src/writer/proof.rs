@@ -25,6 +25,7 @@ use crate::{
     plan::Plan,
     sink::{Class, Sink, SinkError},
     source::TopicPartition,
+    trace::Attempt,
 };
 
 /// Rows that are refused, by the route that made them and their offset.
@@ -68,10 +69,6 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
         error: SinkError,
     ) -> Result<Option<WriteError>, WriteError> {
         let table = &insert.mapping.table;
-        tracing::warn!(
-            partition = %self.partition, %table, rows = insert.rows, %error,
-            "insert refused for what is in it; finding the rows one by one"
-        );
         if !plan.by_provenance {
             // From here on parts of it are stored that no token stands for.
             let plan = Plan { by_provenance: true, ..plan.clone() };
@@ -81,11 +78,10 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
         let mut open = halves(&(batch.start..batch.end));
         let mut delays = backoff();
         while let Some(range) = open.pop() {
+            let attempt = Attempt::new(batch.trace);
             let sink = &self.edges.sink;
-            let Err(error) = sink.insert_missing(insert, &self.partition, range.clone()).await
-            else {
-                continue;
-            };
+            let inserting = sink.insert_missing(insert, &self.partition, range.clone(), &attempt);
+            let Err(error) = inserting.await else { continue };
             match error.class() {
                 Class::Data if range.end - range.start == 1 => {
                     let rejection = Rejection::refused(&insert.mapping, &error);
@@ -98,7 +94,10 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
                 }
                 Class::Transient | Class::Configuration => {
                     self.edges.monitor.troubled(&self.partition, &error);
-                    tracing::warn!(partition = %self.partition, %table, %error, "insert failed; trying again");
+                    tracing::warn!(
+                        partition = %self.partition, %table, query_id = attempt.query_id(),
+                        trace_id = attempt.trace_id(), %error, "insert failed; trying again"
+                    );
                     open.push(range);
                     if !self.pause(delays.next()).await {
                         return Ok(None);

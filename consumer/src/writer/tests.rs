@@ -68,7 +68,7 @@ impl Script {
 }
 
 impl Sink for Arc<Script> {
-    async fn insert(&self, _: &Insert, token: &str) -> Result<(), SinkError> {
+    async fn insert(&self, _: &Insert, token: &str, _: &Attempt) -> Result<(), SinkError> {
         Script::insert(self, Did::Inserted(token.to_owned()))
     }
 
@@ -77,6 +77,7 @@ impl Sink for Arc<Script> {
         _: &Insert,
         _: &TopicPartition,
         range: Range<i64>,
+        _: &Attempt,
     ) -> Result<(), SinkError> {
         let refuses = self.refuses.iter().any(|offset| range.contains(offset));
         Script::insert(self, Did::InsertedMissing(range))?;
@@ -163,6 +164,7 @@ fn batch(range: Range<i64>) -> Sealed {
         parked: Vec::new(),
         rejected: Rejected::default(),
         content: format!("content of {range:?}"),
+        trace: None,
     }
 }
 

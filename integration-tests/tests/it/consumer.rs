@@ -323,13 +323,21 @@ impl Feed {
 
     /// Queued in order; that it arrived is awaited where it should arrive.
     pub(crate) fn send(&self, id: u64, payload: &str) {
+        self.send_traced(id, payload, None);
+    }
+
+    /// The same with a `traceparent`.
+    pub(crate) fn send_traced(&self, id: u64, payload: &str, traceparent: Option<&str>) {
         let key = (id % 100).to_string();
         let id = uuid::Uuid::from_u128(id.into()).to_string();
         let named = |key, value| Header { key, value: Some(value) };
-        let headers = OwnedHeaders::new()
+        let mut headers = OwnedHeaders::new()
             .insert(named("id", id.as_str()))
             .insert(named("eventType", "happened"))
             .insert(named("schemaVersion", "1"));
+        if let Some(traceparent) = traceparent {
+            headers = headers.insert(named("traceparent", traceparent));
+        }
         let record = FutureRecord::to(&self.topic).key(&key).payload(payload).headers(headers);
         let queued = self.producer.send_result(record);
         assert!(queued.is_ok(), "the producer's queue is full");

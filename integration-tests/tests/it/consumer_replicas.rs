@@ -1,12 +1,12 @@
 //! Several ClickHouse servers to choose from. Here they are several ways to one.
 
 use integration_tests::{
-    pipeline::{PATIENCE, Pipeline},
+    pipeline::{PATIENCE, Pipeline, header},
     proxy::Proxy,
     stack::Stack,
 };
 
-use crate::{consumer::Feed, consumer_doctor::doctor};
+use crate::{consumer::Feed, consumer_doctor::doctor, consumer_tables::numbers};
 
 const MOVED_ON: &str = "going on with another ClickHouse server";
 
@@ -77,6 +77,26 @@ async fn a_server_that_is_gone_or_silent_is_left_for_the_next_one() {
     for address in [first, second, third] {
         assert!(said.contains(&format!("http://{address}")), "{said}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_is_asked_what_it_has_by_the_way_that_works() {
+    let (pipeline, topic) = numbers(", CONSTRAINT below_100 CHECK n < 100").await;
+    pipeline.set("OUTPOUR_CONSUMER_DELIVERY=at-least-once").unwrap();
+    let [gone, _last] = ways(&pipeline).await;
+    let feed = Feed::of(&pipeline, "number").await;
+    for n in [0, 1, 200, 3] {
+        feed.send(n, &format!("{{\"n\": {n}}}"));
+    }
+    drop(gone);
+    let consumer = pipeline.consumer().unwrap();
+    // What is refused is found by rows that the table lacks.
+    pipeline.arrived("numbers", 3).await.unwrap();
+    consumer.logged("finding the rows one by one", PATIENCE).await.unwrap();
+    let reader = pipeline.reader(&format!("outpour.dead-letter.{topic}")).unwrap();
+    let letters = reader.take(1, |message| header(message, "outpour-source-offset"));
+    assert_eq!(letters.unwrap(), ["2"]);
+    consumer.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

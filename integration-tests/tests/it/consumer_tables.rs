@@ -11,7 +11,7 @@ use rdkafka::Message;
 use crate::consumer::Feed;
 
 /// A pipeline whose topic goes to a table of its own, `numbers`.
-async fn numbers(constraint: &str) -> (Pipeline<'static>, String) {
+pub(crate) async fn numbers(constraint: &str) -> (Pipeline<'static>, String) {
     let pipeline = Pipeline::new(Stack::shared().await.unwrap(), "").await.unwrap();
     let topic = pipeline.topic("number");
     let settings = format!(

@@ -13,6 +13,7 @@ mod consumer_health;
 mod consumer_memory;
 mod consumer_replicas;
 mod consumer_tables;
+mod consumer_trace;
 mod contract;
 mod debezium;
 mod diagnosis;

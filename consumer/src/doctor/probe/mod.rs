@@ -24,8 +24,9 @@ pub(super) use self::{
 };
 use super::facts::{Count, Outcome, Probed, Shape, Table};
 use crate::{
-    sink::{ClickHouse, SinkError},
+    sink::{ClickHouse, Request, SinkError},
     table::TableName,
+    trace::Attempt,
 };
 
 /// Rows of the table that its twin is given.
@@ -170,7 +171,13 @@ impl Scratch<'_> {
         let mut counted = Vec::new();
         for _ in 0..2 {
             let token = format!("outpour/doctor/{token}");
-            let sent = self.clickhouse.send(insert, std::slice::from_ref(body), Some(&token)).await;
+            let request = Request {
+                sql: insert,
+                body: std::slice::from_ref(body),
+                token: Some(&token),
+                attempt: &Attempt::new(None),
+            };
+            let sent = self.clickhouse.send(request).await;
             sent.map_err(|error| ("inserting into the twin of the table", error))?;
             counted.push(self.parts(twins).await.map_err(counting)?);
         }
