@@ -272,13 +272,12 @@ impl Publisher {
         ];
         let fenced = source.rdkafka_error_code().is_some_and(|code| FENCED.contains(&code))
             || matches!(self.client.client().fatal_error(), Some((code, _)) if FENCED.contains(&code));
-        // The client says no more than this once it has given a transaction up.
-        let given_up = source.rdkafka_error_code() == Some(RDKafkaErrorCode::State);
         let timeout = self.relay.transaction_timeout.0;
         match self.began {
-            // Kafka aborts such a transaction by itself and tells it by the same
-            // codes: nobody need have taken over.
-            Some(began) if (fenced || given_up) && began.elapsed() >= timeout => {
+            // Kafka aborts such a transaction by itself, and the client tells it in
+            // many ways, by the code for a replaced producer among others: nobody
+            // need have taken over.
+            Some(began) if began.elapsed() >= timeout => {
                 RelayError::TransactionTimedOut { seconds: timeout.as_secs() }
             }
             _ if fenced => RelayError::Fenced { slot: self.relay.slot.clone() },
