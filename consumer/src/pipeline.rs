@@ -1,7 +1,7 @@
 //! Kafka → ClickHouse, from joining the group to leaving it.
 //!
 //! ```text
-//!   Kafka ─poll─▶ RecordView ─▶ Batch ─seal─▶ Writer ─▶ plan, park, insert ─▶ ClickHouse
+//!   Kafka ─poll─▶ RecordView ─▶ Batch ─seal─▶ Writer ─▶ plan and park, insert ─▶ ClickHouse
 //!   source/       decode/       batch.rs      writer.rs  plan.rs dead_letter.rs  sink/
 //! ```
 //!
