@@ -6,7 +6,7 @@
 //! stream.rs    the replication connection ──▶ WalEvent               (I/O)
 //! pgoutput.rs  bytes of a change          ──▶ Relation, Insert       (pure)
 //! message.rs   content of a logical message ──▶ values of a row      (pure)
-//! transaction.rs  events                  ──▶ OutboxRow, Committed   (pure)
+//! transaction/   events                  ──▶ OutboxRow, Committed   (pure)
 //! row.rs, oid.rs  what a row is, and its types
 //! timeline.rs  which histories a server's log has been through          (pure)
 //! ```

@@ -1,10 +1,13 @@
 //! Reads the text of a column type, as `system.columns.type` prints it.
 
+mod token;
+
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 
-use super::enumeration::Enumeration;
-use super::types::{
-    ColumnType, DecimalType, IntegerType, ScalarType, TupleElement, TypeError, Zone,
+use self::token::Parser;
+use super::{
+    enumeration::Enumeration,
+    types::{ColumnType, DecimalType, IntegerType, ScalarType, TupleElement, TypeError, Zone},
 };
 
 /// How deep types may stand in each other. Real ones stay far below it; it
@@ -22,12 +25,6 @@ pub(super) fn parse(text: &str) -> Result<ColumnType, TypeError> {
         return Err(parser.syntax("the end"));
     }
     Ok(kind)
-}
-
-struct Parser<'a> {
-    text: &'a str,
-    at: usize,
-    depth: usize,
 }
 
 impl<'a> Parser<'a> {
@@ -273,119 +270,6 @@ impl<'a> Parser<'a> {
         self.at = start;
         Ok(None)
     }
-
-    /// The text between balanced parentheses, as it is; empty without any.
-    fn raw_arguments(&mut self) -> Result<&'a str, TypeError> {
-        if !self.peek("(") {
-            return Ok("");
-        }
-        self.expect("(", "`(`")?;
-        let start = self.at;
-        let mut depth = 1;
-        while let Some(c) = self.text[self.at..].chars().next() {
-            match c {
-                '\'' | '`' => {
-                    self.quoted(c)?;
-                    continue;
-                }
-                '(' => depth += 1,
-                ')' => depth -= 1,
-                _ => {}
-            }
-            self.at += c.len_utf8();
-            if depth == 0 {
-                return Ok(self.text[start..self.at - 1].trim());
-            }
-        }
-        Err(self.syntax("`)`"))
-    }
-
-    fn parenthesised<T>(
-        &mut self,
-        inner: impl FnOnce(&mut Self) -> Result<T, TypeError>,
-    ) -> Result<T, TypeError> {
-        self.expect("(", "`(`")?;
-        let value = inner(self)?;
-        self.expect(")", "`)`")?;
-        Ok(value)
-    }
-
-    fn number(&mut self) -> Result<i64, TypeError> {
-        self.space();
-        let rest = &self.text[self.at..];
-        let sign = usize::from(rest.starts_with('-'));
-        let digits = rest[sign..].find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len() - sign);
-        let text = &rest[..sign + digits];
-        let value = text.parse().map_err(|_| self.syntax("a number"))?;
-        self.at += text.len();
-        Ok(value)
-    }
-
-    /// Quoted text, with ClickHouse's escapes and with doubled quotes.
-    fn quoted(&mut self, quote: char) -> Result<String, TypeError> {
-        self.space();
-        let mut chars = self.text[self.at..].char_indices().peekable();
-        if chars.next().map(|(_, c)| c) != Some(quote) {
-            return Err(self.syntax("a quoted text"));
-        }
-        let mut text = String::new();
-        while let Some((index, c)) = chars.next() {
-            match c {
-                '\\' => match chars.next().map(|(_, c)| c) {
-                    Some('n') => text.push('\n'),
-                    Some('t') => text.push('\t'),
-                    Some('r') => text.push('\r'),
-                    Some('0') => text.push('\0'),
-                    Some('b') => text.push('\u{8}'),
-                    Some('f') => text.push('\u{c}'),
-                    Some('a') => text.push('\u{7}'),
-                    Some('v') => text.push('\u{b}'),
-                    Some(c) => text.push(c),
-                    None => break,
-                },
-                c if c == quote => {
-                    if chars.next_if(|(_, c)| *c == quote).is_some() {
-                        text.push(quote);
-                    } else {
-                        self.at += index + quote.len_utf8();
-                        return Ok(text);
-                    }
-                }
-                c => text.push(c),
-            }
-        }
-        Err(self.syntax("a quoted text"))
-    }
-
-    fn word(&mut self) -> &'a str {
-        let rest = &self.text[self.at..];
-        let end =
-            rest.find(|c: char| !(c == '_' || c.is_ascii_alphanumeric())).unwrap_or(rest.len());
-        self.at += end;
-        &rest[..end]
-    }
-
-    fn space(&mut self) {
-        let rest = &self.text[self.at..];
-        self.at += rest.len() - rest.trim_start().len();
-    }
-
-    fn peek(&mut self, token: &str) -> bool {
-        self.space();
-        self.text[self.at..].starts_with(token)
-    }
-
-    fn expect(&mut self, token: &str, expected: &'static str) -> Result<(), TypeError> {
-        if !self.peek(token) {
-            return Err(self.syntax(expected));
-        }
-        self.at += token.len();
-        Ok(())
-    }
-
-    fn syntax(&self, expected: &'static str) -> TypeError {
-        TypeError::Syntax { text: self.text.to_owned(), at: self.at, expected }
-    }
 }
 
 fn integer(name: &str) -> Option<IntegerType> {
@@ -418,134 +302,4 @@ fn shape(arrays: usize) -> ColumnType {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn shown(text: &str) -> String {
-        parse(text).unwrap_or_else(|e| panic!("{text}: {e}")).to_string()
-    }
-
-    #[test]
-    fn canonical_spellings_come_back() {
-        for text in [
-            "Int8",
-            "UInt256",
-            "BFloat16",
-            "Time",
-            "Time64(6)",
-            "Float32",
-            "Float64",
-            "Bool",
-            "String",
-            "FixedString(3)",
-            "UUID",
-            "Date",
-            "Date32",
-            "IPv4",
-            "IPv6",
-            "DateTime",
-            "DateTime('Europe/Paris')",
-            "DateTime64(3)",
-            "DateTime64(9, 'UTC')",
-            "Decimal(5, 2)",
-            "Decimal(76, 76)",
-            r#"Enum8('it\'s\\n\t"q`' = -3, 'x' = 1)"#,
-            "Enum16('z' = 1000)",
-            "Nullable(Decimal(9, 3))",
-            "LowCardinality(String)",
-            "LowCardinality(Nullable(FixedString(2)))",
-            "Array(Array(Nullable(Int8)))",
-            "Map(LowCardinality(String), Array(UInt8))",
-            "Tuple(UInt8, String)",
-            "Tuple(a UInt8, `b c` Tuple(DateTime('UTC'), String))",
-            "Tuple()",
-            "JSON",
-            "JSON(max_dynamic_paths=10, a UInt8, SKIP REGEXP '(x')",
-            "Nullable(JSON)",
-        ] {
-            assert_eq!(shown(text), text);
-        }
-    }
-
-    #[test]
-    fn other_spellings_become_canonical() {
-        for (text, canonical) in [
-            ("Decimal32(3)", "Decimal(9, 3)"),
-            ("Decimal64(3)", "Decimal(18, 3)"),
-            ("Decimal128(3)", "Decimal(38, 3)"),
-            ("Decimal256(7)", "Decimal(76, 7)"),
-            ("Decimal(7)", "Decimal(7, 0)"),
-            ("Decimal", "Decimal(10, 0)"),
-            ("DateTime64", "DateTime64(3)"),
-            ("Time64", "Time64(3)"),
-            ("SimpleAggregateFunction(groupUniqArrayArray(10), Array(UInt8))", "Array(UInt8)"),
-            (" Array( UInt8 ) ", "Array(UInt8)"),
-            ("Enum('b' = 2, 'a' = 1)", "Enum8('a' = 1, 'b' = 2)"),
-            ("Enum('a', 'b')", "Enum8('a' = 1, 'b' = 2)"),
-            ("Enum('it''s' = 300)", r"Enum16('it\'s' = 300)"),
-            ("Nested(a UInt8, b String)", "Array(Tuple(a UInt8, b String))"),
-            ("SimpleAggregateFunction(sum, UInt64)", "UInt64"),
-            ("Ring", "Array(Tuple(Float64, Float64))"),
-        ] {
-            assert_eq!(shown(text), canonical);
-        }
-    }
-
-    #[test]
-    fn what_is_not_supported_names_itself() {
-        let error = parse("Array(Variant(String, UInt8))").unwrap_err();
-        assert_eq!(error, TypeError::Unsupported("Variant".to_owned()));
-        let expected = "column type `Variant` is not supported; a MATERIALIZED column can \
-                        compute it from one of another type";
-        assert_eq!(error.to_string(), expected);
-        for text in [
-            "Dynamic",
-            "AggregateFunction(sum, UInt64)",
-            "IntervalDay",
-            "Geometry",
-            "QBit(Float32, 8)",
-            "Nothing",
-            "Nullable(Tuple(UInt8))",
-            "Int24",
-            "LowCardinality(Decimal(5, 2))",
-            "Nullable(Array(UInt8))",
-        ] {
-            assert!(matches!(parse(text), Err(TypeError::Unsupported(_))), "{text}");
-        }
-        assert_eq!(
-            parse("DateTime('Mars/Base')"),
-            Err(TypeError::UnknownTimeZone("Mars/Base".to_owned()))
-        );
-    }
-
-    #[test]
-    fn broken_text_is_refused() {
-        for text in [
-            "",
-            "Array",
-            "Array(",
-            "Array(UInt8",
-            "UInt8)",
-            "FixedString()",
-            "FixedString(0)",
-            "FixedString(16777216)",
-            "FixedString(-1)",
-            "Decimal(77, 1)",
-            "Decimal(5, 6)",
-            "DateTime64(10)",
-            "Time64(10)",
-            "Enum8('a' = 300)",
-            "Enum8('a = 1)",
-            "Enum8()",
-            "Tuple(a UInt8, String)",
-            "Map(String)",
-            "JSON(",
-            "DateTime('UTC'",
-            "é",
-        ] {
-            assert!(matches!(parse(text), Err(TypeError::Syntax { .. })), "{text}");
-        }
-        let deep = "Array(".repeat(100_000);
-        assert!(parse(&deep).is_err());
-    }
-}
+mod tests;
