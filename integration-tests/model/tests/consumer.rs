@@ -144,10 +144,8 @@ fn a_commit_that_nobody_waits_for_may_put_the_group_back() {
 #[test]
 fn a_commit_still_under_way_when_the_partition_goes_may_put_the_group_back() {
     let faults = Faults { hand_overs: 1, ..CRASH };
-    let without = ConsumerModel { without: Some(Rule::JoinsCommits), ..model(faults) };
-    let way = check::breaks(without, "I5");
-    assert_has(&way, &[Action::StrayArrives, Action::Crash]);
-    check::holds("with JoinsCommits", model(CRASH));
+    let cause = [Action::StrayArrives, Action::Crash];
+    is_for(Rule::JoinsCommits, "I5", model(faults), &cause);
 }
 
 #[test]

@@ -61,8 +61,7 @@ pub struct Faults {
     pub crashes: u8,
     /// The group takes an owner for dead that lives.
     pub expulsions: u8,
-    /// An owner gives the partition up in the middle of a commit. Only without
-    /// [`Rule::AwaitsCommits`] or [`Rule::JoinsCommits`].
+    /// An owner gives the partition up in the middle of a commit.
     pub hand_overs: u8,
     /// An answer of ClickHouse's is lost, or not waited for any longer.
     pub lost_answers: u8,

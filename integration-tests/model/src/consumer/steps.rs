@@ -1,7 +1,7 @@
 //! What happens, and what it does.
 
 use super::{
-    ConsumerModel, Late, State,
+    ConsumerModel, Late, Rule, State,
     group::Note,
     possible::ends,
     process::{Phase, Process, Todo},
@@ -152,7 +152,9 @@ pub(super) fn take(model: &ConsumerModel, state: &mut State, action: Action) {
                 let mut process = process;
                 let (plan, batch) = planned(model, state, &mut process, next..end, open);
                 // That of letters names its generation itself, and is none too late.
-                if batch.letters == 0 {
+                if batch.letters == 0 && model.keeps(Rule::JoinsCommits) {
+                    commit(model, state, plan.start, Note::Plan(plan));
+                } else if batch.letters == 0 {
                     state.group.stray = Some((plan.start, Note::Plan(plan)));
                 }
             }
