@@ -63,7 +63,8 @@ pub struct Faults {
     pub expulsions: u8,
     /// An owner gives the partition up in the middle of a commit.
     pub hand_overs: u8,
-    /// An answer of ClickHouse's is lost, or not waited for any longer.
+    /// An answer of ClickHouse's is lost, or not waited for any longer; or Kafka
+    /// aborts the letters' transaction of an owner that is too slow.
     pub lost_answers: u8,
     /// Half an hour passes: a plan is trusted for less, a token is remembered for
     /// twice as long.
@@ -145,6 +146,11 @@ impl State {
     fn is_kept(&self, offset: u8) -> bool {
         let at = usize::from(offset);
         invariants::is_kept(self.table.rows[at].into(), self.letters[at].into())
+    }
+
+    /// Whether the owner is in the middle of a transaction.
+    fn owner_parks(&self) -> bool {
+        self.owner.is_some_and(|owner| matches!(owner.phase, Phase::Parking { .. }))
     }
 }
 

@@ -41,10 +41,8 @@ pub(super) fn possible(model: &ConsumerModel, state: &State, actions: &mut Vec<A
     if state.group.stray.is_some() {
         actions.push(Action::StrayArrives);
     }
-    let parks = |process: &Option<Process>| {
-        process.is_some_and(|process| matches!(process.phase, Phase::Parking { .. }))
-    };
-    if state.group.pending.is_some() && !parks(&state.owner) {
+    let may_time_out = !state.owner_parks() || faults.lost_answers > 0;
+    if state.group.pending.is_some() && may_time_out {
         actions.push(Action::TimeOut);
     }
     if faults.half_hours > 0 {

@@ -164,7 +164,10 @@ pub(super) fn take(model: &ConsumerModel, state: &mut State, action: Action) {
                 state.group.commit(offset, note);
             }
         }
-        Action::TimeOut => state.group.pending = None,
+        Action::TimeOut => {
+            state.faults.lost_answers -= u8::from(state.owner_parks());
+            state.group.pending = None;
+        }
         Action::HalfAnHour => {
             state.faults.half_hours -= 1;
             state.clock += 1;
