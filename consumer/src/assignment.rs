@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use outpour_schemas::program::error_line;
+use outpour_schemas::{invariants, program::error_line};
 use tokio::{runtime::Handle, sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +28,7 @@ use crate::{
     dead_letter::DeadLetters,
     decode::Mapping,
     error::ConsumerError,
+    plan::Plan,
     sink::Sink,
     source::{
         RecordView, TopicPartition,
@@ -334,7 +335,9 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Owner for Assignment<S, D, O> {
             let topic = &start.partition.topic;
             let mappings: Vec<_> =
                 self.mappings.iter().filter(|m| m.takes_topic(topic)).cloned().collect();
-            let open = start.plan.filter(|plan| plan.start == start.offset);
+            let begins_there =
+                |plan: &Plan| invariants::begins_at(&(plan.start..plan.end), &start.offset);
+            let open = start.plan.filter(begins_there);
             let batch =
                 Batch::new(&mappings, Arc::clone(&self.environment), self.limits, start.offset);
             let batch = batch.refusing(self.edges.refused.of(&start.partition));
@@ -357,6 +360,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Owner for Assignment<S, D, O> {
                 was_moved: start.was_moved,
                 targets: mappings,
                 there_until: None,
+                settled: start.offset,
                 stop: stop.clone(),
             };
             let writer = self.runtime.spawn(writer.run(receiver));

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use outpour_schemas::{
-    config,
+    config, invariants,
     wire::{self, Header},
 };
 use twox_hash::XxHash3_128;
@@ -215,9 +215,13 @@ impl Batch {
 
     /// Adds a record: a row for each route that takes it.
     pub fn push(&mut self, record: &RecordView<'_>, now: Instant) {
-        debug_assert!(record.offset >= self.end, "I5: offset {} comes again", record.offset);
+        debug_assert!(
+            invariants::follows(Some(self.end - 1), record.offset),
+            "I5: offset {} comes again",
+            record.offset
+        );
         let event_type = record.header(wire::header::EVENT_TYPE);
-        let (mut taken, mut stored) = (false, false);
+        let (mut taken, mut rows, mut rejections) = (false, 0, 0);
         for (mapping, block) in &mut self.targets {
             if !mapping.takes_type(event_type) {
                 continue;
@@ -225,6 +229,7 @@ impl Batch {
             taken = true;
             if self.settled.contains(mapping.id(), record.offset) {
                 self.rejected.add(mapping.id(), record.offset);
+                rejections += 1;
                 continue;
             }
             let refused = match self.refused.get(&(mapping.index(), record.offset)) {
@@ -232,8 +237,9 @@ impl Batch {
                 None => mapping.push(record, &self.environment, block),
             };
             match refused {
-                Ok(()) => stored = true,
+                Ok(()) => rows += 1,
                 Err(rejection) => {
+                    rejections += 1;
                     self.rejected.add(mapping.id(), record.offset);
                     let letter = Parked::of(record, Some(mapping.index()), *rejection);
                     park(&mut self.parked, &mut self.parked_bytes, letter);
@@ -242,12 +248,18 @@ impl Batch {
         }
         if !taken {
             self.rejected.add(RouteId::NONE, record.offset);
+            rejections += 1;
             if !self.settled.contains(RouteId::NONE, record.offset) {
                 let letter = Parked::of(record, None, Rejection::no_route());
                 park(&mut self.parked, &mut self.parked_bytes, letter);
             }
         }
-        if stored && self.trace.is_none() {
+        debug_assert!(
+            invariants::is_kept(rows, rejections),
+            "I4: offset {} is neither stored nor parked",
+            record.offset
+        );
+        if rows > 0 && self.trace.is_none() {
             let traceparent = record.header(wire::header::TRACEPARENT);
             self.trace = traceparent.and_then(TraceContext::parse);
         }
@@ -269,7 +281,10 @@ impl Batch {
 
     /// Starts an empty batch further on, past offsets that hold no record.
     pub fn skip_to(&mut self, offset: i64) {
-        debug_assert!(self.is_empty() && offset >= self.end, "I6: records would be skipped");
+        debug_assert!(
+            self.is_empty() && invariants::passes_nothing_open(self.end, [offset]),
+            "I6: records would be skipped"
+        );
         self.start = offset;
         self.end = offset;
     }

@@ -16,6 +16,7 @@ pub mod envelope;
 pub mod event;
 pub mod example;
 pub mod identity;
+pub mod invariants;
 pub mod money;
 pub mod outbox;
 pub mod position;

@@ -21,6 +21,7 @@ use std::{
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use jiff::Timestamp;
+use outpour_schemas::invariants;
 use rdkafka::error::KafkaError;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -104,6 +105,8 @@ pub(crate) struct Writer<S, D, O> {
     pub(crate) targets: Vec<Arc<Mapping>>,
     /// How far their tables have rows, once that was asked.
     pub(crate) there_until: Option<i64>,
+    /// Every record before it is stored or parked.
+    pub(crate) settled: i64,
     pub(crate) stop: CancellationToken,
 }
 
@@ -133,10 +136,12 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
                     }
                     self.edges.monitor.stored(&self.partition, batch.end);
                     self.edges.refused.forget(&self.partition, batch.end);
+                    self.settled = batch.end;
                     stored = Some(batch.end);
                 }
                 Some(Work::Pass(offset)) => {
                     self.edges.monitor.stored(&self.partition, offset);
+                    self.settled = offset;
                     stored = Some(offset);
                 }
                 None => break,
@@ -220,6 +225,13 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
             was_moved: self.was_moved,
             planned_at_ms: now.as_millisecond(),
         };
+        debug_assert!(
+            invariants::begins_at(&(plan.start..plan.end), &self.settled),
+            "I6: the plan of {}-{} leaves out what is not settled from {} on",
+            plan.start,
+            plan.end,
+            self.settled
+        );
         let is_planned = if batch.parked.is_empty() {
             self.commit(batch.start, plan.metadata()?).await?;
             true
@@ -268,6 +280,11 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
     }
 
     async fn commit(&self, offset: i64, metadata: String) -> Result<(), WriteError> {
+        debug_assert!(
+            invariants::passes_nothing_open(offset, [self.settled]),
+            "I6: {offset} would pass records from {} on",
+            self.settled
+        );
         self.edges.offsets.commit(&self.partition, offset, metadata).await.map_err(|source| {
             WriteError::Commit { partition: self.partition.clone(), offset, source }
         })

@@ -223,6 +223,7 @@ async fn run(
         was_moved,
         targets: vec![mapping()],
         there_until: None,
+        settled: batches.first().map_or(0, |batch| batch.start),
         stop,
     };
     let (sender, receiver) = mpsc::channel(batches.len().max(1));

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use outpour_schemas::{Lsn, Position, config::Relay};
+use outpour_schemas::{Lsn, Position, config::Relay, invariants};
 use serde::{Deserialize, Serialize};
 
 use super::snapshot::Snapshot;
@@ -37,6 +37,12 @@ pub struct Checkpoint {
 pub struct PublishedWithin {
     pub commit_lsn: Lsn,
     pub ordinal: u32,
+}
+
+impl From<PublishedWithin> for Position {
+    fn from(PublishedWithin { commit_lsn, ordinal }: PublishedWithin) -> Self {
+        Position { commit_lsn, ordinal }
+    }
 }
 
 impl Checkpoint {
@@ -100,6 +106,9 @@ pub struct Ledger {
     complete: Option<Lsn>,
     /// Last row of a transaction that is not complete.
     within: Option<PublishedWithin>,
+    /// Last row that was handed to Kafka, in this session or, inside a transaction,
+    /// before it.
+    last: Option<Position>,
 }
 
 impl Ledger {
@@ -107,6 +116,7 @@ impl Ledger {
     pub fn new(committed: Checkpoint, limits: Limits, now: Instant) -> Self {
         Ledger {
             limits,
+            last: committed.within.map(Position::from),
             committed,
             committed_at: now,
             rows: 0,
@@ -127,6 +137,11 @@ impl Ledger {
     /// A record of `bytes` bytes was handed to Kafka.
     pub fn sent(&mut self, position: Position, bytes: usize, now: Instant) {
         debug_assert!(!self.committed.covers(position), "I2: {position} was published before");
+        debug_assert!(
+            invariants::follows(self.last, position),
+            "I2, I3: {position} is not after all that was sent"
+        );
+        self.last = Some(position);
         self.rows += 1;
         self.bytes += bytes;
         self.opened_at.get_or_insert(now);
@@ -206,9 +221,13 @@ impl Ledger {
     /// The checkpoint that belongs into the Kafka transaction about to close.
     #[must_use]
     pub fn next_checkpoint(&self) -> Checkpoint {
+        let end_lsn = self.complete.unwrap_or(self.committed.end_lsn).max(self.committed.end_lsn);
+        // After a restart a keepalive may come before the rest of a transaction of
+        // which a part is published: that part still is.
+        let before = self.committed.within.filter(|within| within.commit_lsn >= end_lsn);
         Checkpoint {
-            end_lsn: self.complete.unwrap_or(self.committed.end_lsn).max(self.committed.end_lsn),
-            within: self.within,
+            end_lsn,
+            within: self.within.or(before),
             sequence: self.committed.sequence + 1,
             ..self.committed.clone()
         }
@@ -216,7 +235,10 @@ impl Ledger {
 
     /// Kafka committed `checkpoint` with everything sent before it.
     pub fn commit(&mut self, checkpoint: Checkpoint, now: Instant) {
-        debug_assert!(checkpoint.end_lsn >= self.committed.end_lsn, "I7: progress went back");
+        debug_assert!(
+            invariants::passes_nothing_open(self.committed.end_lsn, [checkpoint.end_lsn]),
+            "I7: progress went back"
+        );
         self.committed = checkpoint;
         self.committed_at = now;
         self.rows = 0;
@@ -296,6 +318,23 @@ mod tests {
         ledger.commit(checkpoint, now);
         ledger.sent(at(110, 3), 10, now);
         ledger.transaction_ended(Lsn(120), now);
+        assert_eq!(ledger.next_checkpoint().within, None);
+    }
+
+    #[test]
+    fn a_keepalive_before_the_rest_of_a_split_transaction_does_not_forget_its_part() {
+        let now = Instant::now();
+        let within = Some(PublishedWithin { commit_lsn: Lsn(5000), ordinal: 2 });
+        let restarted = Checkpoint { within, ..start() };
+        let mut ledger = Ledger::new(restarted, ledger(now).limits, now);
+        // The server has gone through log before the commit that it sends next.
+        assert!(ledger.caught_up(Lsn(5000), now + IDLE_INTERVAL));
+        let checkpoint = ledger.next_checkpoint();
+        assert_eq!(checkpoint.end_lsn, Lsn(5000));
+        assert!(checkpoint.covers(at(5000, 2)) && !checkpoint.covers(at(5000, 3)));
+        ledger.commit(checkpoint, now);
+        ledger.sent(at(5000, 3), 10, now);
+        ledger.transaction_ended(Lsn(5010), now);
         assert_eq!(ledger.next_checkpoint().within, None);
     }
 

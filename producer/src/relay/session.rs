@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use outpour_schemas::{
     Lsn,
     config::{Config, OpInvalid},
+    invariants,
 };
 use tokio::{sync::watch, task::unconstrained};
 use tokio_util::sync::CancellationToken;
@@ -226,6 +227,10 @@ impl Session {
         self.rows.commit(&checkpoint).await?;
         let end_lsn = checkpoint.end_lsn;
         self.ledger.commit(checkpoint, Instant::now());
+        debug_assert!(
+            invariants::passes_nothing_open(end_lsn, [self.ledger.committed().end_lsn]),
+            "I7: rows from there on are not in Kafka"
+        );
         self.wal.confirm(end_lsn);
         self.published.send_replace(end_lsn);
         Ok(())
