@@ -30,6 +30,7 @@ mod payloads;
 mod poll;
 mod probes;
 mod random_rows;
+mod reconcile;
 mod records;
 mod relay;
 mod relay_faults;
