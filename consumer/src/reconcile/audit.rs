@@ -167,6 +167,7 @@ impl Audit {
         &self,
         stored: &[Option<Stored>],
     ) -> Result<Vec<(i32, usize, Stretch)>, ConsumerError> {
+        let reader = Arc::new(Reader::connect(&self.config, &self.client)?);
         let mut found = Vec::new();
         for (table, stored) in stored.iter().enumerate() {
             for (partition, highest) in stored.iter().flat_map(|stored| &stored.highest_ahead) {
@@ -174,7 +175,7 @@ impl Audit {
                 if *highest < bounds.high.max(0).cast_unsigned() {
                     continue;
                 }
-                let stretch = self.beyond_end(*partition, table).await?;
+                let stretch = self.beyond_end(&reader, *partition, table).await?;
                 found.extend(stretch.map(|stretch| (*partition, table, stretch)));
             }
         }
@@ -183,11 +184,12 @@ impl Audit {
 
     async fn beyond_end(
         &self,
+        reader: &Arc<Reader>,
         partition: i32,
         table: usize,
     ) -> Result<Option<Stretch>, ConsumerError> {
         let name = &self.routing.tables[table].table;
-        let mut end = self.end(partition).await?;
+        let mut end = self.end(reader, partition).await?;
         loop {
             let place = (&*self.topic.name, partition);
             let rows = stored::beyond(&self.clickhouse, name, place, end).await;
@@ -195,21 +197,18 @@ impl Audit {
             if rows == 0 {
                 return Ok(None);
             }
-            let before = std::mem::replace(&mut end, self.end(partition).await?);
+            end = self.end(reader, partition).await?;
             // Whatever arrived between the two questions lies before the new end.
-            if first >= end || before == end {
+            if first >= end {
                 let to = if last < first { i64::MAX } else { last.saturating_add(1) };
                 return Ok(Some(Stretch { matter: Matter::NotInKafka, from: first, to, rows }));
             }
         }
     }
 
-    async fn end(&self, partition: i32) -> Result<i64, ConsumerError> {
-        let (config, client) = (Arc::clone(&self.config), self.client.clone());
-        let topic = Arc::clone(&self.topic);
-        let asking = spawn_blocking(move || {
-            Reader::connect(&config, &client)?.watermarks(&topic.name, partition)
-        });
+    async fn end(&self, reader: &Arc<Reader>, partition: i32) -> Result<i64, ConsumerError> {
+        let (reader, topic) = (Arc::clone(reader), Arc::clone(&self.topic));
+        let asking = spawn_blocking(move || reader.watermarks(&topic.name, partition));
         Ok(asking.await.map_err(ConsumerError::Worker)??.end)
     }
 
