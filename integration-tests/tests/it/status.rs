@@ -61,10 +61,16 @@ async fn the_consumers_status_is_watched_with_its_rates() {
     assert_eq!(first["offsets_per_s"], Value::Null, "{first}");
     assert!(watch.look().await["offsets_per_s"].is_number());
     feed.send_all(10..500);
-    while watch.look().await["offsets_per_s"].as_f64().unwrap() == 0.0 {}
-    while watch.look().await["offsets_per_s"].as_f64().unwrap() > 0.0 {}
-    let last = watch.look().await;
-    assert_eq!((&last["lag"], &last["partitions"][0]["committed"]), (&0.into(), &500.into()));
+    let mut fastest: f64 = 0.0;
+    loop {
+        let look = watch.look().await;
+        fastest = fastest.max(look["offsets_per_s"].as_f64().unwrap());
+        if look["partitions"][0]["committed"] == 500 {
+            assert_eq!(look["lag"], 0);
+            break;
+        }
+    }
+    assert!(fastest > 0.0);
     assert_eq!(watch.interrupt().await, Some(0));
     consumer.stop().await.unwrap();
 
