@@ -15,7 +15,7 @@ use std::{
 use futures_util::future::try_join_all;
 use indicatif::ProgressBar;
 use outpour_schemas::config::Config;
-use rdkafka::{ClientConfig, Message};
+use rdkafka::ClientConfig;
 use tokio::task::spawn_blocking;
 
 use super::{
@@ -26,8 +26,9 @@ use super::{
     reader::Reader,
     report::{Compared, Report},
     routing::Routing,
+    scan::{InKafka, scan},
     stored::{self, Stored},
-    sums::{self, Sum, Sums},
+    sums::{self, Sums},
 };
 use crate::{dead_letter::dead_letter_topic, error::ConsumerError, sink::ClickHouse};
 
@@ -43,9 +44,6 @@ pub(super) struct Audit {
     pub(super) routing: Arc<Routing>,
     pub(super) bar: ProgressBar,
 }
-
-/// By partition, then by table, those that no route takes last.
-type InKafka = BTreeMap<i32, Vec<Sums>>;
 
 impl Audit {
     /// Adds what it finds to `report`.
@@ -134,7 +132,7 @@ impl Audit {
             let bar = self.bar.clone();
             spawn_blocking(move || {
                 let reader = Reader::connect(&config, &client)?;
-                read_sums(&reader, &topic.name, &share, &routing, width, &bar)
+                scan(&reader, &topic.name, &share, &routing, width, &bar)
             })
         });
         let mut all = InKafka::new();
@@ -356,90 +354,5 @@ impl Side {
             parked,
             ..Counts::default()
         }
-    }
-}
-
-/// Sums of what Kafka holds of some partitions. Blocks.
-fn read_sums(
-    reader: &Reader,
-    topic: &str,
-    share: &BTreeMap<i32, Range<i64>>,
-    routing: &Routing,
-    width: u64,
-    bar: &ProgressBar,
-) -> Result<InKafka, ConsumerError> {
-    /// How often the bar moves, in records.
-    const TELL_EVERY: u64 = 4096;
-    let tables = routing.tables.len() + 1;
-    let mut open: BTreeMap<i32, Open> = share
-        .iter()
-        .map(|(partition, range)| (*partition, Open::new(range.start, tables)))
-        .collect();
-    let mut takes = Vec::with_capacity(tables);
-    let mut records = 0_u64;
-    reader.read(topic, share, |record| {
-        let Some(open) = open.get_mut(&record.partition()) else { return Ok(()) };
-        let offset = record.offset().cast_unsigned();
-        takes.clear();
-        routing.takes(record, &mut takes);
-        open.add(offset, offset / width, &takes);
-        records += 1;
-        if records.is_multiple_of(TELL_EVERY) {
-            bar.inc(open.told(offset));
-        }
-        Ok(())
-    })?;
-    let finished = open.into_iter().map(|(partition, mut open)| {
-        open.flush();
-        if let Some(range) = share.get(&partition) {
-            bar.inc(open.told(range.end.cast_unsigned()));
-        }
-        (partition, open.sums)
-    });
-    Ok(finished.collect())
-}
-
-/// The range that a partition is being read in.
-struct Open {
-    range: u64,
-    current: Vec<Sum>,
-    sums: Vec<Sums>,
-    told: u64,
-}
-
-impl Open {
-    fn new(start: i64, tables: usize) -> Self {
-        let told = start.cast_unsigned();
-        Open {
-            range: 0,
-            current: vec![Sum::default(); tables],
-            sums: vec![Sums::default(); tables],
-            told,
-        }
-    }
-
-    fn add(&mut self, offset: u64, range: u64, takes: &[u32]) {
-        if range != self.range {
-            self.flush();
-            self.range = range;
-        }
-        for (sum, takes) in self.current.iter_mut().zip(takes) {
-            if *takes > 0 {
-                sum.add(offset, *takes);
-            }
-        }
-    }
-
-    fn flush(&mut self) {
-        for (sums, current) in self.sums.iter_mut().zip(&mut self.current) {
-            if *current != Sum::default() {
-                sums.add(self.range, std::mem::take(current));
-            }
-        }
-    }
-
-    /// Offsets since it was last asked.
-    fn told(&mut self, offset: u64) -> u64 {
-        offset.saturating_sub(std::mem::replace(&mut self.told, offset))
     }
 }

@@ -1,9 +1,10 @@
 //! Audits ClickHouse against Kafka, offset by offset.
 //!
 //! ```text
-//! bounds.rs ─▶ audit.rs ─▶ drill.rs ─▶ Report ─▶ text.rs or JSON
-//! how far       sums of     offsets of
-//! the group is  both sides  what differs
+//! bounds.rs ─▶ audit.rs ──────▶ drill.rs ─▶ Report ─▶ text.rs or JSON
+//! how far       sums of both     offsets of
+//! the group is  sides: scan.rs,  what differs
+//!               stored.rs
 //! ```
 //!
 //! Nothing is written and no group is joined. `sums.rs`, `offsets.rs`, `compare.rs`
@@ -28,6 +29,7 @@ mod progress;
 mod reader;
 mod report;
 mod routing;
+mod scan;
 mod since;
 mod stored;
 mod sums;
@@ -89,6 +91,7 @@ pub(crate) async fn reconcile(config: &Config, args: &Args) -> Result<Report, Co
         check_provenance(routing)?;
     }
     report.notes.extend(found.iter().filter_map(merges_rows));
+    report.notes.sort();
     report.notes.dedup();
     let progress = Progress::show(
         topics.iter().flat_map(|topic| topic.partitions.values()).map(offsets).sum(),

@@ -1,11 +1,12 @@
 //! How far the reading of Kafka is: a bar on a terminal, else a line now and then.
 
 use std::{
+    fmt,
     io::IsTerminal,
     time::{Duration, Instant},
 };
 
-use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use tokio_util::task::AbortOnDropHandle;
 
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -21,9 +22,14 @@ impl Progress {
     pub(super) fn show(total: u64) -> Self {
         let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
         let style = ProgressStyle::with_template(
-            "{prefix} [{bar:36}] {human_pos} / {human_len} offsets, {per_sec}, {eta} to go {msg}",
+            "{prefix} [{bar:36}] {human_pos} / {human_len} offsets, {rate}, {eta} to go {msg}",
         );
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
+        let rate = |state: &ProgressState, text: &mut dyn fmt::Write| {
+            // Writing to the bar's own text does not fail.
+            write!(text, "{}/s", HumanCount(state.per_sec() as u64)).ok();
+        };
+        let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+        bar.set_style(style.with_key("rate", rate).progress_chars("=> "));
         bar.set_prefix("reconcile");
         let told = bar.clone();
         let lines = (!std::io::stderr().is_terminal())

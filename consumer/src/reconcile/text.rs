@@ -57,7 +57,7 @@ impl Report {
             table.add_row(row(place, &compared.counts));
         }
         table.add_row(row(["all".to_owned(), String::new(), String::new()], &self.totals));
-        align(&mut table, 3);
+        align(&mut table, &[1, 3, 4, 5, 6, 7, 8, 9]);
         table
     }
 
@@ -126,10 +126,12 @@ fn row(place: [String; 3], counts: &Counts) -> Vec<String> {
     place.into_iter().chain(numbers.map(|n| n.to_string())).collect()
 }
 
-/// Numbers to the right, from the column `first` on.
-fn align(table: &mut Table, first: usize) {
-    for column in table.column_iter_mut().skip(first) {
-        column.set_cell_alignment(CellAlignment::Right);
+/// Numbers to the right.
+fn align(table: &mut Table, columns: &[usize]) {
+    for index in columns {
+        if let Some(column) = table.column_mut(*index) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
     }
 }
 
@@ -153,6 +155,7 @@ fn section(text: &mut String, what: &str, ranges: &[OffsetRange], reasons: Optio
         row.extend(reasons.map(|reasons| reasons[index].to_owned()));
         table.add_row(row);
     }
+    align(&mut table, &[1, 3, 4, 5]);
     line(text, &format!("\n{table}"));
     if ranges.len() > SHOWN {
         let more = ranges.len() - SHOWN;
