@@ -1,6 +1,6 @@
 //! Why nothing was compared, and what it came to where it was.
 
-use outpour_schemas::program::Exit;
+use outpour_schemas::{postgres::PostgresError, program::Exit};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ReconcileError {
@@ -30,6 +30,17 @@ pub enum ReconcileError {
          be read; it ends by itself when its time-out has passed"
     )]
     OpenTransaction { topic: String, seconds: u64 },
+    #[error("--outbox: outbox.table is empty, and events that come as messages are in no table")]
+    NoOutbox,
+    #[error("--outbox: PostgreSQL has no table {table} (outbox.table)")]
+    NoOutboxTable { table: String },
+    #[error(
+        "{waiting} of the events in {table} did not come to Kafka, and no relay has brought slot `{slot}` past them: \
+         they are not published yet, or lost. Start outpour-relay, and ask again"
+    )]
+    NotPublished { waiting: u64, table: String, slot: String },
+    #[error(transparent)]
+    Postgres(#[from] PostgresError),
     #[error("{0}")]
     Discrepancies(String),
 }
@@ -41,6 +52,8 @@ impl ReconcileError {
         match self {
             ReconcileError::NotRead { .. }
             | ReconcileError::BehindSince { .. }
+            | ReconcileError::NoOutbox
+            | ReconcileError::NoOutboxTable { .. }
             | ReconcileError::NoProvenance { .. } => Exit::Usage,
             ReconcileError::Discrepancies(_) => Exit::Finding,
             _ => Exit::Failed,

@@ -25,6 +25,7 @@ mod drill;
 mod error;
 mod letters;
 mod offsets;
+mod outbox;
 mod progress;
 mod reader;
 mod report;
@@ -61,6 +62,9 @@ pub(crate) struct Args {
     /// where Kafka begins
     #[arg(long, value_name = "OFFSET|TIME", allow_hyphen_values = true, value_parser = since)]
     since: Option<Since>,
+    /// Compare the outbox table with Kafka, too: whether every event in it was published
+    #[arg(long)]
+    outbox: bool,
     /// One object with every count and every range
     #[arg(long)]
     pub(crate) json: bool,
@@ -83,6 +87,7 @@ pub(crate) async fn reconcile(config: &Config, args: &Args) -> Result<Report, Co
     let mut report = Report {
         group: config.consumer.group.clone(),
         since: args.since.map(|since| since.to_string()),
+        slot: config.relay.slot.clone(),
         ..Report::default()
     };
     let routings: Vec<_> =
@@ -109,6 +114,9 @@ pub(crate) async fn reconcile(config: &Config, args: &Args) -> Result<Report, Co
             bar: progress.bar(),
         };
         audit.run(&mut report).await?;
+    }
+    if args.outbox {
+        report.outbox = Some(outbox::compare(&config).await?);
     }
     report.finish();
     Ok(report)

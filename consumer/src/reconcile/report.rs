@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::{
     compare::{Counts, Matter, Stretch},
     error::ReconcileError,
+    outbox::Outbox,
 };
 
 /// `reconcile --json` prints it.
@@ -28,6 +29,11 @@ pub(crate) struct Report {
     pub(crate) ranges_left_out: u64,
     /// What to know when reading it, a sentence each.
     pub(crate) notes: Vec<String>,
+    /// The table that events come from, where that was asked for.
+    pub(crate) outbox: Option<Outbox>,
+    /// The relay's, for what is said of it.
+    #[serde(skip)]
+    pub(crate) slot: String,
 }
 
 /// One partition and one table that its records go to.
@@ -104,7 +110,8 @@ impl Report {
     }
 
     pub(super) fn finish(&mut self) {
-        self.clean = self.totals.is_clean();
+        let lost = self.outbox.as_ref().map_or(0, |outbox| outbox.missing);
+        self.clean = self.totals.is_clean() && lost == 0;
     }
 
     /// As a program reads it, on one line.
@@ -118,20 +125,39 @@ impl Report {
     /// # Errors
     /// When the two sides are not the same.
     pub(crate) fn verdict(&self) -> Result<(), ReconcileError> {
-        let Counts { missing, duplicated, unexpected, .. } = self.totals;
-        if self.clean {
-            return Ok(());
+        if !self.clean {
+            let error = ReconcileError::Discrepancies(self.differences());
+            debug_assert_eq!(error.exit(), Exit::Finding);
+            return Err(error);
         }
+        match &self.outbox {
+            Some(outbox) if outbox.waiting > 0 => Err(ReconcileError::NotPublished {
+                waiting: outbox.waiting,
+                table: outbox.table.clone(),
+                slot: self.slot.clone(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn differences(&self) -> String {
+        let Counts { missing, duplicated, unexpected, .. } = self.totals;
+        let mut sentences = Vec::new();
         let counts = [(missing, "missing"), (duplicated, "duplicated"), (unexpected, "unexpected")];
         let parts = counts.iter().filter(|(rows, _)| *rows > 0);
         let parts: Vec<_> = parts.map(|(rows, what)| format!("{rows} {what}")).collect();
-        let rows = if missing + duplicated + unexpected == 1 { "row" } else { "rows" };
-        let error = ReconcileError::Discrepancies(format!(
-            "ClickHouse is not what Kafka says it should be: {} {rows}",
-            parts.join(", ")
-        ));
-        debug_assert_eq!(error.exit(), Exit::Finding);
-        Err(error)
+        if !parts.is_empty() {
+            let rows = if missing + duplicated + unexpected == 1 { "row" } else { "rows" };
+            let parts = parts.join(", ");
+            sentences
+                .push(format!("ClickHouse is not what Kafka says it should be: {parts} {rows}"));
+        }
+        if let Some(outbox) = self.outbox.as_ref().filter(|outbox| outbox.missing > 0) {
+            let Outbox { missing, table, .. } = outbox;
+            let events = if *missing == 1 { "event" } else { "events" };
+            sentences.push(format!("{missing} {events} of {table} never came to Kafka"));
+        }
+        sentences.join("; ")
     }
 }
 

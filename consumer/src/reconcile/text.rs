@@ -6,6 +6,7 @@ use comfy_table::{CellAlignment, Table, presets::UTF8_BORDERS_ONLY};
 
 use super::{
     compare::{Counts, Matter},
+    outbox::Outbox,
     report::{OffsetRange, Report},
 };
 use crate::{sink::literal, table::TableName};
@@ -31,10 +32,30 @@ impl Report {
             line(&mut text, &format!("\n{} more ranges are not listed", self.ranges_left_out));
         }
         self.advice(&mut text);
+        self.outbox_line(&mut text);
         if self.clean {
             line(&mut text, "ClickHouse has what Kafka says it should have, once.");
         }
         text
+    }
+
+    fn outbox_line(&self, text: &mut String) {
+        let Some(outbox) = &self.outbox else { return };
+        let Outbox { table, rows, in_kafka, missing, waiting, no_longer_in_kafka, missing_ids } =
+            outbox;
+        line(
+            text,
+            &format!(
+                "\n{table}: {rows} rows, {in_kafka} in Kafka, {missing} missing, {waiting} not \
+                 published yet, {no_longer_in_kafka} older than what Kafka keeps"
+            ),
+        );
+        for id in missing_ids.iter().take(SHOWN) {
+            line(text, &format!("    missing: {id}"));
+        }
+        if missing_ids.len() > SHOWN {
+            line(text, "    and more; --json lists them");
+        }
     }
 
     fn overview(&self) -> Table {
