@@ -2,6 +2,7 @@
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 PREFIX ?= /usr/local
+SHARE = $(DESTDIR)$(PREFIX)/share
 # CI builds what was committed, and nothing newer.
 LOCKED := $(if $(CI),--locked)
 
@@ -44,10 +45,18 @@ stop: down ## The same
 build: ## Build every program
 	$(BUILD) --bins
 
-install: ## Build for release and install both programs into PREFIX (/usr/local)
+install: ## Build for release and install both programs into PREFIX (/usr/local), with completions and manual pages
 	cargo build --locked --release --bins --features outpour-producer/relay -p outpour-producer -p outpour-consumer
 	install -d $(DESTDIR)$(PREFIX)/bin
 	install -m 755 $(TARGET)/release/outpour-relay $(TARGET)/release/outpour-consumer $(DESTDIR)$(PREFIX)/bin
+	install -d $(addprefix $(SHARE)/,bash-completion/completions zsh/site-functions fish/vendor_completions.d man/man1)
+	set -e; for program in outpour-relay outpour-consumer; do \
+		run=$(TARGET)/release/$$program; \
+		$$run completions bash > $(SHARE)/bash-completion/completions/$$program; \
+		$$run completions zsh > $(SHARE)/zsh/site-functions/_$$program; \
+		$$run completions fish > $(SHARE)/fish/vendor_completions.d/$$program.fish; \
+		$$run man --out $(SHARE)/man/man1; \
+	done
 
 fmt: ## Format the code
 	cargo fmt --all

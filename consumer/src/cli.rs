@@ -1,13 +1,13 @@
 //! The commands of `outpour-consumer`.
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use outpour_schemas::{
     config::{self, Config},
-    program::{CommonArgs, on_stop_signal, print},
+    program::{CommonArgs, CompletionsArgs, ManArgs, StatusArgs, on_stop_signal, print},
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{doctor, error::ConsumerError, init, pipeline, status};
+use crate::{doctor, error::ConsumerError, init, pipeline, reconcile, status};
 
 /// Writes Kafka topics to ClickHouse tables.
 #[derive(Debug, Parser)]
@@ -42,17 +42,29 @@ enum Command {
         #[arg(long)]
         no_probe: bool,
     },
+    /// Compare what the tables have with what Kafka holds, offset by offset
+    ///
+    /// Finds what is missing, what is there more than once and what should not be
+    /// there, up to the group's committed offsets. Changes nothing, and a consumer
+    /// that runs is not disturbed. Ends with 3 if the two differ.
+    Reconcile(reconcile::Args),
     /// Show how far the group is
-    Status {
-        #[arg(long)]
-        json: bool,
-    },
+    Status(StatusArgs),
+    /// Print completions for a shell
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write one for each command
+    Man(ManArgs),
 }
 
 impl Cli {
     /// # Errors
     /// Whatever the command did not manage.
     pub async fn run(self) -> Result<(), ConsumerError> {
+        match self.command {
+            Command::Completions(args) => return Ok(args.run(Cli::command())?),
+            Command::Man(args) => return Ok(args.run(Cli::command())?),
+            _ => {}
+        }
         let config = config::load(self.common.config.as_deref())?;
         let text = match self.command {
             Command::Init { print_sql: true } => format!("{};\n", init::sql(&config).join(";\n")),
@@ -68,13 +80,20 @@ impl Cli {
                 })?;
                 return Ok(report.verdict()?);
             }
-            Command::Status { json: true } => {
-                let status = status::status(&config).await?;
-                format!("{}\n", serde_json::to_string(&status).map_err(std::io::Error::from)?)
+            Command::Reconcile(args) => {
+                let report = reconcile::reconcile(&config, &args).await?;
+                print(&if args.json {
+                    report.json().map_err(std::io::Error::from)?
+                } else {
+                    report.text()
+                })?;
+                return Ok(report.verdict()?);
             }
-            Command::Status { json: false } => {
-                format!("{}\n", status::status(&config).await?.table())
+            Command::Status(args) => {
+                return args.show(async || status::status(&config).await).await;
             }
+            // Told above: they need no configuration.
+            Command::Completions(_) | Command::Man(_) => return Ok(()),
         };
         Ok(print(&text)?)
     }

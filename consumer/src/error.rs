@@ -11,6 +11,7 @@ use crate::{
     decode::MappingError,
     deduplication::Unfit,
     plan::PlanError,
+    reconcile::ReconcileError,
     sink::{Class, ClickHouse, SinkError},
     source::TopicPartition,
     table::SchemaError,
@@ -57,6 +58,8 @@ pub enum ConsumerError {
     Interrupted(String),
     #[error(transparent)]
     Doctor(#[from] DoctorError),
+    #[error(transparent)]
+    Reconcile(#[from] ReconcileError),
     #[error(transparent)]
     Http(#[from] HttpError),
     #[error("cannot receive signals")]
@@ -108,6 +111,7 @@ impl ConsumerError {
             | ConsumerError::Signals(_)
             | ConsumerError::Output(_)
             | ConsumerError::Doctor(_)
+            | ConsumerError::Reconcile(_)
             | ConsumerError::Worker(_) => "other",
         }
     }
@@ -121,6 +125,7 @@ impl ConsumerError {
             | ConsumerError::RecordsGone { .. }
             | ConsumerError::NewerPlan { .. } => Exit::Finding,
             ConsumerError::Doctor(error) => error.exit(),
+            ConsumerError::Reconcile(error) => error.exit(),
             _ => Exit::Failed,
         }
     }

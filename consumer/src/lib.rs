@@ -8,7 +8,8 @@
 //!
 //! `pipeline.rs` puts it together; `assignment.rs` holds what belongs to the
 //! partitions that this member of the group owns; `health/` tells whether it gets
-//! on; `doctor/` tells before the start what would keep it from that. Decoding,
+//! on; `doctor/` tells before the start what would keep it from that; `reconcile/`
+//! compares afterwards what ClickHouse has with what Kafka holds. Decoding,
 //! encoding, batches and plans are pure and know neither Kafka nor ClickHouse.
 
 mod assignment;
@@ -26,6 +27,7 @@ mod init;
 mod metrics;
 pub mod pipeline;
 pub mod plan;
+mod reconcile;
 pub mod rejected;
 pub mod sink;
 pub mod source;

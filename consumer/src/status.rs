@@ -1,9 +1,12 @@
 //! How the group stands: what each partition has read, and what lies before it.
 
-use comfy_table::{Table, presets::UTF8_BORDERS_ONLY};
+use std::time::Duration;
+
+use comfy_table::{CellAlignment, Table, presets::UTF8_BORDERS_ONLY};
 use outpour_schemas::{
     config::Config,
     kafka::{Watched, client_config, reach_consumer},
+    program::{Standing, per_second},
 };
 use rdkafka::{
     TopicPartitionList,
@@ -23,6 +26,9 @@ pub(crate) struct Status {
     group: String,
     /// Records that wait, over all partitions.
     lag: i64,
+    /// How fast the group gets on, markers included; absent at the first look.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offsets_per_s: Option<f64>,
     partitions: Vec<PartitionStatus>,
 }
 
@@ -36,6 +42,8 @@ struct PartitionStatus {
     end: i64,
     /// Offsets from `committed` to `end`. Markers of transactions count, too.
     lag: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offsets_per_s: Option<f64>,
     /// The batch under way.
     plan: Option<Plan>,
 }
@@ -84,47 +92,95 @@ fn ask(config: &Config) -> Result<Status, ConsumerError> {
                 committed,
                 end,
                 lag: (end - committed.unwrap_or(start)).max(0),
+                offsets_per_s: None,
                 plan: Plan::parse(element.metadata()).ok().flatten(),
             });
         }
     }
     partitions.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
     let lag = partitions.iter().map(|partition| partition.lag).sum();
-    Ok(Status { group: config.consumer.group.clone(), lag, partitions })
+    Ok(Status { group: config.consumer.group.clone(), lag, offsets_per_s: None, partitions })
 }
 
-impl Status {
-    /// As a person reads it.
-    pub(crate) fn table(&self) -> Table {
+impl Standing for Status {
+    fn compare(&mut self, before: &Self, elapsed: Duration) {
+        for partition in &mut self.partitions {
+            let same = |other: &&PartitionStatus| {
+                (&other.topic, other.partition) == (&partition.topic, partition.partition)
+            };
+            let earlier = before.partitions.iter().find(same).and_then(|other| other.committed);
+            partition.offsets_per_s = earlier.zip(partition.committed).and_then(|(before, now)| {
+                per_second(before.cast_unsigned(), now.cast_unsigned(), elapsed)
+            });
+        }
+        let rates = self.partitions.iter().filter_map(|partition| partition.offsets_per_s);
+        self.offsets_per_s = Some(rates.sum());
+    }
+
+    fn text(&self) -> String {
         let mut table = Table::new();
-        table.load_style(UTF8_BORDERS_ONLY).set_header([
-            "topic",
-            "partition",
-            "committed",
-            "end",
-            "lag",
-            "batch under way",
-        ]);
+        let has_rates = self.offsets_per_s.is_some();
+        let mut header = vec!["topic", "partition", "committed", "end", "lag"];
+        header.extend(has_rates.then_some("offsets/s"));
+        header.push("batch under way");
+        let numbers = 1..header.len() - 1;
+        table.load_style(UTF8_BORDERS_ONLY).set_header(header);
+        let rate = |rate: Option<f64>| rate.map_or("-".to_owned(), |rate| format!("{rate:.1}"));
         for partition in &self.partitions {
             let plan = partition.plan.as_ref().map_or_else(String::new, |plan| {
                 format!("{}–{}, {} rows, by {}", plan.start, plan.end, plan.rows, plan.owner)
             });
-            table.add_row([
+            let mut row = vec![
                 partition.topic.clone(),
                 partition.partition.to_string(),
                 partition.committed.map_or("nothing yet".to_owned(), |offset| offset.to_string()),
                 partition.end.to_string(),
                 partition.lag.to_string(),
-                plan,
-            ]);
+            ];
+            row.extend(has_rates.then(|| rate(partition.offsets_per_s)));
+            row.push(plan);
+            table.add_row(row);
         }
-        table.add_row([
-            "all".to_owned(),
-            String::new(),
-            String::new(),
-            String::new(),
-            self.lag.to_string(),
-        ]);
-        table
+        let mut all = vec!["all".to_owned(), String::new(), String::new(), String::new()];
+        all.push(self.lag.to_string());
+        all.extend(has_rates.then(|| rate(self.offsets_per_s)));
+        table.add_row(all);
+        for index in numbers {
+            if let Some(column) = table.column_mut(index) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        format!("{table}\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(committed: [Option<i64>; 2]) -> Status {
+        let partition = |(number, committed): (usize, Option<i64>)| PartitionStatus {
+            topic: "t".to_owned(),
+            partition: i32::try_from(number).unwrap(),
+            committed,
+            end: 100,
+            lag: 100 - committed.unwrap_or(0),
+            offsets_per_s: None,
+            plan: None,
+        };
+        let partitions = committed.into_iter().enumerate().map(partition).collect();
+        Status { group: "g".to_owned(), lag: 0, offsets_per_s: None, partitions }
+    }
+
+    #[test]
+    fn two_looks_tell_how_fast_the_group_is() {
+        let first = status([Some(10), None]);
+        assert!(!first.text().contains("offsets/s"), "{}", first.text());
+        let mut second = status([Some(40), Some(5)]);
+        second.compare(&first, Duration::from_secs(2));
+        assert_eq!(second.partitions[0].offsets_per_s, Some(15.0));
+        assert_eq!(second.partitions[1].offsets_per_s, None);
+        assert_eq!(second.offsets_per_s, Some(15.0));
+        assert!(second.text().contains("offsets/s") && second.text().contains("15.0"));
     }
 }

@@ -37,6 +37,17 @@ pub(crate) struct Found {
     table: TableFinding,
 }
 
+impl Found {
+    pub(crate) fn name(&self) -> &TableName {
+        &self.name
+    }
+
+    /// The table's engine, as ClickHouse names it.
+    pub(crate) fn engine(&self) -> &str {
+        &self.table.engine
+    }
+}
+
 /// Finds the table of every route.
 ///
 /// # Errors
@@ -79,13 +90,23 @@ pub(crate) fn mappings(
     config: &Config,
     found: &[Found],
 ) -> Result<Vec<Arc<Mapping>>, ConsumerError> {
-    let mut mappings = Vec::new();
-    for (index, Found { route, name, table }) in found.iter().enumerate() {
+    for Found { name, table, .. } in found {
         if config.consumer.delivery == Delivery::ExactlyOnce {
             table.memory.check(config.clickhouse.has_replicas()).map_err(|unfit| {
                 ConsumerError::Unfit { table: name.to_string(), fix: unfit.fix(name), unfit }
             })?;
         }
+    }
+    mappings_to_read(found)
+}
+
+/// The same for who writes nothing.
+///
+/// # Errors
+/// Names the table that has columns that cannot be written.
+pub(crate) fn mappings_to_read(found: &[Found]) -> Result<Vec<Arc<Mapping>>, ConsumerError> {
+    let mut mappings = Vec::new();
+    for (index, Found { route, name, table }) in found.iter().enumerate() {
         let schema = TableSchema::of(name.clone(), &table.columns)?;
         mappings.push(Arc::new(Mapping::new(index, route, &schema)?));
     }

@@ -2,12 +2,11 @@
 
 use std::{num::NonZeroUsize, path::PathBuf};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use outpour_schemas::{
     config::{self, Config, Mode},
-    program::{CommonArgs, on_stop_signal, print},
+    program::{CommonArgs, CompletionsArgs, ManArgs, StatusArgs, on_stop_signal, print},
 };
-use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -52,10 +51,7 @@ enum Command {
         json: bool,
     },
     /// Show how far the relay is
-    Status {
-        #[arg(long)]
-        json: bool,
-    },
+    Status(StatusArgs),
     /// Write JSON lines to the outbox
     Emit {
         /// Standard input if absent
@@ -64,12 +60,21 @@ enum Command {
         #[arg(long, value_name = "N", default_value = "100")]
         per_transaction: NonZeroUsize,
     },
+    /// Print completions for a shell
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write one for each command
+    Man(ManArgs),
 }
 
 impl Cli {
     /// # Errors
     /// Whatever the command did not manage.
     pub async fn run(self) -> Result<(), RelayError> {
+        match self.command {
+            Command::Completions(args) => return Ok(args.run(Cli::command())?),
+            Command::Man(args) => return Ok(args.run(Cli::command())?),
+            _ => {}
+        }
         let config = config::load(self.common.config.as_deref())?;
         let text = match self.command {
             Command::Init { print_sql: true } => init::print_sql(&config),
@@ -88,25 +93,21 @@ impl Cli {
                 })?;
                 return Ok(report.verdict()?);
             }
-            Command::Status { json } if config.relay.mode == Mode::Poll => {
-                let status = poll::status(&config).await?;
-                if json { json_line(&status)? } else { format!("{}\n", status.table()) }
+            Command::Status(args) if config.relay.mode == Mode::Poll => {
+                return args.show(async || poll::status(&config).await).await;
             }
-            Command::Status { json } => {
-                let status = status::status(&config).await?;
-                if json { json_line(&status)? } else { format!("{}\n", status.table()) }
+            Command::Status(args) => {
+                return args.show(async || status::status(&config).await).await;
             }
             Command::Emit { file, per_transaction } => {
                 let done = emit::emit(&config, file.as_deref(), per_transaction.get()).await?;
                 format!("{} events in {} transactions\n", done.events, done.transactions)
             }
+            // Told above: they need no configuration.
+            Command::Completions(_) | Command::Man(_) => return Ok(()),
         };
         Ok(print(&text)?)
     }
-}
-
-fn json_line(value: &impl Serialize) -> Result<String, RelayError> {
-    Ok(format!("{}\n", serde_json::to_string(value).map_err(std::io::Error::from)?))
 }
 
 async fn run(config: &Config, options: StartOptions) -> Result<(), RelayError> {

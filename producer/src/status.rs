@@ -1,7 +1,13 @@
 //! How the relay stands, from the database's and from Kafka's side.
 
+use std::time::Duration;
+
 use comfy_table::{Table, presets::UTF8_BORDERS_ONLY};
-use outpour_schemas::{Lsn, config::Config};
+use outpour_schemas::{
+    Lsn,
+    config::Config,
+    program::{Standing, per_second},
+};
 use serde::Serialize;
 
 use crate::{
@@ -25,6 +31,12 @@ pub(crate) struct Status {
     /// Everything before it is in Kafka; absent before the first run.
     pub(crate) published_lsn: Option<Lsn>,
     pub(crate) checkpoints: Option<u64>,
+    /// How fast the log is published; absent at the first look.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) published_bytes_per_s: Option<f64>,
+    /// How fast the log grows, whatever is written to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) written_bytes_per_s: Option<f64>,
     /// Absent if rows older than the slot were never asked for.
     pub(crate) snapshot: Option<SnapshotProgress>,
 }
@@ -46,14 +58,23 @@ pub(crate) async fn status(config: &Config) -> Result<Status, RelayError> {
         retained_bytes: state.retained_bytes,
         published_lsn,
         checkpoints: published.as_ref().map(|checkpoint| checkpoint.sequence),
+        published_bytes_per_s: None,
+        written_bytes_per_s: None,
         snapshot: published.and_then(|checkpoint| checkpoint.snapshot).map(|s| s.progress()),
     })
 }
 
-impl Status {
-    /// As a person reads it.
-    #[must_use]
-    pub(crate) fn table(&self) -> Table {
+impl Standing for Status {
+    fn compare(&mut self, before: &Self, elapsed: Duration) {
+        let rate = |before: Lsn, now: Lsn| {
+            (now >= before).then(|| per_second(0, now.bytes_since(before), elapsed)).flatten()
+        };
+        self.written_bytes_per_s = rate(before.current_lsn, self.current_lsn);
+        let published = before.published_lsn.zip(self.published_lsn);
+        self.published_bytes_per_s = published.and_then(|(before, now)| rate(before, now));
+    }
+
+    fn text(&self) -> String {
         let mut table = Table::new();
         table.load_style(UTF8_BORDERS_ONLY).set_header(["relay", &self.slot]);
         let running = match self.held_by_pid {
@@ -77,7 +98,14 @@ impl Status {
             .add_row(["end of log", &self.current_lsn.to_string()])
             .add_row(["lag", &bytes(self.lag_bytes)])
             .add_row(["log kept on disk", &bytes(self.retained_bytes)]);
-        table
+        for (name, rate) in
+            [("published", self.published_bytes_per_s), ("written", self.written_bytes_per_s)]
+        {
+            if let Some(rate) = rate {
+                table.add_row([name, &format!("{}/s", bytes(rate as u64))]);
+            }
+        }
+        format!("{table}\n")
     }
 }
 

@@ -26,6 +26,8 @@ pub mod wire;
 pub mod config;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 #[cfg(feature = "program")]
 pub mod program;
 

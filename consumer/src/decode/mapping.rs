@@ -17,7 +17,7 @@ use crate::{
         types::ScalarType::{Json, String as Text},
     },
     rejected::RouteId,
-    table::TableSchema,
+    table::{TableName, TableSchema},
 };
 
 /// The table that everything goes to when no route is configured.
@@ -94,6 +94,7 @@ pub struct Mapping {
     topic: TopicPattern,
     event_types: Vec<String>,
     pub(crate) table: Arc<str>,
+    table_name: TableName,
     table_sql: String,
     /// Tells routes into the same table apart.
     index: usize,
@@ -208,6 +209,7 @@ impl Mapping {
             id: RouteId::of(&target(&table, index)),
             table: table.into(),
             table_sql: schema.name.quoted(),
+            table_name: schema.name.clone(),
             index,
             has_provenance: PROVENANCE.iter().all(|(name, _)| is_column(&(*name).to_owned())),
             insert_sql: schema.insert_sql(&columns),
@@ -224,6 +226,10 @@ impl Mapping {
     /// The table as SQL takes it.
     pub(crate) fn table_sql(&self) -> &str {
         &self.table_sql
+    }
+
+    pub(crate) fn table_name(&self) -> &TableName {
+        &self.table_name
     }
 
     /// The table and the route, as a deduplication token names them.
@@ -259,6 +265,10 @@ impl Mapping {
             TopicPattern::Name(name) => name == topic,
             TopicPattern::Pattern(pattern) => pattern.is_match(topic),
         }
+    }
+
+    pub(crate) fn takes_every_type(&self) -> bool {
+        self.event_types.is_empty()
     }
 
     pub(crate) fn takes_type(&self, event_type: Option<&[u8]>) -> bool {

@@ -142,6 +142,22 @@ impl ClickHouse {
         self.within(place, async { Ok(query.fetch_bytes(format)?.collect().await?) }).await
     }
 
+    /// What `sql` returns, of a server that has all rows of `table` that any replica
+    /// was given before. It may read all of the table.
+    pub(crate) async fn fetch_settled<T: RowOwned + RowRead>(
+        &self,
+        table: &TableName,
+        sql: &str,
+    ) -> Result<Vec<T>, SinkError> {
+        const PATIENCE: Duration = Duration::from_secs(600);
+        self.on_any(|| async {
+            let (place, server) = self.caught_up(table).await?;
+            let asking = async { Ok(server.client.query_raw(sql).fetch_all().await?) };
+            self.within_time(PATIENCE.max(self.insert_timeout), place, asking).await
+        })
+        .await
+    }
+
     /// Sends one INSERT with its rows.
     pub(crate) async fn send(&self, request: Request<'_>) -> Result<(), SinkError> {
         self.send_to(self.servers.current(), request).await
@@ -188,14 +204,13 @@ impl ClickHouse {
     /// rows that any of them was given before. `select_sequential_consistency` would
     /// not do: without quorum inserts it waits for nothing, and with parallel ones it
     /// does not work.
-    async fn caught_up(&self, mapping: &Mapping) -> Result<(usize, &Server), SinkError> {
+    async fn caught_up(&self, name: &TableName) -> Result<(usize, &Server), SinkError> {
         const REPLICATED: &str = "SELECT count() FROM system.tables \
              WHERE database = ? AND name = ? AND match(engine, '^(Replicated|Shared)')";
         let (place, server) = self.servers.current();
         if self.servers.count() == 1 {
             return Ok((place, server));
         }
-        let name = TableName::parse(&mapping.table, &self.database);
         self.within(place, async {
             let query = server.client.query(REPLICATED).bind(&name.database).bind(&name.table);
             if query.fetch_one::<u64>().await? > 0 {
@@ -214,9 +229,18 @@ impl ClickHouse {
         place: usize,
         work: impl Future<Output = Result<T, SinkError>>,
     ) -> Result<T, SinkError> {
-        let outcome = tokio::time::timeout(self.insert_timeout, work)
+        self.within_time(self.insert_timeout, place, work).await
+    }
+
+    async fn within_time<T>(
+        &self,
+        time: Duration,
+        place: usize,
+        work: impl Future<Output = Result<T, SinkError>>,
+    ) -> Result<T, SinkError> {
+        let outcome = tokio::time::timeout(time, work)
             .await
-            .unwrap_or_else(|_| Err(SinkError::timed_out(self.insert_timeout.as_secs())));
+            .unwrap_or_else(|_| Err(SinkError::timed_out(time.as_secs())));
         outcome.map_err(|error| self.move_on(place, error))
     }
 
@@ -259,7 +283,7 @@ impl Sink for ClickHouse {
         attempt: &Attempt,
     ) -> Result<(), SinkError> {
         let sql = missing_sql(insert, partition, &range);
-        let server = self.caught_up(&insert.mapping).await?;
+        let server = self.caught_up(insert.mapping.table_name()).await?;
         let request = Request { sql: &sql, body: &insert.body, token: None, attempt };
         self.send_to(server, request).await
     }
@@ -273,7 +297,7 @@ impl Sink for ClickHouse {
             "SELECT toInt64(maxOrNull(_offset)) FROM {} WHERE _topic = ? AND _partition = ?",
             mapping.table_sql()
         );
-        let (place, server) = self.caught_up(mapping).await?;
+        let (place, server) = self.caught_up(mapping.table_name()).await?;
         let query = server.client.query(&sql).bind(&*partition.topic).bind(partition.partition);
         self.within(place, async { Ok(query.fetch_one().await?) }).await
     }
@@ -310,6 +334,6 @@ fn missing_sql(
 }
 
 /// A string constant, whatever it contains.
-pub(super) fn literal(text: &str) -> String {
+pub(crate) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
 }

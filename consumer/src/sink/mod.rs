@@ -8,7 +8,7 @@ mod tls;
 
 pub use self::error::{Class, SinkError};
 pub(crate) use self::{
-    clickhouse::{ClickHouse, INSERT_SETTINGS, Request},
+    clickhouse::{ClickHouse, INSERT_SETTINGS, Request, literal},
     schema::TableFinding,
 };
 use crate::{batch::Insert, decode::Mapping, source::TopicPartition, trace::Attempt};

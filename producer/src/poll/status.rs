@@ -1,7 +1,9 @@
 //! How far polling is, from the database's side. Kafka holds nothing of it.
 
+use std::time::Duration;
+
 use comfy_table::{Table, presets::UTF8_BORDERS_ONLY};
-use outpour_schemas::config::Config;
+use outpour_schemas::{config::Config, program::Standing};
 use serde::Serialize;
 
 use super::{claim::Statements, table};
@@ -18,6 +20,10 @@ pub(crate) struct PollStatus {
     /// Age of the oldest of them; absent where none waits, or the table has no
     /// time.
     pub(crate) oldest_seconds: Option<f64>,
+    /// How fast `waiting_rows` grows, or if negative shrinks; absent at the first
+    /// look.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) waiting_rows_change_per_s: Option<f64>,
 }
 
 /// # Errors
@@ -35,13 +41,17 @@ pub(crate) async fn status(config: &Config) -> Result<PollStatus, RelayError> {
         held_by_pid: table::holder(&client, &target, &config.relay.slot).await?,
         waiting_rows: row.get(0),
         oldest_seconds: row.get(1),
+        waiting_rows_change_per_s: None,
     })
 }
 
-impl PollStatus {
-    /// As a person reads it.
-    #[must_use]
-    pub(crate) fn table(&self) -> Table {
+impl Standing for PollStatus {
+    fn compare(&mut self, before: &Self, elapsed: Duration) {
+        let change = (self.waiting_rows - before.waiting_rows) as f64 / elapsed.as_secs_f64();
+        self.waiting_rows_change_per_s = change.is_finite().then(|| (change * 10.0).round() / 10.0);
+    }
+
+    fn text(&self) -> String {
         let mut table = Table::new();
         table.load_style(UTF8_BORDERS_ONLY).set_header(["relay (polls)", &self.slot]);
         let running = match self.held_by_pid {
@@ -56,6 +66,9 @@ impl PollStatus {
             .add_row(["running", &running])
             .add_row(["rows waiting", &self.waiting_rows.to_string()])
             .add_row(["age of the oldest", &oldest]);
-        table
+        if let Some(change) = self.waiting_rows_change_per_s {
+            table.add_row(["change of rows waiting", &format!("{change:+.1}/s")]);
+        }
+        format!("{table}\n")
     }
 }

@@ -58,7 +58,7 @@ impl WalStream {
         publication: &str,
     ) -> Result<Self, SlotError> {
         let options = TEXT_SETTINGS.map(|(name, value)| format!("-c {name}={value}")).join(" ");
-        let (tls, bridge) = match target.replication_tls() {
+        let (tls, bridge) = match Replication::of(target) {
             Replication::Library(tls) => (tls, None),
             Replication::Bridged => (TlsConfig::disabled(), Some(Bridge::open(target).await?)),
         };

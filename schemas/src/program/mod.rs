@@ -1,11 +1,14 @@
 //! The manners that both programs share: how they end, how they log, what they
-//! say of themselves over HTTP, and how they tell what a check found.
+//! say of themselves over HTTP, how they stand and what a check found, and the
+//! manual.
 
 mod exit;
 mod finding;
 mod http;
 mod logging;
+mod manual;
 mod process;
+mod standing;
 mod stop;
 pub mod tls;
 
@@ -16,6 +19,8 @@ pub use self::{
     finding::{DoctorError, Finding, Level, Report, named},
     http::{HttpError, HttpServer, Observed, Readiness},
     logging::{LogFormat, start_logging},
+    manual::{CompletionsArgs, ManArgs},
+    standing::{Standing, StatusArgs, per_second},
     stop::on_stop_signal,
 };
 

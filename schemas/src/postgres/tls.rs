@@ -1,21 +1,12 @@
 //! What is made sure of the server before anything is told to it.
 //!
-//! Both connections go by the same rules, those of libpq's `sslmode`. The
-//! ordinary one is encrypted by the configuration made here. The replication
-//! connection's library makes its own of the same files, but for one mode: it
-//! takes `verify-ca` for `verify-full`, so that there it gets a [`Bridge`].
+//! The rules are those of libpq's `sslmode`.
 //!
 //! Files are read anew for every connection: certificates that are replaced on
 //! disk are taken up by the next one.
-//!
-//! [`Bridge`]: super::Bridge
 
-use std::{error::Error, io, net::IpAddr, sync::Arc};
+use std::{error::Error, io, sync::Arc};
 
-use outpour_schemas::{
-    config::{ConfigError, PostgresTls, TlsMode},
-    program::tls,
-};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme,
     client::{
@@ -28,17 +19,14 @@ use rustls::{
 use tokio_postgres::config::SslMode;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use crate::{
+    config::{ConfigError, PostgresTls, TlsMode},
+    program::tls,
+};
+
 /// How connections are encrypted; usable, as its files have been read once.
 #[derive(Clone)]
-pub(super) struct Tls(PostgresTls);
-
-/// Who encrypts the replication connection.
-pub(crate) enum Replication {
-    /// The library, told so.
-    Library(pgwire_replication::TlsConfig),
-    /// We do, through a [`Bridge`](super::Bridge).
-    Bridged,
-}
+pub struct Tls(PostgresTls);
 
 /// A socket of this machine is not encrypted, and needs not be.
 pub(super) fn for_socket(tls: PostgresTls) -> Result<PostgresTls, ConfigError> {
@@ -72,7 +60,9 @@ impl Tls {
         }
     }
 
-    pub(super) fn connector(&self) -> Result<MakeRustlsConnect, ConfigError> {
+    /// # Errors
+    /// When a file cannot be read, or does not hold what it should.
+    pub fn connector(&self) -> Result<MakeRustlsConnect, ConfigError> {
         let failed = |error: rustls::Error| ConfigError::invalid("postgres.tls", error.to_string());
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let verifier = self.verifier(&provider)?;
@@ -115,30 +105,16 @@ impl Tls {
         })
     }
 
-    pub(super) fn replication(&self, host: &str) -> Replication {
-        use pgwire_replication::{SslMode, TlsConfig};
-        let mode = match self.0.mode {
-            TlsMode::Disable => SslMode::Disable,
-            TlsMode::Prefer => SslMode::Prefer,
-            TlsMode::Require => SslMode::Require,
-            TlsMode::VerifyCa => return Replication::Bridged,
-            TlsMode::VerifyFull => SslMode::VerifyFull,
-        };
-        let (certificate, key) = self.0.identity.clone().unzip();
-        Replication::Library(TlsConfig {
-            mode,
-            ca_pem_path: self.0.ca_file.clone(),
-            // It refuses an address unless it is told that it is meant; a
-            // certificate can very well be made out to one.
-            sni_hostname: host.parse::<IpAddr>().is_ok().then(|| host.to_owned()),
-            client_cert_pem_path: certificate,
-            client_key_pem_path: key,
-        })
+    /// The configuration in force.
+    #[must_use]
+    pub fn settings(&self) -> &PostgresTls {
+        &self.0
     }
 
     /// What a handshake that failed means to whoever set it up; `None` if
     /// something else failed.
-    pub(super) fn explain(&self, error: &(dyn Error + 'static)) -> Option<String> {
+    #[must_use]
+    pub fn explain(&self, error: &(dyn Error + 'static)) -> Option<String> {
         let mut cause = Some(error);
         while let Some(error) = cause {
             if let Some(error) = handshake_error(error) {

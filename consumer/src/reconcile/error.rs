@@ -1,0 +1,62 @@
+//! Why nothing was compared, and what it came to where it was.
+
+use outpour_schemas::{postgres::PostgresError, program::Exit};
+
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    #[error("--topic {topic}: the consumer does not read it; consumer.topics is {topics:?}")]
+    NotRead { topic: String, topics: Vec<String> },
+    #[error("Kafka at {brokers} has no topic that consumer.topics takes: {topics:?}")]
+    NoTopics { brokers: String, topics: Vec<String> },
+    #[error(
+        "group `{group}` has committed nothing in {topics}: there is nothing to compare before \
+         `outpour-consumer run` has stored its first batch"
+    )]
+    NothingCommitted { group: String, topics: String },
+    #[error(
+        "--since {offset}: group `{group}` stands at offset {furthest} at most; there is nothing \
+         to compare from there on"
+    )]
+    BehindSince { offset: i64, group: String, furthest: i64 },
+    #[error(
+        "table {table} has no columns `_topic`, `_partition` and `_offset`, so that its rows do not \
+         say which records they are; rows from now on do after {fix}"
+    )]
+    NoProvenance { table: String, fix: String },
+    #[error("Kafka has sent nothing of {topic} for {seconds} s, with records to come")]
+    Silent { topic: String, seconds: u64 },
+    #[error(
+        "a transaction in {topic} has been open for more than {seconds} s, and what is behind it cannot \
+         be read; it ends by itself when its time-out has passed"
+    )]
+    OpenTransaction { topic: String, seconds: u64 },
+    #[error("--outbox: outbox.table is empty, and events that come as messages are in no table")]
+    NoOutbox,
+    #[error("--outbox: PostgreSQL has no table {table} (outbox.table)")]
+    NoOutboxTable { table: String },
+    #[error(
+        "{waiting} of the events in {table} did not come to Kafka, and no relay has brought slot `{slot}` past them: \
+         they are not published yet, or lost. Start outpour-relay, and ask again"
+    )]
+    NotPublished { waiting: u64, table: String, slot: String },
+    #[error(transparent)]
+    Postgres(#[from] PostgresError),
+    #[error("{0}")]
+    Discrepancies(String),
+}
+
+impl ReconcileError {
+    /// How the command ends.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            ReconcileError::NotRead { .. }
+            | ReconcileError::BehindSince { .. }
+            | ReconcileError::NoOutbox
+            | ReconcileError::NoOutboxTable { .. }
+            | ReconcileError::NoProvenance { .. } => Exit::Usage,
+            ReconcileError::Discrepancies(_) => Exit::Finding,
+            _ => Exit::Failed,
+        }
+    }
+}

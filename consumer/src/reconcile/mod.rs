@@ -1,0 +1,183 @@
+//! Audits ClickHouse against Kafka, offset by offset.
+//!
+//! ```text
+//! bounds.rs ─▶ audit.rs ──────▶ drill.rs ─▶ Report ─▶ text.rs or JSON
+//! how far       sums of both     offsets of
+//! the group is  sides: scan.rs,  what differs
+//!               stored.rs
+//! ```
+//!
+//! Nothing is written and no group is joined. `sums.rs`, `offsets.rs`, `compare.rs`
+//! and `since.rs` are pure. Memory does not grow with the topic: of both sides,
+//! ranges of offsets are held as a count and a sum; offsets themselves only of a
+//! window that differs, and of dead letters.
+//!
+//! It holds while the consumer works. The group's committed offsets are taken
+//! first: everything before them was stored or parked by then (I6), so that it can
+//! be looked at in peace. What lies at them or behind may be under way, whether or
+//! not a plan says so, and is not judged. Where Kafka begins is asked again after
+//! reading, and where it ends after looking at ClickHouse.
+
+mod audit;
+mod bounds;
+mod compare;
+mod drill;
+mod error;
+mod letters;
+mod offsets;
+mod outbox;
+mod progress;
+mod reader;
+mod report;
+mod routing;
+mod scan;
+mod since;
+mod stored;
+mod sums;
+mod text;
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use outpour_schemas::{config::Config, kafka::client_config};
+
+pub(crate) use self::error::ReconcileError;
+use self::{
+    audit::Audit,
+    bounds::{Bounds, Topic},
+    progress::Progress,
+    report::Report,
+    routing::Routing,
+    since::{Since, SinceError},
+};
+use crate::{error::ConsumerError, sink::ClickHouse, table::quoted, tables};
+
+/// What to compare.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Only this topic; may be given several times. By default all that the group reads
+    #[arg(long = "topic", value_name = "TOPIC")]
+    topics: Vec<String>,
+    /// From this offset, this time (2026-01-02T03:04:05Z) or so long ago (-6h); by default from
+    /// where Kafka begins
+    #[arg(long, value_name = "OFFSET|TIME", allow_hyphen_values = true, value_parser = since)]
+    since: Option<Since>,
+    /// Compare the outbox table with Kafka, too: whether every event in it was published
+    #[arg(long)]
+    outbox: bool,
+    /// One object with every count and every range
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+fn since(text: &str) -> Result<Since, SinceError> {
+    Since::parse(text, Timestamp::now())
+}
+
+/// Compares, and changes nothing.
+///
+/// # Errors
+/// When there is nothing to compare, or either side cannot be read.
+pub(crate) async fn reconcile(config: &Config, args: &Args) -> Result<Report, ConsumerError> {
+    let clickhouse = ClickHouse::new(&config.clickhouse)?;
+    // First of all, and before any table is looked at.
+    let topics = bounds::ask(config, &args.topics, args.since).await?;
+    let found = tables::find(config, &clickhouse).await?;
+    let mappings = tables::mappings_to_read(&found)?;
+    let mut report = Report {
+        group: config.consumer.group.clone(),
+        since: args.since.map(|since| since.to_string()),
+        slot: config.relay.slot.clone(),
+        ..Report::default()
+    };
+    let routings: Vec<_> =
+        topics.iter().map(|topic| Arc::new(Routing::of(&topic.name, &mappings))).collect();
+    for routing in &routings {
+        check_provenance(routing)?;
+    }
+    report.notes.extend(found.iter().filter_map(merges_rows));
+    report.notes.sort();
+    report.notes.dedup();
+    let progress = Progress::show(
+        topics.iter().flat_map(|topic| topic.partitions.values()).map(offsets).sum(),
+    );
+    let client = client_config(&config.kafka)?;
+    let config = Arc::new(config.clone());
+    for (topic, routing) in topics.into_iter().zip(routings) {
+        report.notes.extend(notes(&topic));
+        let audit = Audit {
+            config: Arc::clone(&config),
+            client: client.clone(),
+            clickhouse: clickhouse.clone(),
+            topic: Arc::new(topic),
+            routing,
+            bar: progress.bar(),
+        };
+        audit.run(&mut report).await?;
+    }
+    if args.outbox {
+        report.outbox = Some(outbox::compare(&config).await?);
+    }
+    report.finish();
+    Ok(report)
+}
+
+fn offsets(bounds: &Bounds) -> u64 {
+    let range = bounds.in_kafka();
+    (range.end - range.start).max(0).cast_unsigned()
+}
+
+/// Without provenance nothing tells which record a row is.
+fn check_provenance(routing: &Routing) -> Result<(), ReconcileError> {
+    let tables = routing.tables.iter().enumerate();
+    let mut written = tables.filter(|(index, _)| routing.writes_to(*index)).map(|(_, table)| table);
+    match written.find(|table| !table.has_provenance) {
+        None => Ok(()),
+        Some(table) => Err(ReconcileError::NoProvenance {
+            table: table.name.clone(),
+            fix: format!(
+                "ALTER TABLE {}.{} ADD COLUMN _topic LowCardinality(String), \
+                 ADD COLUMN _partition UInt32, ADD COLUMN _offset UInt64",
+                quoted(&table.table.database),
+                quoted(&table.table.table)
+            ),
+        }),
+    }
+}
+
+fn merges_rows(found: &tables::Found) -> Option<String> {
+    let (name, engine) = (found.name(), found.engine());
+    let merges = !matches!(engine, "MergeTree" | "ReplicatedMergeTree" | "SharedMergeTree");
+    merges.then(|| format!("table {name} is a {engine}: rows that it merges away count as missing"))
+}
+
+fn notes(topic: &Topic) -> Vec<String> {
+    let mut notes = Vec::new();
+    let name = &topic.name;
+    if topic.is_compacted {
+        notes.push(format!(
+            "`{name}` is compacted: rows without a record count as no longer in Kafka"
+        ));
+    }
+    for (partition, bounds) in &topic.partitions {
+        let Bounds { from, to, high, is_committed, .. } = *bounds;
+        if !is_committed {
+            if high > from {
+                notes.push(format!(
+                    "the group has committed nothing in {name}/{partition} yet: nothing of it is compared"
+                ));
+            }
+        } else if to > high {
+            notes.push(format!(
+                "the group stands at offset {to} of {name}/{partition}, past its end, {high}: the topic \
+                 may have been made anew"
+            ));
+        } else if from > to {
+            notes.push(format!(
+                "the group stands at offset {to} of {name}/{partition}; nothing from {from} on has been \
+                 committed, and nothing of it is compared"
+            ));
+        }
+    }
+    notes
+}
