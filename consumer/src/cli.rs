@@ -7,7 +7,14 @@ use outpour_schemas::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{doctor, error::ConsumerError, init, pipeline, status};
+use crate::{
+    dlq::{self, DlqCommand},
+    doctor,
+    error::ConsumerError,
+    init, pipeline,
+    replay::{self, ReplayArgs},
+    status,
+};
 
 /// Writes Kafka topics to ClickHouse tables.
 #[derive(Debug, Parser)]
@@ -42,6 +49,14 @@ enum Command {
         #[arg(long)]
         no_probe: bool,
     },
+    /// Read a topic again, from any place, into any table
+    ///
+    /// Works in a group of its own: started again after a crash, it goes on where
+    /// it was. The live consumer is not disturbed, and no row is stored twice.
+    Replay(Box<ReplayArgs>),
+    /// Look at what was parked, and send it through again
+    #[command(subcommand)]
+    Dlq(Box<DlqCommand>),
     /// Show how far the group is
     Status {
         #[arg(long)]
@@ -68,6 +83,8 @@ impl Cli {
                 })?;
                 return Ok(report.verdict()?);
             }
+            Command::Replay(args) => replay::replay(&config, &args, &stop_signal()?).await?,
+            Command::Dlq(command) => dlq::run(&config, *command, &stop_signal()?).await?,
             Command::Status { json: true } => {
                 let status = status::status(&config).await?;
                 format!("{}\n", serde_json::to_string(&status).map_err(std::io::Error::from)?)

@@ -10,7 +10,9 @@ use rdkafka::error::KafkaError;
 use crate::{
     decode::MappingError,
     deduplication::Unfit,
+    dlq::DlqError,
     plan::PlanError,
+    replay::ReplayError,
     sink::{Class, ClickHouse, SinkError},
     source::TopicPartition,
     table::SchemaError,
@@ -57,6 +59,10 @@ pub enum ConsumerError {
     Interrupted(String),
     #[error(transparent)]
     Doctor(#[from] DoctorError),
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
+    #[error(transparent)]
+    DeadLetters(#[from] DlqError),
     #[error(transparent)]
     Http(#[from] HttpError),
     #[error("cannot receive signals")]
@@ -108,6 +114,8 @@ impl ConsumerError {
             | ConsumerError::Signals(_)
             | ConsumerError::Output(_)
             | ConsumerError::Doctor(_)
+            | ConsumerError::Replay(_)
+            | ConsumerError::DeadLetters(_)
             | ConsumerError::Worker(_) => "other",
         }
     }
@@ -121,6 +129,8 @@ impl ConsumerError {
             | ConsumerError::RecordsGone { .. }
             | ConsumerError::NewerPlan { .. } => Exit::Finding,
             ConsumerError::Doctor(error) => error.exit(),
+            ConsumerError::Replay(error) => error.exit(),
+            ConsumerError::DeadLetters(error) => error.exit(),
             _ => Exit::Failed,
         }
     }
