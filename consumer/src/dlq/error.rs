@@ -13,8 +13,8 @@ pub enum DlqError {
     Declined,
     #[error("another `dlq replay` of the group has begun and taken over; this one has ended")]
     Fenced,
-    #[error("interrupted after {done} of {all} letters; the same command goes on with the others")]
-    Interrupted { done: usize, all: usize },
+    #[error("interrupted; the same command goes on with the letters that are open")]
+    Interrupted,
     #[error("a table has changed meanwhile; start the command again to go on")]
     TableChanged,
 }
@@ -26,7 +26,7 @@ impl DlqError {
             DlqError::Refused(_) | DlqError::Unasked(_) => Exit::Usage,
             DlqError::Declined
             | DlqError::Fenced
-            | DlqError::Interrupted { .. }
+            | DlqError::Interrupted
             | DlqError::TableChanged => Exit::Failed,
         }
     }

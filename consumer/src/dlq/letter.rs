@@ -164,3 +164,97 @@ pub(crate) fn mark_headers(offset: i64, outcome: Outcome, now: Timestamp) -> Vec
         header(mark::MARKED_AT, now.to_string()),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Headers = Vec<(&'static str, Option<&'static [u8]>)>;
+
+    fn record(headers: Headers) -> RecordView<'static> {
+        RecordView {
+            topic: "outpour.dead-letter.shop.orders",
+            partition: 2,
+            offset: 17,
+            timestamp_ms: Some(1),
+            key: Some(b"key"),
+            value: Some(b"{}"),
+            headers,
+        }
+    }
+
+    fn letter_headers() -> Headers {
+        vec![
+            (name::SOURCE_TOPIC, Some(b"shop.orders")),
+            (name::SOURCE_PARTITION, Some(b"4")),
+            (name::SOURCE_OFFSET, Some(b"123")),
+            (name::TABLE, Some(b"db.t")),
+            (name::REASON, Some(b"out_of_range")),
+            (name::ATTEMPTS, Some(b"3")),
+        ]
+    }
+
+    #[test]
+    fn an_id_names_a_letter_and_is_read_as_it_is_printed() {
+        let id = LetterId { topic: "shop.orders".into(), partition: 2, offset: 17 };
+        assert_eq!(id.to_string(), "shop.orders/2/17");
+        assert_eq!(id.to_string().parse(), Ok(id.clone()));
+        assert_eq!("outpour.dead-letter.shop.orders/2/17".parse(), Ok(id));
+        for text in ["", "17", "2/17", "/2/17", "t/x/17", "t/2/"] {
+            assert!(text.parse::<LetterId>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_letter_gives_its_record_back() {
+        let own: Headers = vec![("id", Some(b"1")), ("gone", None)];
+        let Some(Entry::Letter(letter)) =
+            Entry::of(&record([own.clone(), letter_headers()].concat()))
+        else {
+            panic!("no letter")
+        };
+        assert_eq!((letter.partition, letter.offset, letter.attempts), (4, 123, 3));
+        assert_eq!((letter.table.as_str(), letter.reason.as_str()), ("db.t", "out_of_range"));
+        let back = letter.record();
+        assert_eq!((back.topic, back.partition, back.offset), ("shop.orders", 4, 123));
+        assert_eq!((back.headers, back.key), (own, Some(&b"key"[..])));
+    }
+
+    #[test]
+    fn a_letter_of_a_letter_keeps_to_the_newer_headers() {
+        let older: Headers = vec![
+            (name::SOURCE_TOPIC, Some(b"other")),
+            (name::COLUMN, Some(b"old")),
+            (mark::OUTCOME, Some(b"replayed")),
+        ];
+        let Some(Entry::Letter(letter)) =
+            Entry::of(&record([older.clone(), letter_headers()].concat()))
+        else {
+            panic!("no letter")
+        };
+        assert_eq!((letter.offset, letter.column.as_str()), (123, ""));
+        assert_eq!(letter.record().headers, older);
+    }
+
+    #[test]
+    fn a_mark_settles_a_letter_of_its_partition() {
+        for outcome in [Outcome::Replayed, Outcome::Superseded] {
+            let headers = mark_headers(9, outcome, Timestamp::UNIX_EPOCH);
+            let headers: Vec<_> =
+                headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
+            let mark = RecordView { headers, value: None, ..record(Vec::new()) };
+            let Some(Entry::Mark { letter, outcome: found }) = Entry::of(&mark) else {
+                panic!("no mark")
+            };
+            assert_eq!((letter.to_string().as_str(), found), ("shop.orders/2/9", outcome));
+        }
+    }
+
+    #[test]
+    fn what_is_neither_is_nothing() {
+        assert!(Entry::of(&record(Vec::new())).is_none());
+        assert!(Entry::of(&record(vec![(mark::OUTCOME, Some(b"later"))])).is_none());
+        let elsewhere = RecordView { topic: "shop.orders", ..record(letter_headers()) };
+        assert!(Entry::of(&elsewhere).is_none());
+    }
+}

@@ -159,3 +159,49 @@ pub(super) fn table_of_lines(lines: &[Line]) -> Table {
     }
     table
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dlq::letter::LetterId;
+
+    fn letter(offset: i64, column: &str) -> Letter {
+        Letter {
+            id: LetterId { topic: "t".into(), partition: 0, offset },
+            partition: 0,
+            offset,
+            timestamp_ms: None,
+            table: "db.t".into(),
+            column: column.into(),
+            expected: String::new(),
+            refused: String::new(),
+            reason: "missing".into(),
+            error: String::new(),
+            attempts: u32::try_from(offset).unwrap(),
+            parked_at: Timestamp::from_second(offset).ok(),
+            key: None,
+            value: None,
+            headers: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_is_settled_counts_only_when_asked_for() {
+        let letters: Vec<_> =
+            [(1, "a"), (2, "a"), (3, "b"), (4, "a")].map(|(at, column)| letter(at, column)).into();
+        let settled = [(&letters[1], Outcome::Replayed), (&letters[2], Outcome::Superseded)];
+        let settled = settled.map(|(letter, outcome)| (letter.id.clone(), outcome)).into();
+        let found = [Letters { letters, settled }];
+        let open = groups(&found, false);
+        let [a] = open.as_slice() else { panic!("{open:?}") };
+        assert_eq!((a.column.as_str(), a.open, a.replayed, a.attempts), ("a", 2, 0, 4));
+        assert_eq!(
+            (a.first, a.last),
+            (Timestamp::from_second(1).ok(), Timestamp::from_second(4).ok())
+        );
+        let all = groups(&found, true);
+        let counts: Vec<_> = all.iter().map(|g| (g.open, g.replayed, g.superseded)).collect();
+        assert_eq!(counts, [(2, 1, 0), (0, 0, 1)]);
+        assert_eq!((lines(&found, false).len(), lines(&found, true).len()), (2, 4));
+    }
+}

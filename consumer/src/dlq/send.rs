@@ -131,8 +131,7 @@ impl Sender<'_> {
             letters_of_it.sort_by_key(|letter| (letter.offset, letter.id.offset));
             for some in letters_of_it.chunks(AT_ONCE) {
                 if self.stop.is_cancelled() {
-                    let (done, all) = (came.letters(), letters.len());
-                    return Err(DlqError::Interrupted { done, all }.into());
+                    return Err(DlqError::Interrupted.into());
                 }
                 let settled = self.through(&source, some).await?;
                 self.store.settle(&settled).await?;
@@ -252,10 +251,7 @@ impl Sender<'_> {
                 }
             }
             tokio::select! {
-                () = self.stop.cancelled() => {
-                    let all = letters.len();
-                    return Err(DlqError::Interrupted { done: 0, all }.into());
-                }
+                () = self.stop.cancelled() => return Err(DlqError::Interrupted.into()),
                 () = tokio::time::sleep(delays.next().unwrap_or(MAX_DELAY)) => {}
             }
         }

@@ -11,11 +11,10 @@ pub enum ReplayError {
     Unasked(String),
     #[error("given up by you; nothing was changed")]
     Declined,
-    #[error(
-        "interrupted at {done} of {all} offsets; the same command goes on from there, within the \
-         time that Kafka keeps the offsets of an idle group"
-    )]
+    #[error("interrupted at {done} of {all} offsets; the same command goes on from there")]
     Interrupted { done: i64, all: i64 },
+    #[error("interrupted between two steps; the same command goes on from there")]
+    Paused,
     #[error("{0}")]
     Unequal(String),
     #[error("{0}")]
@@ -32,9 +31,10 @@ impl ReplayError {
         match self {
             ReplayError::Refused(_) | ReplayError::Unasked(_) => Exit::Usage,
             ReplayError::Unequal(_) => Exit::Finding,
-            ReplayError::Declined | ReplayError::Interrupted { .. } | ReplayError::Stuck(_) => {
-                Exit::Failed
-            }
+            ReplayError::Declined
+            | ReplayError::Interrupted { .. }
+            | ReplayError::Paused
+            | ReplayError::Stuck(_) => Exit::Failed,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use outpour_schemas::{
-    config::Config,
+    config::{Config, GroupProtocol},
     kafka::{Watched, client_config},
 };
 use rdkafka::{
@@ -44,6 +44,8 @@ pub(super) struct Group {
     brokers: String,
     /// After which a member that was killed is not one any more.
     session_timeout: Duration,
+    /// Whether the client library can ask for its members.
+    tells_members: bool,
 }
 
 impl Group {
@@ -65,6 +67,7 @@ impl Group {
             topic: topic.to_owned(),
             brokers,
             session_timeout: config.consumer.session_timeout.0,
+            tells_members: config.consumer.group_protocol == GroupProtocol::Classic,
         })
     }
 
@@ -134,7 +137,11 @@ impl Group {
         }
     }
 
-    pub(super) fn has_members(&self) -> Result<bool, ConsumerError> {
+    /// Whether it has members, or may have.
+    pub(super) fn may_have_members(&self) -> Result<bool, ConsumerError> {
+        if !self.tells_members {
+            return Ok(true);
+        }
         let groups = self.client.fetch_group_list(Some(&self.name), REQUEST_TIMEOUT);
         let groups = groups.map_err(self.failed("asking for members of the group"))?;
         Ok(groups.groups().iter().any(|group| !group.members().is_empty()))

@@ -282,16 +282,19 @@ impl Swapping<'_> {
         loop {
             let now = self.scene.committed(&self.scene.live).await?;
             let live = Arc::clone(&self.scene.live);
-            if is_settled(&open, &now) || !blocking(move || live.has_members()).await? {
+            if is_settled(&open, &now) || !blocking(move || live.may_have_members()).await? {
                 return self.scene.stored().await;
             }
             if !has_told {
-                tracing::info!("waiting for batches that the live group has under way");
+                tracing::info!(
+                    group = self.scene.config.consumer.group,
+                    "waiting for batches that the live consumers have under way"
+                );
                 has_told = true;
             }
             tokio::select! {
                 () = self.stop.cancelled() => {
-                    return Err(ReplayError::Interrupted { done: 0, all: 0 }.into());
+                    return Err(ReplayError::Paused.into());
                 }
                 () = tokio::time::sleep(EVERY) => {}
             }

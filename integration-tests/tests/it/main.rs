@@ -37,6 +37,7 @@ mod relay_faults;
 mod replay;
 mod repository;
 mod retention;
+mod runbooks;
 mod security;
 mod services;
 mod snapshot;

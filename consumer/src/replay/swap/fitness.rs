@@ -159,7 +159,7 @@ pub(super) async fn copy(
         let mut from = first;
         while from <= last {
             if stop.is_cancelled() {
-                return Err(ReplayError::Interrupted { done: 0, all: 0 }.into());
+                return Err(ReplayError::Paused.into());
             }
             let until = (from + AT_ONCE).min(last + 1);
             let sql = format!(
