@@ -71,6 +71,8 @@ impl Scene {
             scene.send(more);
             scene.all_are_in("numbers").await;
         }
+        // What is stored is told a moment later, and a replay goes by that.
+        scene.at_rest().await;
         Scene { consumer: Some(consumer), ..scene }
     }
 
@@ -161,12 +163,16 @@ impl Scene {
     async fn killed(&self, more: &[&str], is_time: impl AsyncFn() -> Result<bool>) {
         let args = self.args(&[more, &["--yes"]].concat());
         let mut replay = self.pipeline.consumer_command(&args).unwrap();
-        eventually(PATIENCE, async || {
-            ensure!(is_time().await?, "not there yet");
-            Ok(())
-        })
-        .await
-        .unwrap_or_else(|error| panic!("{error:#}\n{}", replay.log_text()));
+        // More often than `eventually` would look: it is about a moment in between.
+        let watching = async {
+            let mut often = tokio::time::interval(Duration::from_millis(2));
+            while !is_time().await.unwrap() {
+                often.tick().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, watching)
+            .await
+            .unwrap_or_else(|_| panic!("nothing came of it\n{}", replay.log_text()));
         replay.check().expect("killed too late to prove anything");
         replay.kill().await.unwrap();
     }
@@ -222,6 +228,14 @@ async fn the_live_table_gets_what_it_lacks_and_nothing_twice() {
 async fn another_table_gets_the_topic_as_it_was_at_the_first_start() {
     let scene = Scene::with(events()).await;
     let feeding = scene.goes_on();
+    // Inserts take their time, so that they can be met.
+    scene.sql("CREATE TABLE copies AS numbers").await;
+    let slow = format!(
+        "CREATE MATERIALIZED VIEW slow ENGINE = MergeTree ORDER BY tuple() AS
+         SELECT n, sleepEachRow({}) AS slept FROM copies",
+        6.0 / events() as f64
+    );
+    scene.sql(&slow).await;
     for _ in 0..3 {
         let before = scene.count("copies").await;
         scene
