@@ -62,6 +62,8 @@ pub(crate) struct Letter {
     pub(crate) parked_at: Option<Timestamp>,
     pub(crate) key: Option<Vec<u8>>,
     pub(crate) value: Option<Vec<u8>>,
+    /// Bytes of the payload, kept here or not.
+    pub(crate) value_size: usize,
     /// Those of the record itself.
     pub(crate) headers: Vec<Header>,
 }
@@ -130,6 +132,7 @@ impl Entry {
             parked_at: ours(name::PARKED_AT).and_then(|text| text.parse().ok()),
             key: record.key.map(<[u8]>::to_vec),
             value: record.value.map(<[u8]>::to_vec),
+            value_size: record.value.map_or(0, <[u8]>::len),
             headers: record.headers[..own].iter().map(owned).collect(),
             id,
         })))

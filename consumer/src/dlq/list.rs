@@ -181,6 +181,7 @@ mod tests {
             parked_at: Timestamp::from_second(offset).ok(),
             key: None,
             value: None,
+            value_size: 0,
             headers: Vec::new(),
         }
     }

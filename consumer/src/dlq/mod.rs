@@ -17,6 +17,7 @@ pub(crate) mod read;
 mod send;
 mod show;
 mod store;
+mod windows;
 
 use std::{io::IsTerminal as _, sync::Arc};
 
@@ -63,11 +64,21 @@ async fn connect(config: &Config) -> Result<Arc<TopicReader>, ConsumerError> {
     blocking(move || Ok(Arc::new(TopicReader::connect(&config)?))).await
 }
 
-/// The letters that are selected, topic by topic. `is_whole`: with what they hold.
+/// How much of letters is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    /// Why they are there.
+    Reasons,
+    /// What tells their route, too.
+    Headers,
+    All,
+}
+
+/// The letters that are selected, topic by topic.
 async fn letters(
     reader: &Arc<TopicReader>,
     selection: &Selection,
-    is_whole: bool,
+    keep: Keep,
 ) -> Result<Vec<Letters>, ConsumerError> {
     let (reader, selection) = (Arc::clone(reader), selection.clone());
     blocking(move || {
@@ -84,8 +95,10 @@ async fn letters(
         }
         let of = |source: &String| {
             read::read(&reader, source, |letter| {
-                if !is_whole {
+                if keep != Keep::All {
                     (letter.key, letter.value) = (None, None);
+                }
+                if keep == Keep::Reasons {
                     letter.headers = Vec::new();
                 }
                 selection.takes(letter)
@@ -102,7 +115,7 @@ fn json<T: Serialize>(value: &T) -> Result<String, ConsumerError> {
 
 async fn list(config: &Config, args: &ListArgs) -> Result<String, ConsumerError> {
     let selection = args.selection.at(&config.clickhouse.database, Timestamp::now())?;
-    let found = letters(&connect(config).await?, &selection, false).await?;
+    let found = letters(&connect(config).await?, &selection, Keep::Reasons).await?;
     if args.letters {
         let lines = list::lines(&found, args.all);
         return if args.json {
@@ -125,7 +138,7 @@ fn text(table: &Table, rows: usize) -> Result<String, ConsumerError> {
 
 async fn show(config: &Config, args: ShowArgs) -> Result<String, ConsumerError> {
     let selection = Selection { ids: vec![args.id.clone()], ..Selection::default() };
-    let found = letters(&connect(config).await?, &selection, true).await?;
+    let found = letters(&connect(config).await?, &selection, Keep::All).await?;
     let letter = found.iter().find_map(|letters| Some((letters, letters.letters.first()?)));
     let (letters, letter) = letter.ok_or_else(|| {
         DlqError::Refused(format!(
@@ -209,7 +222,7 @@ async fn replay(
     let clickhouse = ClickHouse::new(&config.clickhouse)?;
     let mappings = tables::mappings(config, &tables::find(config, &clickhouse).await?)?;
     let routes = Routes { mappings, environment: config.consumer.environment.clone() };
-    let found = letters(&reader, &selection, true).await?;
+    let found = letters(&reader, &selection, Keep::Headers).await?;
     are_open(&args.ids, &found)?;
     let (sent, without_route) = sendable(&routes, &found)?;
     let print = |report: Report| if args.json { json(&report) } else { Ok(report.text()) };
@@ -217,7 +230,12 @@ async fn replay(
         return print(Report::of("nothing", Came::default(), without_route));
     }
     if args.dry_run {
-        return print(Report::of("dry_run", routes.would(&sent), without_route));
+        let mut came = Came::default();
+        for window in windows::windows(&sent) {
+            let whole = windows::fetch(&reader, window).await?;
+            came.add(routes.would(&whole.iter().collect::<Vec<_>>()));
+        }
+        return print(Report::of("dry_run", came, without_route));
     }
     let question = format!("Send {} letters through the present routes?", sent.len());
     match confirm(&question, args.yes) {
@@ -228,7 +246,7 @@ async fn replay(
     let settings = config.clone();
     let store = blocking(move || Store::open(&settings)).await?;
     // Whoever wrote marks before writes none from now on: only now is known what is open.
-    let found = letters(&reader, &selection, true).await?;
+    let found = letters(&reader, &selection, Keep::Headers).await?;
     let (sent, without_route) = sendable(&routes, &found)?;
     let asked = Arc::clone(&reader);
     let cluster = blocking(move || Ok(asked.cluster())).await?;
@@ -238,9 +256,14 @@ async fn replay(
     };
     let sender =
         Sender { routes: &routes, clickhouse: &clickhouse, store: &store, cluster: &cluster, stop };
-    let came = sender.send(&sent, |done| bar.set_position(done as u64)).await;
+    let mut came = Came::default();
+    for window in windows::windows(&sent) {
+        let whole = windows::fetch(&reader, window).await?;
+        came.add(sender.send(&whole.iter().collect::<Vec<_>>()).await?);
+        bar.set_position(came.letters() as u64);
+    }
     bar.finish_and_clear();
-    print(Report::of("done", came?, without_route))
+    print(Report::of("done", came, without_route))
 }
 
 /// # Errors

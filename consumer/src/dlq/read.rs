@@ -6,8 +6,10 @@ use outpour_schemas::wire::DEAD_LETTER_PREFIX;
 
 use super::letter::{Entry, Letter, LetterId, Outcome};
 use crate::{
-    dead_letter::dead_letter_topic, error::ConsumerError, replay::Parked,
-    source::reader::TopicReader,
+    dead_letter::dead_letter_topic,
+    error::ConsumerError,
+    replay::Parked,
+    source::reader::{Part, TopicReader},
 };
 
 /// The topics whose records were parked.
@@ -37,16 +39,24 @@ impl Letters {
 pub(crate) fn read(
     reader: &TopicReader,
     source: &str,
+    wanted: impl FnMut(&mut Letter) -> bool,
+) -> Result<Letters, ConsumerError> {
+    let whole = reader.whole(&dead_letter_topic(source))?;
+    read_parts(reader, source, &whole, wanted)
+}
+
+/// The same of parts of it.
+pub(crate) fn read_parts(
+    reader: &TopicReader,
+    source: &str,
+    parts: &[Part],
     mut wanted: impl FnMut(&mut Letter) -> bool,
 ) -> Result<Letters, ConsumerError> {
-    let topic = dead_letter_topic(source);
     let mut found = Letters::default();
-    reader.read(&topic, &reader.whole(&topic)?, |record| {
+    reader.read(&dead_letter_topic(source), parts, |record| {
         match Entry::of(record) {
             Some(Entry::Letter(mut letter)) => {
-                if wanted(&mut letter) {
-                    found.letters.push(*letter);
-                }
+                found.letters.extend(wanted(&mut letter).then_some(*letter));
             }
             Some(Entry::Mark { letter, outcome }) => {
                 found.settled.insert(letter, outcome);

@@ -58,6 +58,13 @@ impl Came {
         }
     }
 
+    pub(super) fn add(&mut self, more: Came) {
+        self.replayed += more.replayed;
+        for (kind, letters) in more.again {
+            *self.again.entry(kind).or_default() += letters;
+        }
+    }
+
     pub(super) fn letters(&self) -> usize {
         self.replayed + self.again.values().sum::<usize>()
     }
@@ -82,8 +89,13 @@ impl Routes {
             .collect()
     }
 
-    fn row(&self, letter: &Letter, mapping: &Mapping, block: &mut Block) -> Result<(), Rejection> {
-        mapping.push(&letter.record(), &self.environment, block).map_err(|rejection| *rejection)
+    fn row(
+        &self,
+        letter: &Letter,
+        mapping: &Mapping,
+        block: &mut Block,
+    ) -> Result<(), Box<Rejection>> {
+        mapping.push(&letter.record(), &self.environment, block)
     }
 
     /// What would come of it, if ClickHouse took every row that fits.
@@ -94,7 +106,7 @@ impl Routes {
             for mapping in self.of(letter) {
                 let mut block = Block::new(Arc::clone(&mapping.columns));
                 if let Err(rejection) = self.row(letter, mapping, &mut block) {
-                    again.push(parked(letter, mapping, rejection));
+                    again.push(parked(letter, mapping, *rejection));
                 }
             }
             came.count(&Settled { letter, again });
@@ -114,12 +126,7 @@ pub(super) struct Sender<'a> {
 }
 
 impl Sender<'_> {
-    /// `progress` is told how many are settled.
-    pub(super) async fn send(
-        &self,
-        letters: &[&Letter],
-        mut progress: impl FnMut(usize),
-    ) -> Result<Came, ConsumerError> {
+    pub(super) async fn send(&self, letters: &[&Letter]) -> Result<Came, ConsumerError> {
         let mut by_partition: BTreeMap<TopicPartition, Vec<&Letter>> = BTreeMap::new();
         for letter in letters {
             let source =
@@ -136,7 +143,6 @@ impl Sender<'_> {
                 let settled = self.through(&source, some).await?;
                 self.store.settle(&settled).await?;
                 settled.iter().for_each(|settled| came.count(settled));
-                progress(came.letters());
             }
         }
         Ok(came)
@@ -182,7 +188,7 @@ impl Sender<'_> {
             }
         }
         let settle = |letter: &&'l Letter| Settled {
-            letter: *letter,
+            letter,
             again: again.remove(&letter.id).unwrap_or_default(),
         };
         Ok(letters.iter().map(settle).collect())
@@ -202,7 +208,7 @@ impl Sender<'_> {
             }
             match self.routes.row(letter, mapping, &mut block) {
                 Ok(()) => drop(there.insert(letter.offset)),
-                Err(rejection) => refused.push((*letter, rejection)),
+                Err(rejection) => refused.push((*letter, *rejection)),
             }
         }
         let rows = block.rows();

@@ -14,6 +14,7 @@ use rdkafka::{
     Message as _, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
+    metadata::MetadataPartition,
 };
 
 use super::{
@@ -93,7 +94,7 @@ impl TopicReader {
             .topics()
             .iter()
             .filter(|found| found.name() == topic)
-            .flat_map(|found| found.partitions().iter().map(|partition| partition.id()))
+            .flat_map(|found| found.partitions().iter().map(MetadataPartition::id))
             .collect();
         partitions.sort_unstable();
         Ok(partitions)
