@@ -29,6 +29,7 @@ use crate::{
     decode::Mapping,
     error::ConsumerError,
     plan::Plan,
+    replay::Terms,
     sink::Sink,
     source::{
         RecordView, TopicPartition,
@@ -52,6 +53,8 @@ const QUIET: Duration = Duration::from_secs(1);
 pub(crate) enum Flow {
     Pause,
     Resume,
+    /// Nothing more of it is wanted.
+    End,
 }
 
 struct Partition {
@@ -67,6 +70,18 @@ struct Partition {
     paused: bool,
     /// When its last record came, until what follows it has been looked at.
     last_record: Option<Instant>,
+    /// Where a replay ends.
+    bound: Option<Bound>,
+}
+
+/// One past the last offset that is wanted.
+#[derive(Debug, Clone, Copy)]
+struct Bound {
+    until: i64,
+    /// Whether a record at or past it has been seen.
+    is_reached: bool,
+    /// Whether the writer has been told, or need not be.
+    is_told: bool,
 }
 
 /// Everything that the poll thread and the client's callbacks share.
@@ -77,6 +92,8 @@ pub(crate) struct Assignment<S, D, O> {
     environment: Arc<str>,
     limits: Limits,
     budget: Budget,
+    /// Of a replay.
+    terms: Option<Arc<Terms>>,
     owned: Mutex<Owned>,
 }
 
@@ -113,8 +130,15 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Assignment<S, D, O> {
             environment: environment.into(),
             limits,
             budget,
+            terms: None,
             owned: Mutex::default(),
         }
+    }
+
+    /// Takes what `terms` select, and of each partition what its frame says.
+    pub(crate) fn replaying(mut self, terms: Option<Arc<Terms>>) -> Self {
+        self.terms = terms;
+        self
     }
 
     /// A poisoned lock means a panic that is already on its way up.
@@ -130,6 +154,10 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Assignment<S, D, O> {
     ) -> Option<(TopicPartition, Flow)> {
         let mut owned = self.owned();
         let partition = owned.partitions.get_mut(record.topic)?.get_mut(&record.partition)?;
+        if partition.bound.is_some_and(|bound| record.offset >= bound.until) {
+            partition.reach_bound();
+            return None;
+        }
         if partition.batch.is_past(record.offset) {
             // The range that was planned ends here, whatever it still holds.
             partition.seal();
@@ -262,6 +290,34 @@ impl Owned {
 }
 
 impl Partition {
+    /// No record that is still wanted will come.
+    fn reach_bound(&mut self) {
+        let Some(bound) = self.bound.as_mut().filter(|bound| !bound.is_reached) else { return };
+        bound.is_reached = true;
+        self.last_record = None;
+        if !self.batch.is_empty() {
+            self.seal();
+        }
+    }
+
+    /// Says so once everything before the bound is with the writer, and has the
+    /// client fetch no more.
+    fn finish(&mut self) -> Option<Flow> {
+        self.offer();
+        if let Some(bound) = self.bound.as_mut().filter(|bound| !bound.is_told)
+            && self.waiting.is_empty()
+            && let Ok(room) = self.work.try_reserve()
+        {
+            bound.is_told = true;
+            let until = bound.until.max(self.batch.end());
+            self.batch.skip_to(until);
+            room.send(Work::Pass(until));
+        }
+        let runs = !self.paused;
+        self.paused = true;
+        runs.then_some(Flow::End)
+    }
+
     fn seal(&mut self) {
         let sealed = self.batch.seal();
         let bytes = sealed.byte_size();
@@ -310,6 +366,9 @@ impl Partition {
         caught_up_at: Instant,
         is_braked: bool,
     ) -> Option<Flow> {
+        if self.bound.is_some_and(|bound| bound.is_reached) {
+            return self.finish();
+        }
         self.offer();
         // A batch that is due while another is being written may as well grow:
         // fewer and larger inserts are what a slow ClickHouse needs.
@@ -341,6 +400,13 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Owner for Assignment<S, D, O> {
             let batch =
                 Batch::new(&mappings, Arc::clone(&self.environment), self.limits, start.offset);
             let batch = batch.refusing(self.edges.refused.of(&start.partition));
+            let batch = batch.replaying(self.terms.clone());
+            // What no frame says is none of the replay's.
+            let bound = self.terms.as_ref().map(|_| {
+                let until = start.frame.as_ref().map_or(start.offset, |frame| frame.until);
+                let is_done = start.offset >= until;
+                Bound { until, is_reached: is_done, is_told: is_done }
+            });
             let without_plan = open.is_none();
             let batch = match &open {
                 Some(plan) => batch.pinned(plan.end, plan.rejected.clone()),
@@ -358,6 +424,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Owner for Assignment<S, D, O> {
                 partition: start.partition.clone(),
                 open,
                 was_moved: start.was_moved,
+                frame: start.frame,
                 targets: mappings,
                 there_until: None,
                 settled: start.offset,
@@ -376,6 +443,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Owner for Assignment<S, D, O> {
                 paused: false,
                 // What the last owner left at the end is looked at as well.
                 last_record: without_plan.then(Instant::now),
+                bound,
             };
             owned.partitions.entry(start.partition.topic).or_default().insert(number, partition);
         }

@@ -20,6 +20,7 @@ use crate::{
     decode::{Mapping, Rejection},
     plan::MAX_REJECTED_BYTES,
     rejected::{Rejected, RouteId},
+    replay::Terms,
     source::RecordView,
     trace::TraceContext,
     writer::Refusals,
@@ -159,6 +160,8 @@ pub struct Batch {
     /// What an open plan has in the dead letters.
     settled: Rejected,
     trace: Option<TraceContext>,
+    /// Of a replay.
+    terms: Option<Arc<Terms>>,
 }
 
 impl Batch {
@@ -188,7 +191,15 @@ impl Batch {
             refused: Refusals::new(),
             settled: Rejected::default(),
             trace: None,
+            terms: None,
         }
+    }
+
+    /// Takes what `terms` select, and parks what is not parked yet.
+    #[must_use]
+    pub(crate) fn replaying(mut self, terms: Option<Arc<Terms>>) -> Self {
+        self.terms = terms;
+        self
     }
 
     /// Parks these rows instead of encoding them.
@@ -221,6 +232,10 @@ impl Batch {
             record.offset
         );
         let event_type = record.header(wire::header::EVENT_TYPE);
+        if self.terms.as_ref().is_some_and(|terms| !terms.takes(record, event_type)) {
+            self.pass(record, now);
+            return;
+        }
         let (mut taken, mut rows, mut rejections) = (false, 0, 0);
         for (mapping, block) in &mut self.targets {
             if !mapping.takes_type(event_type) {
@@ -241,7 +256,15 @@ impl Batch {
                 Err(rejection) => {
                     rejections += 1;
                     self.rejected.add(mapping.id(), record.offset);
-                    let letter = Parked::of(record, Some(mapping.index()), *rejection);
+                    let table = &rejection.table;
+                    if self.terms.as_ref().is_some_and(|terms| terms.is_parked(record, table)) {
+                        continue;
+                    }
+                    let mut letter = Parked::of(record, Some(mapping.index()), *rejection);
+                    if let Some(terms) = &self.terms {
+                        let named = Arc::clone(terms.name_in_letters(&letter.rejection.table));
+                        letter.rejection.table = named;
+                    }
                     park(&mut self.parked, &mut self.parked_bytes, letter);
                 }
             }
@@ -249,7 +272,9 @@ impl Batch {
         if !taken {
             self.rejected.add(RouteId::NONE, record.offset);
             rejections += 1;
-            if !self.settled.contains(RouteId::NONE, record.offset) {
+            let is_parked = self.settled.contains(RouteId::NONE, record.offset)
+                || self.terms.as_ref().is_some_and(|terms| terms.is_parked(record, ""));
+            if !is_parked {
                 let letter = Parked::of(record, None, Rejection::no_route());
                 park(&mut self.parked, &mut self.parked_bytes, letter);
             }
@@ -263,6 +288,11 @@ impl Batch {
             let traceparent = record.header(wire::header::TRACEPARENT);
             self.trace = traceparent.and_then(TraceContext::parse);
         }
+        self.pass(record, now);
+    }
+
+    /// The record is part of the batch, whatever has become of it.
+    fn pass(&mut self, record: &RecordView<'_>, now: Instant) {
         self.end = record.offset + 1;
         self.records += 1;
         self.opened_at.get_or_insert(now);

@@ -7,7 +7,14 @@ use outpour_schemas::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{doctor, error::ConsumerError, init, pipeline, reconcile, status};
+use crate::{
+    dlq::{self, DlqCommand},
+    doctor,
+    error::ConsumerError,
+    init, pipeline, reconcile,
+    replay::{self, ReplayArgs},
+    status,
+};
 
 /// Writes Kafka topics to ClickHouse tables.
 #[derive(Debug, Parser)]
@@ -48,6 +55,14 @@ enum Command {
     /// there, up to the group's committed offsets. Changes nothing, and a consumer
     /// that runs is not disturbed. Ends with 3 if the two differ.
     Reconcile(reconcile::Args),
+    /// Read a topic again, from any place, into any table
+    ///
+    /// Works in a group of its own: started again after a crash, it goes on where
+    /// it was. The live consumer is not disturbed, and no row is stored twice.
+    Replay(Box<ReplayArgs>),
+    /// Look at what was parked, and send it through again
+    #[command(subcommand)]
+    Dlq(Box<DlqCommand>),
     /// Show how far the group is
     Status(StatusArgs),
     /// Print completions for a shell
@@ -89,6 +104,8 @@ impl Cli {
                 })?;
                 return Ok(report.verdict()?);
             }
+            Command::Replay(args) => replay::replay(&config, &args, &stop_signal()?).await?,
+            Command::Dlq(command) => dlq::run(&config, *command, &stop_signal()?).await?,
             Command::Status(args) => {
                 return args.show(async || status::status(&config).await).await;
             }

@@ -206,7 +206,7 @@ impl DeadLetters for KafkaDeadLetters {
 }
 
 /// Runs calls that wait for brokers, off the async executor's other work.
-fn blocking<T>(calls: impl FnOnce() -> T) -> T {
+pub(crate) fn blocking<T>(calls: impl FnOnce() -> T) -> T {
     tokio::task::block_in_place(calls)
 }
 
@@ -232,7 +232,7 @@ async fn send(
 ) -> Result<(), KafkaError> {
     let parked_at = jiff::Timestamp::now().to_string();
     let sends = letters.iter().map(|letter| {
-        let headers = headers(source, letter, &parked_at);
+        let headers = letter_headers(source, letter, &parked_at, 1);
         let headers = headers
             .iter()
             .fold(OwnedHeaders::new_with_capacity(headers.len()), |all, (key, value)| {
@@ -250,7 +250,12 @@ async fn send(
 }
 
 /// The record's own headers, then where it came from and why it is here.
-fn headers(source: &TopicPartition, letter: &Parked, parked_at: &str) -> Vec<Header> {
+pub(crate) fn letter_headers(
+    source: &TopicPartition,
+    letter: &Parked,
+    parked_at: &str,
+    attempts: u32,
+) -> Vec<Header> {
     let rejection = &letter.rejection;
     let mut headers = letter.headers.clone();
     let mut add = |name: &str, value: String| {
@@ -269,7 +274,7 @@ fn headers(source: &TopicPartition, letter: &Parked, parked_at: &str) -> Vec<Hea
     add(name::VALUE, rejection.value.clone());
     add(name::REASON, rejection.reason.to_owned());
     add(name::ERROR, rejection.error.clone());
-    add(name::ATTEMPTS, "1".to_owned());
+    add(name::ATTEMPTS, attempts.to_string());
     add(name::PARKED_AT, parked_at.to_owned());
     headers
 }

@@ -10,8 +10,10 @@ use rdkafka::error::KafkaError;
 use crate::{
     decode::MappingError,
     deduplication::Unfit,
+    dlq::DlqError,
     plan::PlanError,
     reconcile::ReconcileError,
+    replay::ReplayError,
     sink::{Class, ClickHouse, SinkError},
     source::TopicPartition,
     table::SchemaError,
@@ -60,6 +62,10 @@ pub enum ConsumerError {
     Doctor(#[from] DoctorError),
     #[error(transparent)]
     Reconcile(#[from] ReconcileError),
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
+    #[error(transparent)]
+    DeadLetters(#[from] DlqError),
     #[error(transparent)]
     Http(#[from] HttpError),
     #[error("cannot receive signals")]
@@ -112,6 +118,8 @@ impl ConsumerError {
             | ConsumerError::Output(_)
             | ConsumerError::Doctor(_)
             | ConsumerError::Reconcile(_)
+            | ConsumerError::Replay(_)
+            | ConsumerError::DeadLetters(_)
             | ConsumerError::Worker(_) => "other",
         }
     }
@@ -126,6 +134,8 @@ impl ConsumerError {
             | ConsumerError::NewerPlan { .. } => Exit::Finding,
             ConsumerError::Doctor(error) => error.exit(),
             ConsumerError::Reconcile(error) => error.exit(),
+            ConsumerError::Replay(error) => error.exit(),
+            ConsumerError::DeadLetters(error) => error.exit(),
             _ => Exit::Failed,
         }
     }

@@ -36,6 +36,7 @@ use crate::{
     dead_letter::KafkaDeadLetters,
     error::ConsumerError,
     health::{self, Monitor},
+    replay::Terms,
     sink::ClickHouse,
     source::{
         TopicPartition,
@@ -55,6 +56,16 @@ type Owned = Assignment<ClickHouse, KafkaDeadLetters, GroupOffsets>;
 /// At the first start, for whatever keeps it from working; later only for what
 /// does not pass by itself.
 pub async fn run(config: &Config, stop: CancellationToken) -> Result<(), ConsumerError> {
+    run_on(config, None, stop).await
+}
+
+/// The same for a replay, whose group has a frame for each partition. It goes on
+/// until it is stopped, also when every partition has come to its end.
+pub(crate) async fn run_on(
+    config: &Config,
+    terms: Option<Arc<Terms>>,
+    stop: CancellationToken,
+) -> Result<(), ConsumerError> {
     /// A session that has lasted this long was a working one.
     const STEADY: Duration = Duration::from_secs(30);
     const MAX_DELAY: Duration = Duration::from_secs(10);
@@ -72,7 +83,12 @@ pub async fn run(config: &Config, stop: CancellationToken) -> Result<(), Consume
     let mut has_started = false;
     loop {
         let started_at = Instant::now();
-        let lasting = Lasting { clickhouse: &clickhouse, monitor: &monitor, refused: &refused };
+        let lasting = Lasting {
+            clickhouse: &clickhouse,
+            monitor: &monitor,
+            refused: &refused,
+            terms: &terms,
+        };
         let error = match session(config, lasting, &stop, &mut has_started).await {
             Ok(()) => return Ok(()),
             Err(error) if has_started && error.is_transient() => error,
@@ -100,11 +116,12 @@ struct Lasting<'a> {
     clickhouse: &'a ClickHouse,
     monitor: &'a Arc<Monitor>,
     refused: &'a Arc<Refused>,
+    terms: &'a Option<Arc<Terms>>,
 }
 
 async fn session(
     config: &Config,
-    Lasting { clickhouse, monitor, refused }: Lasting<'_>,
+    Lasting { clickhouse, monitor, refused, terms }: Lasting<'_>,
     stop: &CancellationToken,
     has_started: &mut bool,
 ) -> Result<(), ConsumerError> {
@@ -134,14 +151,15 @@ async fn session(
         cluster,
         owner: format!("{}/{}", config.consumer.client_id, std::process::id()),
     };
-    let work = Arc::new(Assignment::new(
+    let work = Assignment::new(
         Handle::current(),
         edges,
         mappings,
         &config.consumer.environment,
         Limits::from(&config.batch),
         Budget::of(config.consumer.memory),
-    ));
+    );
+    let work = Arc::new(work.replaying(terms.clone()));
     let owner: Arc<dyn Owner> = Arc::clone(&work) as Arc<dyn Owner>;
     let consumer = Arc::new(kafka::join(config, &client, owner, heard).map_err(failed)?);
     if offsets.consumer.set(Arc::downgrade(&consumer)).is_err() {
@@ -313,6 +331,7 @@ fn set_flow(
             tracing::info!(%partition, "partition resumed");
             consumer.resume(&list)
         }
+        Flow::End => consumer.pause(&list),
     };
     outcome.map_err(|source| kafka_error(config, "pausing a partition", source))
 }

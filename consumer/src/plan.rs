@@ -7,9 +7,11 @@
 //! it has it already (I5). The offset itself passes a batch only with the plan
 //! of the next one, or when the partition is idle (I6).
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
-use crate::{rejected::Rejected, source::TopicPartition};
+use crate::{frame::Frame, rejected::Rejected, source::TopicPartition};
 
 /// What the brokers allow by default for an offset's metadata.
 pub const MAX_METADATA_BYTES: usize = 4096;
@@ -48,6 +50,9 @@ pub struct Plan {
     pub was_moved: bool,
     /// Milliseconds since the Unix epoch.
     pub planned_at_ms: i64,
+    /// The replay that the batch belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frame: Option<Frame>,
 }
 
 /// Metadata that is not a plan of ours.
@@ -67,7 +72,7 @@ impl Plan {
     /// # Errors
     /// When something else stands there, such as another program's notes.
     pub fn parse(metadata: &str) -> Result<Option<Self>, PlanError> {
-        if metadata.is_empty() || metadata == STORED {
+        if metadata.is_empty() || metadata == STORED || Frame::parse(metadata).is_some() {
             return Ok(None);
         }
         let plan: Plan = serde_json::from_str(metadata)?;
@@ -99,6 +104,7 @@ impl Plan {
             by_provenance: false,
             was_moved: true,
             planned_at_ms: i64::MAX,
+            frame: None,
         };
         let rest = plan.metadata().map_or(MAX_METADATA_BYTES, |metadata| metadata.len());
         // The name of the list, and what a batch may still add when it is due.
@@ -109,10 +115,24 @@ impl Plan {
     /// Kafka from another, the content a topic from its namesake made later.
     #[must_use]
     pub fn token(&self, cluster: &str, partition: &TopicPartition, table: &str) -> String {
+        let epoch = self.frame.as_ref().map(|frame| format!("/{}", frame.epoch()));
         format!(
-            "outpour/{cluster}/{}/{}/{}-{}/{}/{table}",
-            partition.topic, partition.partition, self.start, self.end, self.content
+            "outpour/{cluster}/{}/{}/{}-{}/{}/{table}{}",
+            partition.topic,
+            partition.partition,
+            self.start,
+            self.end,
+            self.content,
+            epoch.unwrap_or_default()
         )
+    }
+
+    /// By which ClickHouse knows an insert of what is missing in a part of the
+    /// batch, if it is repeated while the first is still under way. Live batches go
+    /// without: the range is asked for once in a crash. A replay asks all the time.
+    #[must_use]
+    pub(crate) fn token_of_missing(&self, token: &str, range: &Range<i64>) -> Option<String> {
+        self.frame.as_ref().map(|_| format!("{token}/missing/{}-{}", range.start, range.end))
     }
 }
 
@@ -135,7 +155,12 @@ mod tests {
             by_provenance: false,
             was_moved: false,
             planned_at_ms: 1,
+            frame: None,
         }
+    }
+
+    fn frame(began_at_ms: i64) -> Frame {
+        Frame { job: Frame::job("x"), from: 0, until: i64::MAX, began_at_ms, swap: None }
     }
 
     proptest! {
@@ -184,6 +209,8 @@ mod tests {
             base.token("c", &other, "a"),
             plan(0, 11).token("c", &partition, "a"),
             Plan { content: "x".into(), ..base.clone() }.token("c", &partition, "a"),
+            Plan { frame: Some(frame(1)), ..base.clone() }.token("c", &partition, "a"),
+            Plan { frame: Some(frame(2)), ..base.clone() }.token("c", &partition, "a"),
         ];
         let distinct: std::collections::HashSet<_> = tokens.iter().collect();
         assert_eq!(distinct.len(), tokens.len());

@@ -150,6 +150,15 @@ impl<'s> Pipeline<'s> {
         Binary::Consumer.start(&self.config(), &self.file("consumer.log"), &[])
     }
 
+    /// Any command of the consumer, with a log of its own.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub fn consumer_command(&self, args: &[&str]) -> Result<Program> {
+        let log = self.file(&format!("{}.log", args.first().unwrap_or(&"command")));
+        Binary::Consumer.spawn(&self.config(), &log, args, &[])
+    }
+
     /// Where its relay parks what no topic takes: its own, as a reader of a topic
     /// waits for every open transaction in it.
     #[must_use]

@@ -92,12 +92,26 @@ impl Binary {
         options: &[&str],
         variables: &[(&str, &str)],
     ) -> Result<Program> {
+        self.spawn(config, log, &[&["run"], options].concat(), variables)
+    }
+
+    /// Starts any command of the program.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn spawn(
+        self,
+        config: &Path,
+        log: &Path,
+        args: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Result<Program> {
         let file = File::options()
             .create(true)
             .append(true)
             .open(log)
             .with_context(|| format!("cannot write {}", log.display()))?;
-        let mut command = self.command(config, &[&["run"], options].concat())?;
+        let mut command = self.command(config, args)?;
         if let (Binary::Consumer, Some(name)) = (self, log.file_stem()) {
             command.env("OUTPOUR_CONSUMER_CLIENT_ID", name);
         }

@@ -56,6 +56,21 @@ pub mod dead_letter {
     pub const ORIGINAL_SIZE: &str = "outpour-original-size";
 }
 
+/// Names of the headers of a mark: a record without a value, in the partition of a
+/// dead letter, that says what became of it. It has none of the letters' headers.
+pub mod mark {
+    /// [`REPLAYED`] or [`SUPERSEDED`].
+    pub const OUTCOME: &str = "outpour-mark";
+    /// The row is in the table.
+    pub const REPLAYED: &str = "replayed";
+    /// It did not fit again: a newer letter, written with the mark, stands for it.
+    pub const SUPERSEDED: &str = "superseded";
+    /// The letter's offset in the same partition.
+    pub const LETTER: &str = "outpour-mark-letter";
+    /// RFC 3339.
+    pub const MARKED_AT: &str = "outpour-marked-at";
+}
+
 /// A header; Kafka tells a null value from an empty one.
 pub type Header = (String, Option<Vec<u8>>);
 

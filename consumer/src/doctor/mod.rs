@@ -284,6 +284,7 @@ mod tests {
             by_provenance: false,
             was_moved: false,
             planned_at_ms,
+            frame: None,
         }
     }
 

@@ -7,7 +7,7 @@ use clickhouse::{Client, Compression, RowOwned, RowRead, query::Query};
 use outpour_schemas::config::{self, ConfigError};
 use tokio::sync::OnceCell;
 
-use super::{Sink, SinkError, servers::Servers, tls};
+use super::{Missing, Sink, SinkError, servers::Servers, tls};
 use crate::{
     batch::Insert,
     decode::Mapping,
@@ -278,13 +278,13 @@ impl Sink for ClickHouse {
     async fn insert_missing(
         &self,
         insert: &Insert,
-        partition: &TopicPartition,
-        range: std::ops::Range<i64>,
+        Missing { partition, range, token }: Missing<'_>,
         attempt: &Attempt,
     ) -> Result<(), SinkError> {
         let sql = missing_sql(insert, partition, &range);
         let server = self.caught_up(insert.mapping.table_name()).await?;
-        let request = Request { sql: &sql, body: &insert.body, token: None, attempt };
+        let token = token.as_deref();
+        let request = Request { sql: &sql, body: &insert.body, token, attempt };
         self.send_to(server, request).await
     }
 

@@ -13,6 +13,15 @@ pub(crate) use self::{
 };
 use crate::{batch::Insert, decode::Mapping, source::TopicPartition, trace::Attempt};
 
+/// Which rows of an insert are to be there afterwards, whatever of them is there.
+#[derive(Debug, Clone)]
+pub(crate) struct Missing<'a> {
+    pub(crate) partition: &'a TopicPartition,
+    pub(crate) range: std::ops::Range<i64>,
+    /// What ClickHouse knows it by when it is asked again before it is done.
+    pub(crate) token: Option<String>,
+}
+
 /// A place that takes inserts.
 pub(crate) trait Sink: Send + Sync + 'static {
     /// Inserts once: a second time with the same token changes nothing.
@@ -23,14 +32,13 @@ pub(crate) trait Sink: Send + Sync + 'static {
         attempt: &Attempt,
     ) -> impl Future<Output = Result<(), SinkError>> + Send;
 
-    /// Inserts the rows of `range`, of all that `insert` holds, that the table
+    /// Inserts the rows of a range, of all that `insert` holds, that the table
     /// does not have, told by where in Kafka they came from. For when a token
     /// cannot be trusted, or some of the rows are refused.
     fn insert_missing(
         &self,
         insert: &Insert,
-        partition: &TopicPartition,
-        range: std::ops::Range<i64>,
+        missing: Missing<'_>,
         attempt: &Attempt,
     ) -> impl Future<Output = Result<(), SinkError>> + Send;
 

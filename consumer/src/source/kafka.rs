@@ -31,6 +31,7 @@ use rdkafka::{
 
 use super::{RecordView, TopicPartition};
 use crate::{
+    frame::Frame,
     plan::{Plan, PlanError, STORED},
     writer::Offsets,
 };
@@ -48,6 +49,8 @@ pub(crate) struct Start {
     pub(crate) plan: Option<Plan>,
     /// Whether somebody else has committed the offset, or one shortly before it.
     pub(crate) was_moved: bool,
+    /// What a replay is to do with the partition.
+    pub(crate) frame: Option<Frame>,
 }
 
 /// Who works on the partitions.
@@ -258,12 +261,16 @@ fn committed(
                 }
             };
             let offset = element.offset().to_raw().filter(|offset| *offset >= 0);
-            let is_ours = element.metadata() == STORED;
+            let is_ours = element.metadata().starts_with(STORED);
+            let frame = match &plan {
+                Some(plan) => plan.frame.clone(),
+                None => Frame::parse(element.metadata()),
+            };
             let was_moved = match &plan {
                 Some(plan) => plan.was_moved,
                 None => offset.is_some() && !is_ours,
             };
-            Ok(Start { partition, offset: offset.unwrap_or(0), plan, was_moved })
+            Ok(Start { partition, offset: offset.unwrap_or(0), plan, was_moved, frame })
         })
         .collect()
 }

@@ -1,6 +1,7 @@
 //! Records as they come out of Kafka.
 
 pub(crate) mod kafka;
+pub(crate) mod reader;
 mod subscription;
 pub(crate) mod tail;
 

@@ -32,10 +32,11 @@ use crate::{
     budget::Held,
     dead_letter::{DeadLetters, ParkError},
     decode::Mapping,
+    frame::Frame,
     health::Monitor,
     metrics,
     plan::{self, Plan, PlanError},
-    sink::{Class, Sink, SinkError},
+    sink::{Class, Missing, Sink, SinkError},
     source::TopicPartition,
     trace::Attempt,
 };
@@ -101,6 +102,8 @@ pub(crate) struct Writer<S, D, O> {
     /// Whether the group's offset was found where somebody else has put it, and the
     /// tables may still have rows of what comes.
     pub(crate) was_moved: bool,
+    /// What is replayed of the partition, if this is a replay.
+    pub(crate) frame: Option<Frame>,
     /// The routes that take the partition's topic.
     pub(crate) targets: Vec<Arc<Mapping>>,
     /// How far their tables have rows, once that was asked.
@@ -152,9 +155,15 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
 
     async fn commit_stored(&self, stored: &mut Option<i64>) -> Result<(), WriteError> {
         match stored.take() {
-            // Without a note the next owner takes the offset for moved, as it was.
-            Some(end) if self.was_moved => self.commit(end, String::new()).await,
-            Some(end) => self.commit(end, plan::STORED.to_owned()).await,
+            Some(end) => {
+                let note = match &self.frame {
+                    Some(frame) => frame.metadata(self.was_moved),
+                    // The next owner takes the offset for moved, as it was.
+                    None if self.was_moved => String::new(),
+                    None => plan::STORED.to_owned(),
+                };
+                self.commit(end, note).await
+            }
             None => Ok(()),
         }
     }
@@ -224,6 +233,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
             by_provenance,
             was_moved: self.was_moved,
             planned_at_ms: now.as_millisecond(),
+            frame: self.frame.clone(),
         };
         debug_assert!(
             invariants::begins_at(&(plan.start..plan.end), &self.settled),
@@ -342,7 +352,9 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
             let sink = &self.edges.sink;
             let outcome = if plan.by_provenance && insert.mapping.has_provenance() {
                 let range = batch.start..batch.end;
-                sink.insert_missing(insert, &self.partition, range, &attempt).await
+                let token = plan.token_of_missing(&token, &range);
+                let missing = Missing { partition: &self.partition, range, token };
+                sink.insert_missing(insert, missing, &attempt).await
             } else {
                 sink.insert(insert, &token, &attempt).await
             };

@@ -23,7 +23,7 @@ use crate::{
     dead_letter::DeadLetters,
     decode::Rejection,
     plan::Plan,
-    sink::{Class, Sink, SinkError},
+    sink::{Class, Missing, Sink, SinkError},
     source::TopicPartition,
     trace::Attempt,
 };
@@ -74,13 +74,16 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
             let plan = Plan { by_provenance: true, ..plan.clone() };
             self.commit(batch.start, plan.metadata()?).await?;
         }
+        let token = plan.token(&self.edges.cluster, &self.partition, &insert.mapping.target());
         let mut found = Refusals::new();
         let mut open = halves(&(batch.start..batch.end));
         let mut delays = backoff();
         while let Some(range) = open.pop() {
             let attempt = Attempt::new(batch.trace);
             let sink = &self.edges.sink;
-            let inserting = sink.insert_missing(insert, &self.partition, range.clone(), &attempt);
+            let token = plan.token_of_missing(&token, &range);
+            let missing = Missing { partition: &self.partition, range: range.clone(), token };
+            let inserting = sink.insert_missing(insert, missing, &attempt);
             let Err(error) = inserting.await else { continue };
             match error.class() {
                 Class::Data if range.end - range.start == 1 => {

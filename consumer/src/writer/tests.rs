@@ -75,8 +75,7 @@ impl Sink for Arc<Script> {
     async fn insert_missing(
         &self,
         _: &Insert,
-        _: &TopicPartition,
-        range: Range<i64>,
+        Missing { range, .. }: Missing<'_>,
         _: &Attempt,
     ) -> Result<(), SinkError> {
         let refuses = self.refuses.iter().any(|offset| range.contains(offset));
@@ -194,6 +193,7 @@ fn found(batch: &Sealed, minutes_ago: i64) -> Plan {
         by_provenance: false,
         was_moved: false,
         planned_at_ms: Timestamp::now().as_millisecond() - minutes_ago * 60_000,
+        frame: None,
     }
 }
 
@@ -221,6 +221,7 @@ async fn run(
         partition,
         open,
         was_moved,
+        frame: None,
         targets: vec![mapping()],
         there_until: None,
         settled: batches.first().map_or(0, |batch| batch.start),

@@ -1,0 +1,147 @@
+//! The run-books of docs/operations.md, command by command.
+
+use anyhow::ensure;
+use integration_tests::{
+    eventually,
+    pipeline::{PATIENCE, Pipeline},
+    stack::Stack,
+};
+
+use crate::consumer::Feed;
+
+const TOPIC: &str = "outbox.event.order";
+
+/// The commands of one run-book, as they are printed.
+fn commands(title: &str) -> Vec<String> {
+    let page = include_str!("../../../docs/operations.md");
+    let (_, book) = page.split_once(&format!("\n## {title}\n")).expect(title);
+    let book = book.split("\n#").next().unwrap_or(book);
+    let commands = book.lines().filter_map(|line| line.strip_prefix("    "));
+    let commands: Vec<_> = commands.map(str::to_owned).collect();
+    assert!(commands.len() > 1, "{title}: {commands:?}");
+    commands
+}
+
+struct Scene {
+    pipeline: Pipeline<'static>,
+    feed: Feed,
+}
+
+impl Scene {
+    async fn new() -> Scene {
+        let pipeline = Pipeline::new(Stack::shared().await.unwrap(), "").await.unwrap();
+        route(&pipeline, "orders");
+        let sql = "CREATE TABLE orders (event_id UUID, quantity UInt8, total Float64,
+                   _topic LowCardinality(String), _partition UInt32, _offset UInt64)
+                 ENGINE = MergeTree ORDER BY event_id
+                 SETTINGS non_replicated_deduplication_window = 10000";
+        pipeline.clickhouse().query(sql).execute().await.unwrap();
+        let feed = Feed::of(&pipeline, "order").await;
+        Scene { pipeline, feed }
+    }
+
+    /// Numbers from 1; the first order is too large for its column.
+    fn order(&self, numbers: std::ops::Range<u64>) {
+        for n in numbers {
+            let quantity = if n == 1 { 300 } else { n % 200 };
+            self.feed.send(
+                n,
+                &format!("{{\"quantity\": {quantity}, \"total\": {n}000000000.0000000001}}"),
+            );
+        }
+    }
+
+    async fn sql(&self, sql: &str) {
+        self.pipeline.clickhouse().query(sql).execute().await.unwrap();
+    }
+
+    /// Runs a command, each of which has to end well.
+    async fn run(&self, command: &str) {
+        let command = command.replace(TOPIC, &self.feed.topic);
+        if let Some(sql) = command.strip_prefix("clickhouse-client --query ") {
+            self.sql(sql.trim_matches('"')).await;
+            return;
+        }
+        let words = command.strip_prefix("outpour-consumer ").expect(&command);
+        let words: Vec<_> = words.split_whitespace().collect();
+        let output = self.pipeline.consumer_output(&words).await.unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{command}: {text}");
+    }
+
+    async fn arrived(&self, table: &str, rows: u64) {
+        self.pipeline.arrived(table, rows).await.unwrap();
+    }
+
+    async fn at_rest(&self) {
+        eventually(PATIENCE, async || {
+            let (_, lag) = self.pipeline.committed_and_lag().await?;
+            ensure!(lag == 0, "lag {lag}");
+            Ok(())
+        })
+        .await
+        .unwrap();
+    }
+}
+
+fn route(pipeline: &Pipeline<'_>, table: &str) {
+    let topic = pipeline.topic("order");
+    pipeline
+        .configure(&format!(
+            "max_delay = '50ms'\n[[routes]]\ntopic = '{topic}'\ntable = '{table}'\n\
+             columns = {{ event_id = '$id' }}\n"
+        ))
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_run_book_does_what_it_says() {
+    let scene = Scene::new().await;
+    let consumer = scene.pipeline.consumer().unwrap();
+    scene.order(1..501);
+    scene.arrived("orders", 499).await;
+    scene.at_rest().await;
+
+    scene.sql("ALTER TABLE orders DELETE WHERE _offset < 100 SETTINGS mutations_sync = 1").await;
+    for command in commands("Replay last night") {
+        scene.run(&command).await;
+    }
+    scene.arrived("orders", 499).await;
+
+    for command in commands("Poison") {
+        scene.run(&command).await;
+    }
+    scene.arrived("orders", 500).await;
+
+    let exact = "SELECT countIf(toString(total) = concat(toString(_offset + 1), '000000000.0000000001')) FROM";
+    let count = async |table: &str| -> u64 {
+        let sql = format!("{exact} {table}");
+        scene.pipeline.clickhouse().query(&sql).fetch_one().await.unwrap()
+    };
+    assert!(count("orders").await < 500);
+    for command in commands("A wrong column type was deployed") {
+        scene.run(&command).await;
+    }
+    scene.arrived("orders", 500).await;
+    assert_eq!(count("orders").await, 500, "amounts are exact again");
+
+    let moving = commands("Moving to a new table");
+    let (last, first) = moving.split_last().unwrap();
+    for command in first {
+        scene.run(command).await;
+    }
+    scene.arrived("orders_by_day", 500).await;
+    // Stored in the old table while the new one is filled already.
+    scene.order(501..601);
+    scene.arrived("orders", 600).await;
+    consumer.stop().await.unwrap();
+    route(&scene.pipeline, "orders_by_day");
+    let consumer = scene.pipeline.consumer().unwrap();
+    scene.order(601..701);
+    scene.arrived("orders_by_day", 600).await;
+    scene.at_rest().await;
+    scene.run(last).await;
+    scene.arrived("orders_by_day", 700).await;
+    assert_eq!(count("orders_by_day").await, 700);
+    consumer.stop().await.unwrap();
+}
