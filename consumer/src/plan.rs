@@ -7,8 +7,9 @@
 //! it has it already (I5). The offset itself passes a batch only with the plan
 //! of the next one, or when the partition is idle (I6).
 
-use std::ops::Range;
+use std::{ops::Range, time::Duration};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{frame::Frame, rejected::Rejected, source::TopicPartition};
@@ -125,6 +126,12 @@ impl Plan {
             self.content,
             epoch.unwrap_or_default()
         )
+    }
+
+    /// How old it is; 0 by a clock that is behind the planner's.
+    pub(crate) fn age_at(&self, now: Timestamp) -> Duration {
+        let ms = now.as_millisecond().saturating_sub(self.planned_at_ms);
+        Duration::from_millis(u64::try_from(ms).unwrap_or(0))
     }
 
     /// By which ClickHouse knows an insert of what is missing in a part of the

@@ -170,13 +170,13 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
 
     /// Whether the batch is stored; `false` if it was told to stop before.
     async fn write(&mut self, batch: &Sealed) -> Result<bool, WriteError> {
-        let Some(plan) = self.planned(batch, Timestamp::now()).await? else {
+        let Some(mut plan) = self.planned(batch, Timestamp::now()).await? else {
             return Ok(false);
         };
         self.edges.monitor.planned(&self.partition);
         let mut stored_by = Vec::new();
         for insert in &batch.inserts {
-            let Some(attempt) = self.insert(insert, batch, &plan).await? else {
+            let Some(attempt) = self.insert(insert, batch, &mut plan).await? else {
                 return Ok(false);
             };
             stored_by.push(attempt);
@@ -207,16 +207,15 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
             },
             None => false,
             Some(found) => {
-                let age = now.as_millisecond().saturating_sub(found.planned_at_ms);
-                let trusted =
-                    u128::from(age.max(0).unsigned_abs()) <= TOKENS_TRUSTED_FOR.as_millis();
+                let age = found.age_at(now);
+                let trusted = age <= TOKENS_TRUSTED_FOR;
                 let same = found.content == batch.content;
                 if same && trusted && !found.by_provenance && batch.parked.is_empty() {
                     return Ok(Some(found));
                 }
                 metrics::asked_for_provenance();
                 tracing::warn!(
-                    partition = %self.partition, start = batch.start, end = batch.end, same, age_ms = age,
+                    partition = %self.partition, start = batch.start, end = batch.end, same, age_s = age.as_secs(),
                     "the outcome of a plan is open; asking the tables which rows are missing"
                 );
                 true
@@ -340,8 +339,10 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
         &self,
         insert: &Insert,
         batch: &Sealed,
-        plan: &Plan,
+        plan: &mut Plan,
     ) -> Result<Option<Attempt>, WriteError> {
+        let trusted_until = tokio::time::Instant::now()
+            + TOKENS_TRUSTED_FOR.saturating_sub(plan.age_at(Timestamp::now()));
         let token = plan.token(&self.edges.cluster, &self.partition, &insert.mapping.target());
         let mut delays = backoff();
         let mut attempts = 0_u64;
@@ -400,6 +401,13 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
             }
             if !self.pause(delays.next()).await {
                 return Ok(None);
+            }
+            let is_trusted = tokio::time::Instant::now() <= trusted_until;
+            if !is_trusted && !plan.by_provenance && insert.mapping.has_provenance() {
+                // One of the attempts may be stored, and its token forgotten by now.
+                metrics::asked_for_provenance();
+                plan.by_provenance = true;
+                self.commit(batch.start, plan.metadata()?).await?;
             }
         }
     }

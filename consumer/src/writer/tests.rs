@@ -291,6 +291,22 @@ async fn a_transient_fault_is_retried_with_the_same_token_and_no_offset_moves_me
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_token_that_may_be_forgotten_by_now_gives_way_to_what_the_table_has() {
+    let script: Arc<Script> = Arc::default();
+    // Half an hour, in steps of ten seconds at most.
+    *lock(&script.insert_faults) = [210].repeat(400).into();
+    let did = undisturbed(&script, None, vec![batch(0..5)]).await;
+    let steps = steps(&did);
+    let replanned = steps.iter().rposition(|step| step == "plan 0: 0-5").unwrap();
+    assert!(replanned > 100, "{steps:?}");
+    assert!(steps[1..replanned].iter().all(|step| step == "insert"), "{steps:?}");
+    assert!(matches!(&did[replanned], Did::Planned(0, plan) if plan.by_provenance));
+    let (last, after) = steps[replanned + 1..].split_last().unwrap();
+    assert!(after.iter().all(|step| step == "insert missing 0..5"), "{steps:?}");
+    assert_eq!(last, "commit 5");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refusal_that_needs_somebody_is_waited_out_and_drops_nothing() {
     let script: Arc<Script> = Arc::default();
     *lock(&script.insert_faults) = vec![60, 497, 60].into();

@@ -98,7 +98,7 @@ pub struct ConsumerModel {
     /// first plan, too. The consumer does not.
     pub keeps_token: bool,
     /// Whether an insert that is tried for so long that its plan is not trusted any
-    /// more goes on by asking the table. The consumer's does not.
+    /// more goes on by asking the table, as the consumer's does.
     pub asks_when_old: bool,
     /// The rule that does not hold.
     pub without: Option<Rule>,
