@@ -105,6 +105,10 @@ impl Audit {
             let logs = reader.settled(&config, &client, &name, partitions)?;
             let mut letters = Letters::default();
             reader.read(&name, &logs, |message| {
+                letters.take_mark(message);
+                Ok(())
+            })?;
+            reader.read(&name, &logs, |message| {
                 letters.take(message, &topic);
                 Ok(())
             })?;

@@ -1,11 +1,14 @@
 //! What is in the dead letters: records that a table is not to have.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{
+    collections::{BTreeMap, HashSet},
+    ops::Range,
+};
 
-use outpour_schemas::wire::dead_letter as name;
+use outpour_schemas::wire::{dead_letter as name, mark};
 use rdkafka::{
     Message,
-    message::{BorrowedMessage, Headers},
+    message::{BorrowedHeaders, BorrowedMessage, Headers},
 };
 
 use super::{bounds::Topic, offsets::Offsets};
@@ -16,12 +19,26 @@ pub(super) struct Letters {
     /// By partition and table, then by route: each of two routes into one table
     /// has its own. Without a table: no route took the record.
     all: BTreeMap<i32, BTreeMap<String, BTreeMap<String, Offsets>>>,
+    /// Letters whose rows have come to their tables since, by where they are
+    /// themselves.
+    replayed: HashSet<(i32, i64)>,
     /// Whether Kafka has removed letters.
     pub(super) some_are_gone: bool,
 }
 
 impl Letters {
+    /// To be called with all records first: a mark comes after its letter.
+    pub(super) fn take_mark(&mut self, message: &BorrowedMessage<'_>) {
+        let texts = message.headers().into_iter().flat_map(texts);
+        if let Some(letter) = replayed_letter(texts) {
+            self.replayed.insert((message.partition(), letter));
+        }
+    }
+
     pub(super) fn take(&mut self, message: &BorrowedMessage<'_>, topic: &Topic) {
+        if self.replayed.contains(&(message.partition(), message.offset())) {
+            return;
+        }
         let Some(letter) = Letter::of(message).filter(|letter| letter.topic == &*topic.name) else {
             return;
         };
@@ -70,11 +87,7 @@ struct Letter<'a> {
 impl<'a> Letter<'a> {
     /// `None` for what is no letter.
     fn of(message: &'a BorrowedMessage<'_>) -> Option<Self> {
-        let headers = message.headers()?;
-        let texts = headers
-            .iter()
-            .filter_map(|header| Some((header.key, std::str::from_utf8(header.value?).ok()?)));
-        Self::parse(texts)
+        Self::parse(texts(message.headers()?))
     }
 
     /// The record's own headers come first, and may have been a letter's before.
@@ -100,9 +113,38 @@ impl<'a> Letter<'a> {
     }
 }
 
+fn texts(headers: &BorrowedHeaders) -> impl Iterator<Item = (&str, &str)> {
+    headers
+        .iter()
+        .filter_map(|header| Some((header.key, std::str::from_utf8(header.value?).ok()?)))
+}
+
+/// The offset of the letter that a mark says has its row in the table by now.
+/// `None` for letters, which may have been marks once, and for other marks.
+fn replayed_letter<'a>(headers: impl Iterator<Item = (&'a str, &'a str)>) -> Option<i64> {
+    let (mut outcome, mut letter) = (None, None);
+    for (key, value) in headers {
+        match key {
+            name::SOURCE_TOPIC => return None,
+            mark::OUTCOME => outcome = Some(value),
+            mark::LETTER => letter = value.parse().ok(),
+            _ => {}
+        }
+    }
+    letter.filter(|_| outcome == Some(mark::REPLAYED))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_letter_that_was_replayed_is_none_any_more_and_one_that_was_superseded_is() {
+        let mark = |outcome| [("outpour-mark", outcome), ("outpour-mark-letter", "7")].into_iter();
+        assert_eq!(replayed_letter(mark("replayed")), Some(7));
+        assert_eq!(replayed_letter(mark("superseded")), None);
+        assert_eq!(replayed_letter(mark("replayed").chain([(name::SOURCE_TOPIC, "t")])), None);
+    }
 
     #[test]
     fn the_last_source_counts_and_what_has_no_reason_is_no_letter() {

@@ -92,7 +92,7 @@ impl Report {
                     text,
                     &format!(
                         "    outpour-consumer replay --topic {topic} --partition {partition} \
-                         --from {from} --to {to} --into {table}"
+                         --from {from} --to {to} --live --table {table}"
                     ),
                 );
             }
@@ -255,7 +255,7 @@ mod tests {
         let text = report().text();
         for part in [
             "and 5 more ranges missing; --json lists them",
-            "    outpour-consumer replay --topic orders --partition 3 --from 0 --to 49 --into shop.orders\n",
+            "    outpour-consumer replay --topic orders --partition 3 --from 0 --to 49 --live --table shop.orders\n",
             "    SELECT _offset, count() FROM `shop`.`orders` WHERE _topic = 'orders' AND _partition = 3 \
              AND _offset >= 51 AND _offset < 52 GROUP BY",
             "Kafka holds no such record",
