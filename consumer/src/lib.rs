@@ -8,8 +8,9 @@
 //!
 //! `pipeline.rs` puts it together; `assignment.rs` holds what belongs to the
 //! partitions that this member of the group owns; `health/` tells whether it gets
-//! on; `doctor/` tells before the start what would keep it from that. Decoding,
-//! encoding, batches and plans are pure and know neither Kafka nor ClickHouse.
+//! on; `doctor/` tells before the start what would keep it from that. `replay/` runs
+//! it over a topic again, `dlq/` over what was parked. Decoding, encoding, batches
+//! and plans are pure and know neither Kafka nor ClickHouse.
 
 mod assignment;
 pub mod batch;

@@ -158,8 +158,9 @@ impl<'a> Scene<'a> {
         Ok(stored)
     }
 
+    /// What is asked for, of the tables that the topic goes to now.
     fn job(&self) -> String {
-        Frame::job(&self.args.asked_for())
+        Frame::job(&format!("{} {}", self.args.asked_for(), target::listed(&self.target.live)))
     }
 
     /// # Errors
