@@ -52,8 +52,8 @@ enum Command {
     /// Compare what the tables have with what Kafka holds, offset by offset
     ///
     /// Finds what is missing, what is there more than once and what should not be
-    /// there, up to the group's committed offsets. Changes nothing, and a consumer
-    /// that runs is not disturbed. Ends with 3 if the two differ.
+    /// there, up to the group's committed offsets. Changes nothing without --fix, and a
+    /// consumer that runs is not disturbed. Ends with 3 if the two differ.
     Reconcile(reconcile::Args),
     /// Read a topic again, from any place, into any table
     ///
@@ -96,7 +96,10 @@ impl Cli {
                 return Ok(report.verdict()?);
             }
             Command::Reconcile(args) => {
-                let report = reconcile::reconcile(&config, &args).await?;
+                let mut report = reconcile::reconcile(&config, &args).await?;
+                if args.fix {
+                    report = reconcile::fix(&config, &args, report, &stop_signal()?).await?;
+                }
                 print(&if args.json {
                     report.json().map_err(std::io::Error::from)?
                 } else {

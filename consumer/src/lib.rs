@@ -9,8 +9,9 @@
 //! `pipeline.rs` puts it together; `assignment.rs` holds what belongs to the
 //! partitions that this member of the group owns; `health/` tells whether it gets
 //! on; `doctor/` tells before the start what would keep it from that; `reconcile/`
-//! compares afterwards what ClickHouse has with what Kafka holds. Decoding,
-//! encoding, batches and plans are pure and know neither Kafka nor ClickHouse.
+//! compares afterwards what ClickHouse has with what Kafka holds. `replay/` runs it
+//! over a topic again, `dlq/` over what was parked. Decoding, encoding, batches and
+//! plans are pure and know neither Kafka nor ClickHouse.
 
 mod assignment;
 pub mod batch;

@@ -55,7 +55,7 @@ pub struct ListArgs {
 
 #[derive(Debug, Clone, Args)]
 pub struct ShowArgs {
-    /// <topic>/<partition>/<offset>, as `list --letters` prints it
+    /// TOPIC/PARTITION/OFFSET, as `list --letters` prints it
     pub(super) id: LetterId,
     #[arg(long)]
     pub(super) json: bool,
@@ -63,7 +63,7 @@ pub struct ShowArgs {
 
 #[derive(Debug, Clone, Args)]
 pub struct SendArgs {
-    /// Only these letters: <topic>/<partition>/<offset>, as `list --letters` prints it
+    /// Only these letters: TOPIC/PARTITION/OFFSET, as `list --letters` prints it
     pub(super) ids: Vec<LetterId>,
     #[command(flatten)]
     pub(super) selection: SelectionArgs,

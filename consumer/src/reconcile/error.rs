@@ -39,6 +39,10 @@ pub enum ReconcileError {
          they are not published yet, or lost. Start outpour-relay, and ask again"
     )]
     NotPublished { waiting: u64, table: String, slot: String },
+    #[error("--yes is needed where nobody can be asked: {0}")]
+    Unasked(String),
+    #[error("given up by you; nothing was changed")]
+    Declined,
     #[error(transparent)]
     Postgres(#[from] PostgresError),
     #[error("{0}")]
@@ -53,6 +57,7 @@ impl ReconcileError {
             ReconcileError::NotRead { .. }
             | ReconcileError::BehindSince { .. }
             | ReconcileError::NoOutbox
+            | ReconcileError::Unasked(_)
             | ReconcileError::NoOutboxTable { .. }
             | ReconcileError::NoProvenance { .. } => Exit::Usage,
             ReconcileError::Discrepancies(_) => Exit::Finding,

@@ -114,9 +114,7 @@ impl<'a> Letter<'a> {
 }
 
 fn texts(headers: &BorrowedHeaders) -> impl Iterator<Item = (&str, &str)> {
-    headers
-        .iter()
-        .filter_map(|header| Some((header.key, std::str::from_utf8(header.value?).ok()?)))
+    headers.iter().filter_map(|header| Some((header.key, std::str::from_utf8(header.value?).ok()?)))
 }
 
 /// The offset of the letter that a mark says has its row in the table by now.

@@ -7,7 +7,7 @@
 //!               stored.rs
 //! ```
 //!
-//! Nothing is written and no group is joined. `sums.rs`, `offsets.rs`, `compare.rs`
+//! Nothing is written and no group is joined, except by `fix.rs`. `sums.rs`, `offsets.rs`, `compare.rs`
 //! and `since.rs` are pure. Memory does not grow with the topic: of both sides,
 //! ranges of offsets are held as a count and a sum; offsets themselves only of a
 //! window that differs, and of dead letters.
@@ -23,6 +23,7 @@ mod bounds;
 mod compare;
 mod drill;
 mod error;
+mod fix;
 mod letters;
 mod offsets;
 mod outbox;
@@ -41,7 +42,6 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use outpour_schemas::{config::Config, kafka::client_config};
 
-pub(crate) use self::error::ReconcileError;
 use self::{
     audit::Audit,
     bounds::{Bounds, Topic},
@@ -50,6 +50,7 @@ use self::{
     routing::Routing,
     since::{Since, SinceError},
 };
+pub(crate) use self::{error::ReconcileError, fix::fix};
 use crate::{error::ConsumerError, sink::ClickHouse, table::quoted, tables};
 
 /// What to compare.
@@ -65,6 +66,12 @@ pub(crate) struct Args {
     /// Compare the outbox table with Kafka, too: whether every event in it was published
     #[arg(long)]
     outbox: bool,
+    /// Replay what is missing, delete and replay what is there more than once, and compare again
+    #[arg(long)]
+    pub(crate) fix: bool,
+    /// Do not ask; where there is no terminal, --fix needs it
+    #[arg(long, requires = "fix")]
+    yes: bool,
     /// One object with every count and every range
     #[arg(long)]
     pub(crate) json: bool,

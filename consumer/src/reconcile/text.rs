@@ -86,7 +86,10 @@ impl Report {
     fn advice(&self, text: &mut String) {
         let replays = extents(&self.missing);
         if !replays.is_empty() {
-            line(text, "\nBring in what is missing; rows that are there stay as they are:");
+            line(
+                text,
+                "\nBring in what is missing (--fix does); rows that are there stay as they are:",
+            );
             for ((topic, partition, table), (from, to)) in shown(&replays) {
                 line(
                     text,
@@ -110,7 +113,7 @@ impl Report {
                     ),
                 );
             }
-            line(text, "To have it once, delete each range listed and replay it.");
+            line(text, "To have it once, delete each range listed and replay it, as --fix does.");
         }
         if !self.unexpected.is_empty() {
             line(text, "\nLook at what should not be there, and delete it if nobody needs it:");
@@ -205,7 +208,7 @@ fn shown<'a, 'b>(
 }
 
 /// What follows a FROM.
-fn rows_of((topic, partition, table): &Place<'_>, (from, to): (i64, i64)) -> String {
+pub(super) fn rows_of((topic, partition, table): &Place<'_>, (from, to): (i64, i64)) -> String {
     format!(
         "{} WHERE _topic = {} AND _partition = {partition} AND _offset >= {from} AND _offset < {to}",
         TableName::parse(table, "default").quoted(),

@@ -50,7 +50,7 @@ pub struct ReplayArgs {
     #[arg(long)]
     pub(super) restart: bool,
     /// With --swap: drop the old table in the end
-    #[arg(long, requires = "swap")]
+    #[arg(long)]
     pub(super) drop_old: bool,
     /// Print the result as JSON
     #[arg(long)]
@@ -72,6 +72,9 @@ impl ReplayArgs {
             && from >= to
         {
             return refused("--from is not before --to; the offset of --to is not read any more");
+        }
+        if self.drop_old && !self.swap {
+            return refused("--drop-old goes with --swap, which alone leaves an old table");
         }
         let is_whole =
             (self.from, self.to) == (Position::Beginning, Position::Now) && !self.is_partial();
@@ -147,7 +150,7 @@ mod tests {
             ("--swap --from -6h", "whole topic"),
             ("--swap --partition 1", "whole topic"),
             ("--swap --key a", "whole topic"),
-            ("--live --drop-old", "required"),
+            ("--live --drop-old", "goes with --swap"),
             ("--live --from yesterday", "neither beginning"),
         ] {
             let refused = args(line).unwrap_err();

@@ -8,7 +8,7 @@
 //! It is the ordinary pipeline in a group of its own, so that plans, recovery and
 //! the memory limit are the same. What is different stands in the [`Frame`]s that
 //! the group's offsets carry (where each partition begins and ends, and which
-//! tokens are its own) and in the [`Terms`]. The offsets begin as if somebody had
+//! tokens are its own) and in the `Terms`. The offsets begin as if somebody had
 //! moved them there by hand: as far as a table has rows of a partition, it is
 //! asked which it has, and only the others are inserted.
 
@@ -158,8 +158,9 @@ impl<'a> Scene<'a> {
         Ok(stored)
     }
 
+    /// What is asked for, of the tables that the topic goes to now.
     fn job(&self) -> String {
-        Frame::job(&self.args.asked_for())
+        Frame::job(&format!("{} {}", self.args.asked_for(), target::listed(&self.target.live)))
     }
 
     /// # Errors

@@ -88,7 +88,8 @@ impl Report {
             "dry_run" => format!("would replay {} into {}:", self.topic, self.target),
             "nothing" => format!("nothing of {} lies there; nothing was done", self.topic),
             "done_before" => format!(
-                "this replay of {} into {} is done already; --restart does it again",
+                "this replay of {} into {} is done already; --restart does it again, with what \
+                 has come since",
                 self.topic, self.target
             ),
             _ => format!("replayed {} into {}:", self.topic, self.target),

@@ -183,6 +183,10 @@ async fn poison_is_parked_alone_and_what_fits_after_an_alter_comes_in() {
     scene.pipeline.arrived("payments", EVENTS - 16).await.unwrap();
     let open = scene.open().await;
     assert!(open.len() == 8 && open.iter().all(|group| (group.2, group.3) == (2, 4)), "{open:?}");
+    // What is stored by now is no letter any more.
+    let output = scene.pipeline.consumer_output(&["reconcile", "--json"]).await.unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&report["totals"]["parked"], &report["clean"]), (&16.into(), &true.into()));
     scene.consumer.stop().await.unwrap();
 }
 

@@ -160,6 +160,27 @@ async fn rows_deleted_doubled_and_added_by_hand_are_found_with_their_exact_range
     let (code, report) = reconcile(&pipeline, &["--since", "35"]).await;
     assert_eq!(ranges(&report, "missing"), [json!([0, 57, 58, 1])]);
     assert_eq!((code, &report["since"]), (Some(3), &json!("offset 35")));
+
+    // Nobody is there to be asked.
+    let (code, error) = refusal(&pipeline, &["--fix"]).await;
+    assert_eq!(code, Some(2), "{error}");
+    assert!(error.contains("--yes is needed"), "{error}");
+    assert_eq!(pipeline.count("numbers").await.unwrap(), before);
+    // What nobody knows the use of stays.
+    let (code, report) = reconcile(&pipeline, &["--fix", "--yes"]).await;
+    assert_eq!(code, Some(3), "{report:#}");
+    let totals = json!({"expected": 90, "stored": 90, "parked": 10, "missing": 0, "duplicated": 0,
+                        "unexpected": 4, "no_longer_in_kafka": 0});
+    assert_eq!(report["totals"], totals);
+    assert_eq!(ranges(&report, "unexpected").len(), 3, "{report:#}");
+    let sum: u64 = pipeline
+        .clickhouse()
+        .query("SELECT sum(n) FROM numbers WHERE _topic = ? AND _partition = 0 AND _offset < 100 AND _offset != 3")
+        .bind(topic)
+        .fetch_one()
+        .await
+        .unwrap();
+    assert_eq!(sum, (0..100).filter(|n| n % 10 != 3).sum::<u64>(), "as they were");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,100 @@
+//! Putting right what was found: rows that are missing are read again from Kafka;
+//! of those that are there more than once, all go first. Whatever happens on the
+//! way, what a table lacks by then is missing, and the next time finds it.
+
+use outpour_schemas::config::Config;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Args, ReconcileError, reconcile,
+    report::{OffsetRange, Report},
+    text::rows_of,
+};
+use crate::{
+    confirm::{Answer, confirm},
+    error::ConsumerError,
+    replay::{ReplayRange, replay_ranges},
+    sink::ClickHouse,
+};
+
+/// Asks, repairs, and compares once more. What is unexpected stays: nothing says
+/// that nobody needs it.
+///
+/// # Errors
+/// When it may not, or cannot; it may be called again.
+pub(crate) async fn fix(
+    config: &Config,
+    args: &Args,
+    found: Report,
+    stop: &CancellationToken,
+) -> Result<Report, ConsumerError> {
+    let ranges: Vec<_> = found.missing.iter().chain(&found.duplicated).filter_map(wanted).collect();
+    if ranges.is_empty() {
+        return Ok(found);
+    }
+    let (missing, duplicated) = (found.totals.missing, found.totals.duplicated);
+    let question = format!(
+        "Replay {missing} missing rows, and delete and replay those of {duplicated} duplicates?"
+    );
+    match confirm(&question, args.yes) {
+        Answer::Yes => {}
+        Answer::No => return Err(ReconcileError::Declined.into()),
+        Answer::NobodyThere => return Err(ReconcileError::Unasked(question).into()),
+    }
+    let clickhouse = ClickHouse::new(&config.clickhouse)?;
+    for range in &found.duplicated {
+        if let Some(sql) = delete(range) {
+            clickhouse.execute(&sql).await.map_err(|source| {
+                ConsumerError::clickhouse("deleting duplicates", &clickhouse, source)
+            })?;
+        }
+    }
+    replay_ranges(config, &ranges, stop).await?;
+    let mut now = reconcile(config, args).await?;
+    now.notes.push(format!(
+        "{missing} missing rows and {duplicated} duplicates were found, and {} ranges replayed",
+        ranges.len()
+    ));
+    Ok(now)
+}
+
+fn wanted(range: &OffsetRange) -> Option<ReplayRange> {
+    // The letters of what no route takes are no rows of any table.
+    let table = range.table.clone()?;
+    Some(ReplayRange {
+        topic: range.topic.clone(),
+        partition: range.partition,
+        table,
+        from: range.from,
+        until: range.to,
+    })
+}
+
+fn delete(range: &OffsetRange) -> Option<String> {
+    let table = range.table.as_deref()?;
+    let place = (range.topic.as_str(), range.partition, table);
+    let rows = rows_of(&place, (range.from, range.to));
+    let (table, rows) = rows.split_once(" WHERE ")?;
+    Some(format!("ALTER TABLE {table} DELETE WHERE {rows} SETTINGS mutations_sync = 2"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_rows_of_a_doubled_range_are_deleted_and_no_others() {
+        let range = OffsetRange {
+            topic: "it's".into(),
+            partition: 3,
+            table: Some("shop.orders".into()),
+            from: 5,
+            to: 9,
+            rows: 4,
+        };
+        assert_eq!(
+            delete(&range).unwrap(),
+            r"ALTER TABLE `shop`.`orders` DELETE WHERE _topic = 'it\'s' AND _partition = 3 AND _offset >= 5 AND _offset < 9 SETTINGS mutations_sync = 2"
+        );
+    }
+}
