@@ -1,9 +1,9 @@
 //! Kafka topics into ClickHouse tables.
 //!
 //! ```text
-//! Kafka ─▶ source/ ─▶ decode/ ─▶ batch.rs ─▶ writer.rs ─▶ sink/ ─▶ ClickHouse
-//!                       │ block/               │ plan.rs
-//!                       └── what does not fit ─┴─▶ dead_letter.rs
+//! Kafka ─▶ source/ ─▶ decode/ ─▶ batch/ ─▶ writer/ ─▶ sink/ ─▶ ClickHouse
+//!                       │ block/             │ plan.rs
+//!                       └─ what does not fit ┴─▶ dead_letter.rs
 //! ```
 //!
 //! `pipeline.rs` puts it together; `assignment.rs` holds what belongs to the

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   Kafka ─poll─▶ RecordView ─▶ Batch ─seal─▶ Writer ─▶ plan and park, insert ─▶ ClickHouse
-//!   source/       decode/       batch.rs      writer.rs  plan.rs dead_letter.rs  sink/
+//!   source/       decode/       batch/        writer/    plan.rs dead_letter.rs  sink/
 //! ```
 //!
 //! One thread polls, decodes and encodes; a task for each partition writes.

@@ -3,7 +3,7 @@
 //! ```text
 //!             ┌─ envelope.rs  headers, key, offset ───────┐
 //! RecordView ─┤                                           ├─ row.rs ─▶ Block
-//!             └─ form.rs ─▶ payload.rs  fields of the JSON ┤      │
+//!             └─ form.rs ─▶ payload/    fields of the JSON ┤      │
 //!                           unknown.rs  the others  ───────┘  Rejection
 //! ```
 //!

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! args.rs ─▶ target.rs, bounds.rs ─▶ Frames, committed by group.rs ─▶ run.rs: the pipeline ─▶ report.rs
-//!                                                      swap.rs: several runs, and EXCHANGE TABLES between
+//!                                                      swap/: several runs, and EXCHANGE TABLES between
 //! ```
 //!
 //! It is the ordinary pipeline in a group of its own, so that plans, recovery and

@@ -1,7 +1,7 @@
 //! Whether the relay gets on with its work, and what it shows of itself.
 //!
 //! ```text
-//! relay/, kafka/ ──what happened──▶ Monitor ──▶ standing.rs ──▶ /readyz, /metrics
+//! relay/, kafka/ ──what happened──▶ Monitor ──▶ standing/ ──▶ /readyz, /metrics
 //! watch.rs ─────what the log is at──────┘        (pure)
 //! ```
 //!
