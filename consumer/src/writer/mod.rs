@@ -21,7 +21,10 @@ use std::{
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use jiff::Timestamp;
-use outpour_schemas::invariants;
+use outpour_schemas::{
+    invariants,
+    mutants::{self, Mutant},
+};
 use rdkafka::error::KafkaError;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -173,6 +176,9 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
         let Some(mut plan) = self.planned(batch, Timestamp::now()).await? else {
             return Ok(false);
         };
+        if mutants::active(Mutant::PlanAtTheEnd) {
+            self.send_commit(batch.end, plan::STORED.to_owned()).await?;
+        }
         self.edges.monitor.planned(&self.partition);
         let mut stored_by = Vec::new();
         for insert in &batch.inserts {
@@ -218,7 +224,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
                     partition = %self.partition, start = batch.start, end = batch.end, same, age_s = age.as_secs(),
                     "the outcome of a plan is open; asking the tables which rows are missing"
                 );
-                true
+                !mutants::active(Mutant::NoProvenance)
             }
         };
         let plan = Plan {
@@ -241,11 +247,15 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
             plan.end,
             self.settled
         );
+        let metadata = match mutants::active(Mutant::NoPlan) {
+            true => plan::STORED.to_owned(),
+            false => plan.metadata()?,
+        };
         let is_planned = if batch.parked.is_empty() {
-            self.commit(batch.start, plan.metadata()?).await?;
+            self.commit(batch.start, metadata).await?;
             true
         } else {
-            self.park(batch, plan.metadata()?).await?
+            self.park(batch, metadata).await?
         };
         Ok(is_planned.then_some(plan))
     }
@@ -294,6 +304,10 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
             "I6: {offset} would pass records from {} on",
             self.settled
         );
+        self.send_commit(offset, metadata).await
+    }
+
+    async fn send_commit(&self, offset: i64, metadata: String) -> Result<(), WriteError> {
         self.edges.offsets.commit(&self.partition, offset, metadata).await.map_err(|source| {
             WriteError::Commit { partition: self.partition.clone(), offset, source }
         })
@@ -343,7 +357,10 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
     ) -> Result<Option<Attempt>, WriteError> {
         let trusted_until = tokio::time::Instant::now()
             + TOKENS_TRUSTED_FOR.saturating_sub(plan.age_at(Timestamp::now()));
-        let token = plan.token(&self.edges.cluster, &self.partition, &insert.mapping.target());
+        let mut token = plan.token(&self.edges.cluster, &self.partition, &insert.mapping.target());
+        if mutants::active(Mutant::TokenPerOwner) {
+            token = format!("{token}/{}", self.edges.owner);
+        }
         let mut delays = backoff();
         let mut attempts = 0_u64;
         loop {
@@ -357,6 +374,9 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
                 let missing = Missing { partition: &self.partition, range, token };
                 sink.insert_missing(insert, missing, &attempt).await
             } else {
+                if mutants::active(Mutant::NoToken) {
+                    token = attempt.query_id().to_owned();
+                }
                 sink.insert(insert, &token, &attempt).await
             };
             let table = &insert.mapping.table;
@@ -378,6 +398,10 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
                 Class::SchemaDrift => {
                     let table = insert.mapping.table.to_string();
                     return Err(WriteError::SchemaDrift { table, source: error });
+                }
+                Class::Data if mutants::active(Mutant::RefusedIsDone) => return Ok(Some(attempt)),
+                _ if attempts >= 5 && mutants::active(Mutant::InsertGivenUp) => {
+                    return Ok(Some(attempt));
                 }
                 Class::Data if insert.mapping.has_provenance() => {
                     tracing::warn!(
