@@ -18,7 +18,7 @@ use crate::{batch::Insert, decode::Mapping, source::TopicPartition, trace::Attem
 pub(crate) struct Missing<'a> {
     pub(crate) partition: &'a TopicPartition,
     pub(crate) range: std::ops::Range<i64>,
-    /// What ClickHouse knows it by when it is asked again before it is done.
+    /// What ClickHouse knows it by if it comes twice.
     pub(crate) token: Option<String>,
 }
 

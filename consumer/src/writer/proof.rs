@@ -22,7 +22,7 @@ use crate::{
     batch::{Insert, Sealed},
     dead_letter::DeadLetters,
     decode::Rejection,
-    plan::Plan,
+    plan::{Plan, token_of_missing},
     sink::{Class, Missing, Sink, SinkError},
     source::TopicPartition,
     trace::Attempt,
@@ -70,8 +70,8 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
     ) -> Result<Option<WriteError>, WriteError> {
         let table = &insert.mapping.table;
         if !plan.by_provenance {
-            // From here on parts of it are stored that no token stands for.
-            let plan = Plan { by_provenance: true, ..plan.clone() };
+            // From here on parts of it are stored that its token does not stand for.
+            let plan = plan.asking();
             self.commit(batch.start, plan.metadata()?).await?;
         }
         let token = plan.token(&self.edges.cluster, &self.partition, &insert.mapping.target());
@@ -81,7 +81,9 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
         while let Some(range) = open.pop() {
             let attempt = Attempt::new(batch.trace);
             let sink = &self.edges.sink;
-            let token = plan.token_of_missing(&token, &range);
+            // Whoever has to find it anew goes the same way: the same halves of the
+            // same content.
+            let token = Some(token_of_missing(&token, &range));
             let missing = Missing { partition: &self.partition, range: range.clone(), token };
             let inserting = sink.insert_missing(insert, missing, &attempt);
             let Err(error) = inserting.await else { continue };
