@@ -7,7 +7,7 @@
 //! it has it already (I5). The offset itself passes a batch only with the plan
 //! of the next one, or when the partition is idle (I6).
 
-use std::{ops::Range, time::Duration};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -136,6 +136,16 @@ impl Plan {
         self.token_of(&self.name(), cluster, partition, table)
     }
 
+    /// By which it knows what the table does not have even then.
+    pub(crate) fn rest_token(
+        &self,
+        cluster: &str,
+        partition: &TopicPartition,
+        table: &str,
+    ) -> String {
+        format!("{}/rest", self.token(cluster, partition, table))
+    }
+
     /// What stands for the range in its first token. A range that is read again since
     /// somebody moved the offset is another each time: what is missing then may be what
     /// was inserted under its token, and deleted.
@@ -177,13 +187,6 @@ impl Plan {
         let ms = now.as_millisecond().saturating_sub(self.planned_at_ms);
         Duration::from_millis(u64::try_from(ms).unwrap_or(0))
     }
-}
-
-/// By which ClickHouse knows an insert of what is missing in a part of a batch, whose
-/// token is `token`.
-#[must_use]
-pub(crate) fn token_of_missing(token: &str, range: &Range<i64>) -> String {
-    format!("{token}/missing/{}-{}", range.start, range.end)
 }
 
 #[cfg(test)]

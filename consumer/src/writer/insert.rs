@@ -20,7 +20,7 @@ use crate::{
     batch::{Insert, Sealed},
     dead_letter::DeadLetters,
     metrics,
-    plan::{Plan, token_of_missing},
+    plan::Plan,
     sink::{Class, Missing, Sink, SinkError},
     trace::Attempt,
 };
@@ -143,8 +143,9 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
         let sink = &self.edges.sink;
         let (cluster, target) = (&self.edges.cluster, insert.mapping.target());
         let mut token = match step {
+            Step::Whole => plan.token(cluster, &self.partition, &target),
             Step::Missing => plan.first_token(cluster, &self.partition, &target),
-            Step::Whole | Step::Rest => plan.token(cluster, &self.partition, &target),
+            Step::Rest => plan.rest_token(cluster, &self.partition, &target),
         };
         if mutants::active(Mutant::TokenPerOwner) {
             token = format!("{token}/{}", self.edges.owner);
@@ -152,13 +153,10 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
         if mutants::active(Mutant::NoToken) {
             token = attempt.query_id();
         }
-        let range = plan.start..plan.end;
-        if step == Step::Rest {
-            token = token_of_missing(&token, &range);
-        }
         if step == Step::Whole {
             sink.insert(insert, &token, attempt).await
         } else {
+            let range = plan.start..plan.end;
             let missing = Missing { partition: &self.partition, range, token: Some(token) };
             sink.insert_missing(insert, missing, attempt).await
         }
