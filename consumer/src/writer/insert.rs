@@ -47,7 +47,8 @@ impl Step {
 
     /// After this one. A first token that was never used before has kept nothing out.
     fn next(self, plan: &Plan) -> Option<Self> {
-        (self == Step::Missing && plan.first.is_some()).then_some(Step::Rest)
+        let has_rest = self == Step::Missing && plan.first.is_some();
+        (has_rest && !mutants::active(Mutant::RestLeftOut)).then_some(Step::Rest)
     }
 }
 
@@ -143,6 +144,9 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
         let sink = &self.edges.sink;
         let (cluster, target) = (&self.edges.cluster, insert.mapping.target());
         let mut token = match step {
+            Step::Missing if mutants::active(Mutant::FirstTokenForgotten) => {
+                plan.token(cluster, &self.partition, &target)
+            }
             Step::Whole => plan.token(cluster, &self.partition, &target),
             Step::Missing => plan.first_token(cluster, &self.partition, &target),
             Step::Rest => plan.rest_token(cluster, &self.partition, &target),

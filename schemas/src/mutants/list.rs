@@ -3,7 +3,7 @@
 use super::{Facts, Mutant, Program};
 
 impl Mutant {
-    pub const ALL: [Mutant; 29] = [
+    pub const ALL: [Mutant; 31] = [
         Mutant::NoFencing,
         Mutant::CheckpointBeforeFencing,
         Mutant::CheckpointUnsettled,
@@ -25,6 +25,8 @@ impl Mutant {
         Mutant::NoToken,
         Mutant::TokenPerOwner,
         Mutant::NoProvenance,
+        Mutant::FirstTokenForgotten,
+        Mutant::RestLeftOut,
         Mutant::MovesIgnored,
         Mutant::LettersOutside,
         Mutant::LettersAfterPlan,
@@ -222,6 +224,24 @@ impl Mutant {
                 shows: "the consumer is killed between insert and next commit, and a column is \
                         added before the next one starts; or a column is added under load while \
                         answers of ClickHouse are slow",
+            },
+            Mutant::FirstTokenForgotten => Facts {
+                name: "first-token-forgotten",
+                program: Program::Consumer,
+                does: "inserts what a table does not have under the token of its own content, \
+                       not of the range's first plan",
+                breaks: "I5: rows twice in the table",
+                shows: "a consumer stands still (SIGSTOP) with an insert on its way that ClickHouse \
+                        has not got yet (held back in between), a column is added, another \
+                        takes over, and then the insert arrives",
+            },
+            Mutant::RestLeftOut => Facts {
+                name: "rest-left-out",
+                program: Program::Consumer,
+                does: "does not ask the table again after an insert under the range's first token",
+                breaks: "I4: rows are missing in the table",
+                shows: "the consumer is killed between insert and next commit, and a route is \
+                        given event types before the next one starts that another took until then",
             },
             Mutant::MovesIgnored => Facts {
                 name: "moves-ignored",

@@ -63,6 +63,8 @@ pub enum Mutant {
     NoToken,
     TokenPerOwner,
     NoProvenance,
+    FirstTokenForgotten,
+    RestLeftOut,
     MovesIgnored,
     LettersOutside,
     LettersAfterPlan,
