@@ -1,10 +1,10 @@
 //! ClickHouse, as rows are written to it.
 
 mod clickhouse;
+mod connection;
 mod error;
 mod schema;
 mod servers;
-mod tls;
 
 pub use self::error::{Class, SinkError};
 pub(crate) use self::{
