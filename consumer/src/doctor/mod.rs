@@ -255,7 +255,7 @@ mod tests {
             dead_letters: vec![DeadLetters {
                 name: letters.clone(),
                 source: source.into(),
-                topic: Some(topic(&letters)),
+                topic: Some(with_room_for_headers(topic(&letters))),
                 refusal: None,
             }],
             group: Group {
@@ -270,6 +270,12 @@ mod tests {
             },
             offsets: Ok(vec![offsets(0), offsets(1)]),
         }
+    }
+
+    fn with_room_for_headers(mut topic: Topic) -> Topic {
+        let settings = topic.settings.as_mut().unwrap();
+        settings.insert("max.message.bytes".into(), "1114124".into());
+        topic
     }
 
     pub(super) fn plan(planned_at_ms: i64) -> Plan {
