@@ -15,6 +15,7 @@ use super::*;
 use crate::{
     batch::{Insert, Parked},
     budget::Budget,
+    dead_letter::ParkError,
     decode::{Mapping, Rejection, default_route},
     rejected::{Rejected, RouteId},
     sink::Missing,
