@@ -17,13 +17,26 @@ use crate::{
     program::{Binary, Program},
 };
 
-/// Exit codes that say that starting again is of no use (docs/operations.md).
-const REFUSALS: [i32; 2] = [2, 3];
+/// Exit codes that say that starting again is of no use (docs/operations.md), and
+/// that of a panic, such as that of an assertion.
+const REFUSALS: [i32; 3] = [2, 3, 101];
+
+/// What the programs log.
+const LOG: &str = "outpour_consumer=debug,outpour_producer=debug,info,pgwire_replication=off";
+
+/// Which build of the programs runs, and with which further variables.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Programs {
+    /// Where they are, if not beside this program.
+    pub(super) dir: Option<PathBuf>,
+    pub(super) variables: Vec<(String, String)>,
+}
 
 /// One process that is to run.
 pub(super) struct Member {
     pub(super) name: String,
     binary: Binary,
+    program_file: PathBuf,
     config: PathBuf,
     log: PathBuf,
     variables: Vec<(String, String)>,
@@ -37,20 +50,30 @@ pub(super) struct Member {
 impl Member {
     pub(super) fn new(
         place: &Place,
+        programs: &Programs,
         binary: Binary,
         name: &str,
-        variables: Vec<(String, String)>,
-    ) -> Self {
-        Self {
+        (variable, value): (&str, String),
+    ) -> Result<Self> {
+        let mut variables = programs.variables.clone();
+        variables.push((variable.to_owned(), value));
+        // The log is what a violation is explained from.
+        variables.push(("OUTPOUR_LOG".to_owned(), LOG.to_owned()));
+        let program_file = match &programs.dir {
+            Some(dir) => dir.join(binary.name()),
+            None => binary.path()?,
+        };
+        Ok(Self {
             name: name.to_owned(),
             binary,
+            program_file,
             config: place.config(),
             log: place.log(name),
             variables,
             program: None,
             wanted: false,
             ended: Vec::new(),
-        }
+        })
     }
 
     pub(super) fn start(&mut self) -> Result<()> {
@@ -58,8 +81,14 @@ impl Member {
         if self.program.is_none() {
             let variables: Vec<_> =
                 self.variables.iter().map(|(name, value)| (&**name, &**value)).collect();
-            let options = ["--log-format", "json"];
-            let started = self.binary.start_with(&self.config, &self.log, &options, &variables)?;
+            let args = ["run", "--log-format", "json"];
+            let started = self.binary.spawn_from(
+                &self.program_file,
+                &self.config,
+                &self.log,
+                &args,
+                &variables,
+            )?;
             self.program = Some(started);
         }
         Ok(())

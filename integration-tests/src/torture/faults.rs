@@ -32,9 +32,8 @@ pub(super) struct Done {
 /// What several faults may not do at a time.
 #[derive(Default)]
 pub(super) struct Turns {
-    postgres: Mutex<()>,
-    kafka: Mutex<()>,
-    clickhouse: Mutex<()>,
+    /// Killing, pausing and restarting a service.
+    services: Mutex<()>,
     /// Connections to each of them.
     ways: [Mutex<()>; 3],
     tables: Mutex<()>,
@@ -97,16 +96,13 @@ pub(super) async fn commit(world: &World, turns: &Turns, entry: Entry) -> Result
             began
         }
         F::PostgresKill | F::PostgresRestart | F::PostgresPause => {
-            let _turn = turns.postgres.lock().await;
-            service(&world.stack.postgres, fault, lasts).await?
+            service(turns, &world.stack.postgres, fault, lasts).await?
         }
         F::KafkaKill | F::KafkaRestart | F::KafkaPause => {
-            let _turn = turns.kafka.lock().await;
-            service(&world.stack.kafka, fault, lasts).await?
+            service(turns, &world.stack.kafka, fault, lasts).await?
         }
         F::ClickHouseKill | F::ClickHouseRestart | F::ClickHousePause => {
-            let _turn = turns.clickhouse.lock().await;
-            service(&world.stack.clickhouse, fault, lasts).await?
+            service(turns, &world.stack.clickhouse, fault, lasts).await?
         }
         F::PostgresCut | F::PostgresSlow | F::PostgresAnswersLost => {
             let _turn = turns.ways[0].lock().await;
@@ -145,8 +141,14 @@ pub(super) async fn commit(world: &World, turns: &Turns, entry: Entry) -> Result
     Ok(Done { fault, began, healed: Instant::now() })
 }
 
-async fn service(service: &Service, fault: Fault, lasts: Duration) -> Result<Instant> {
+async fn service(
+    turns: &Turns,
+    service: &Service,
+    fault: Fault,
+    lasts: Duration,
+) -> Result<Instant> {
     use Fault as F;
+    let _turn = turns.services.lock().await;
     let began = Instant::now();
     match fault {
         F::PostgresPause | F::KafkaPause | F::ClickHousePause => {

@@ -49,6 +49,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::{
+    crew::Programs,
     event::{Fate, KINDS},
     faults::{Done, Turns},
     follower::Follower,
@@ -83,11 +84,11 @@ pub struct Options {
 pub async fn run(options: Options) -> Result<ExitCode> {
     // Missing programs are told before anything is started for them.
     [Binary::Relay, Binary::Consumer].into_iter().try_for_each(|binary| binary.path().map(drop))?;
-    let report = campaign(&options, &[]).await?;
+    let report = campaign(&options, &Programs::default()).await?;
     Ok(if report.is_clean() { ExitCode::SUCCESS } else { Exit::Finding.into() })
 }
 
-async fn campaign(options: &Options, variables: &[(String, String)]) -> Result<Report> {
+async fn campaign(options: &Options, programs: &Programs) -> Result<Report> {
     let place = Place::claim("torture")?;
     let launching = StackOptions {
         fresh: true,
@@ -98,7 +99,7 @@ async fn campaign(options: &Options, variables: &[(String, String)]) -> Result<R
     let stack = Stack::launch(launching).await;
     let report = match stack {
         Ok(stack) => {
-            let world = World::new(place, stack, variables).await?;
+            let world = World::new(place, stack, programs).await?;
             let report = on_world(&world, options).await;
             for mut member in world.crew.all().await {
                 member.kill().await.ok();

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use tokio_postgres::{Client as Postgres, NoTls};
 
 use super::{
-    crew::{Crew, Member},
+    crew::{Crew, Member, Programs},
     ledger, tables,
 };
 use crate::{place::Place, program::Binary, proxy::Proxy, stack::Stack};
@@ -30,20 +30,15 @@ pub(super) struct World {
 }
 
 impl World {
-    /// Both `init`s done, the programs not started. `variables` are for every
-    /// program.
-    pub(super) async fn new(
-        place: Place,
-        stack: Stack,
-        variables: &[(String, String)],
-    ) -> Result<Self> {
+    /// Both `init`s done, the programs not started.
+    pub(super) async fn new(place: Place, stack: Stack, programs: &Programs) -> Result<Self> {
         let (listens, advertised) =
             stack.kafka_behind_proxy().context("Kafka has no listener behind a proxy")?;
         let kafka = Proxy::at(advertised, &format!("127.0.0.1:{listens}")).await?;
         let mut postgres = Vec::new();
-        let address = host(stack.postgres.url()).context("Postgres has no address")?;
+        let database = host(stack.postgres.url()).context("Postgres has no address")?;
         for _ in 0..RELAYS {
-            postgres.push(Proxy::to(&address).await?);
+            postgres.push(Proxy::to(&database).await?);
         }
         let mut clickhouse = Vec::new();
         let address = host(stack.clickhouse.url()).context("ClickHouse has no address")?;
@@ -51,31 +46,18 @@ impl World {
             clickhouse.push(Proxy::to(&address).await?);
         }
         fs::write(place.config(), toml(&stack))?;
-        let with = |name: &str, value: String| {
-            let mut variables = variables.to_vec();
-            variables.push((name.to_owned(), value));
-            // The log is what a violation is explained from.
-            let level = "outpour_consumer=debug,outpour_producer=debug,info,pgwire_replication=off";
-            variables.push(("OUTPOUR_LOG".to_owned(), level.to_owned()));
-            variables
-        };
         let mut members = Vec::new();
+        let name = |of: &str, at: usize| format!("{of}-{}", at + 1);
         for (at, proxy) in postgres.iter().enumerate() {
-            let way = proxy.address().to_string();
-            let url =
-                stack.postgres.url().replace(&host(stack.postgres.url()).unwrap_or_default(), &way);
-            let variables = with("OUTPOUR_POSTGRES_URL", url);
-            members.push(Member::new(
-                &place,
-                Binary::Relay,
-                &format!("relay-{}", at + 1),
-                variables,
-            ));
+            let url = stack.postgres.url().replace(&database, &proxy.address().to_string());
+            let variable = ("OUTPOUR_POSTGRES_URL", url);
+            let name = name("relay", at);
+            members.push(Member::new(&place, programs, Binary::Relay, &name, variable)?);
         }
         for (at, proxy) in clickhouse.iter().enumerate() {
-            let variables = with("OUTPOUR_CLICKHOUSE_URL", format!("http://{}", proxy.address()));
-            let name = format!("consumer-{}", at + 1);
-            members.push(Member::new(&place, Binary::Consumer, &name, variables));
+            let variable = ("OUTPOUR_CLICKHOUSE_URL", format!("http://{}", proxy.address()));
+            let name = name("consumer", at);
+            members.push(Member::new(&place, programs, Binary::Consumer, &name, variable)?);
         }
         for member in &members {
             // What an earlier run said is not this one's.
@@ -151,6 +133,7 @@ insert_timeout = "4s"
 http_listen = "127.0.0.1:0"
 topic_partitions = 4
 transaction_timeout = "10s"
+max_transaction_rows = 700
 
 [consumer]
 group = "{GROUP}"
