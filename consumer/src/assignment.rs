@@ -18,7 +18,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use outpour_schemas::{invariants, program::error_line};
+use outpour_schemas::{
+    invariants,
+    mutants::{self, Mutant},
+    program::error_line,
+};
 use tokio::{runtime::Handle, sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +33,7 @@ use crate::{
     decode::Mapping,
     error::ConsumerError,
     plan::Plan,
+    rejected::Rejected,
     replay::Terms,
     sink::Sink,
     source::{
@@ -397,6 +402,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Owner for Assignment<S, D, O> {
             let begins_there =
                 |plan: &Plan| invariants::begins_at(&(plan.start..plan.end), &start.offset);
             let open = start.plan.filter(begins_there);
+            let open = open.filter(|_| !mutants::active(Mutant::PlanIgnored));
             let batch =
                 Batch::new(&mappings, Arc::clone(&self.environment), self.limits, start.offset);
             let batch = batch.refusing(self.edges.refused.of(&start.partition));
@@ -409,6 +415,9 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Owner for Assignment<S, D, O> {
             });
             let without_plan = open.is_none();
             let batch = match &open {
+                Some(plan) if mutants::active(Mutant::LettersAgain) => {
+                    batch.pinned(plan.end, Rejected::default())
+                }
                 Some(plan) => batch.pinned(plan.end, plan.rejected.clone()),
                 None => batch,
             };
@@ -423,7 +432,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Owner for Assignment<S, D, O> {
                 edges: Arc::clone(&self.edges),
                 partition: start.partition.clone(),
                 open,
-                was_moved: start.was_moved,
+                was_moved: start.was_moved && !mutants::active(Mutant::MovesIgnored),
                 frame: start.frame,
                 targets: mappings,
                 there_until: None,
@@ -455,6 +464,10 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Owner for Assignment<S, D, O> {
             partitions.iter().filter_map(|partition| owned.remove(partition)).collect()
         };
         if given_up.is_empty() {
+            return;
+        }
+        if mutants::active(Mutant::NoHandOver) {
+            // What is dropped is told to nobody: the writers go on with what they have.
             return;
         }
         let count = given_up.len();

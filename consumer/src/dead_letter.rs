@@ -13,6 +13,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use outpour_schemas::{
     config::{Consumer, Delivery},
     kafka::{Heard, Watched},
+    mutants::{self, Mutant},
     wire::{DEAD_LETTER_PREFIX, Header, dead_letter as name},
 };
 use rdkafka::{
@@ -98,7 +99,9 @@ impl KafkaDeadLetters {
         heard: Heard,
         offsets: GroupOffsets,
     ) -> Result<Self, KafkaError> {
-        let is_transactional = config.delivery == Delivery::ExactlyOnce;
+        let is_transactional = config.delivery == Delivery::ExactlyOnce
+            && !mutants::active(Mutant::LettersOutside)
+            && !mutants::active(Mutant::LettersAfterPlan);
         let mut settings = client.clone();
         settings
             .set("client.id", &config.client_id)
@@ -177,6 +180,10 @@ impl DeadLetters for KafkaDeadLetters {
             None => blocking(|| self.connected()).map_err(ParkError::NotWritten)?,
         };
         if !self.is_transactional {
+            if mutants::active(Mutant::LettersAfterPlan) {
+                let committed = self.offsets.commit(source, offset, plan.to_owned()).await;
+                committed.map_err(ParkError::InDoubt)?;
+            }
             send(&producer, &topic, source, letters).await.map_err(ParkError::NotWritten)?;
             *slot = Some(producer);
             drop(slot);

@@ -282,6 +282,7 @@ mod tests {
             rejected: Rejected::default(),
             content: "0".repeat(32),
             by_provenance: false,
+            first: None,
             was_moved: false,
             planned_at_ms,
             frame: None,
