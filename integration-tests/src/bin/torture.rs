@@ -1,10 +1,10 @@
 //! `make torture`: faults on every process while events are written, and the proof
 //! that none was lost, doubled or bent.
 
-use std::{process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Parser;
-use integration_tests::torture::{Options, run};
+use integration_tests::torture::{Options, hunt, run};
 
 /// Runs two relays and three consumers on services of their own, kills, pauses and
 /// cuts off every process again and again, and compares what was committed in
@@ -19,6 +19,12 @@ struct Cli {
     /// Decides which fault comes when, and what is written
     #[arg(long, env = "SEED", default_value_t = 1)]
     seed: u64,
+    /// Instead, whether each mutant of the programs in this directory is caught
+    #[arg(long, value_name = "DIR")]
+    mutants: Option<PathBuf>,
+    /// Only these of them
+    #[arg(requires = "mutants")]
+    names: Vec<String>,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -35,8 +41,12 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Cli { duration, seed } = Cli::parse();
-    match run(Options { seed, duration }).await {
+    let Cli { duration, seed, mutants, names } = Cli::parse();
+    let ended = match mutants {
+        Some(dir) => hunt(dir, &names, seed, duration).await,
+        None => run(Options { seed, duration }).await,
+    };
+    match ended {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");

@@ -11,6 +11,10 @@ pub(super) const KINDS: [&str; 2] = ["order", "payment"];
 /// An aggregate type that no topic can have.
 const UNPUBLISHABLE: &str = "no such topic!";
 
+/// A note that a constraint of the tables refuses: it can be encoded, and
+/// ClickHouse does not take it.
+pub(super) const FORBIDDEN: &str = "forbidden";
+
 /// Larger than a topic takes while it is made to take small records only.
 const BULK: std::ops::Range<usize> = 30_000..60_000;
 /// What such a topic takes, in bytes.
@@ -121,7 +125,7 @@ fn moment(random: &mut Rng) -> String {
 
 /// The payload, which for poison has one field that fits no column.
 fn payload(random: &mut Rng, key: &str, seq: i64, fate: Fate, values: &Values) -> String {
-    let poison = (fate == Fate::Poison).then(|| random.u8(0..5));
+    let poison = (fate == Fate::Poison).then(|| random.u8(0..6));
     let text = |value: &str| serde_json::Value::from(value).to_string();
     let Values { amount, quantity, small, note, at, maybe, tags } = values;
     let amount = match poison {
@@ -135,6 +139,7 @@ fn payload(random: &mut Rng, key: &str, seq: i64, fate: Fate, values: &Values) -
     let at = if poison == Some(3) { text("someday") } else { text(&at.replace(' ', "T")) };
     let tags =
         if poison == Some(4) { "{}".to_owned() } else { serde_json::json!(tags).to_string() };
+    let note = if poison == Some(5) { FORBIDDEN } else { note };
     let maybe = maybe.map_or("null".to_owned(), |maybe| maybe.to_string());
     format!(
         r#"{{"key":{},"seq":{seq},"amount":{amount},"quantity":{quantity},"small":{small},"note":{},"at":{at},"maybe":{maybe},"tags":{tags}}}"#,

@@ -18,6 +18,7 @@ use super::{
     schedule::{Entry, Fault},
     tables,
     world::World,
+    writers::Books,
 };
 use crate::{proxy::Proxy, stack::Service};
 
@@ -42,7 +43,12 @@ pub(super) struct Turns {
 
 /// Does it, waits as long as it lasts, and undoes it. What of it must be waited
 /// for because another one meets the same target comes later.
-pub(super) async fn commit(world: &World, turns: &Turns, entry: Entry) -> Result<Done> {
+pub(super) async fn commit(
+    world: &World,
+    books: &Books,
+    turns: &Turns,
+    entry: Entry,
+) -> Result<Done> {
     let Entry { fault, lasts, whom, .. } = entry;
     use Fault as F;
     let began = match fault {
@@ -64,6 +70,29 @@ pub(super) async fn commit(world: &World, turns: &Turns, entry: Entry) -> Result
                 sleep(lasts).await;
                 member.resume()?;
             }
+            began
+        }
+        F::RelayUsurped => {
+            let member = world.crew.member(World::relay(whom)).await;
+            let began = Instant::now();
+            if member.pause().is_ok() {
+                end_stream(world).await.ok();
+                sleep(lasts).await;
+                member.resume()?;
+            }
+            began
+        }
+        F::StreamEnded => {
+            let began = Instant::now();
+            // It may be away altogether.
+            end_stream(world).await.ok();
+            began
+        }
+        F::Idle => {
+            let began = Instant::now();
+            books.set_idle(true);
+            sleep(lasts).await;
+            books.set_idle(false);
             began
         }
         F::RelayStop | F::ConsumerLeave => {
@@ -132,6 +161,10 @@ pub(super) async fn commit(world: &World, turns: &Turns, entry: Entry) -> Result
         F::AlteredCrash => {
             let (_tables, _ways) = (turns.tables.lock().await, turns.ways[2].lock().await);
             altered_crash(world, whom).await?
+        }
+        F::LateInsert => {
+            let (_tables, _ways) = (turns.tables.lock().await, turns.ways[2].lock().await);
+            late_insert(world, lasts, whom).await?
         }
         F::TinyRecords => {
             let _turn = turns.topics.lock().await;
@@ -266,6 +299,38 @@ async fn altered_crash(world: &World, whom: usize) -> Result<Instant> {
     }
     altered?;
     Ok(began)
+}
+
+async fn late_insert(world: &World, lasts: Duration, whom: usize) -> Result<Instant> {
+    /// Long enough for a batch to be planned and sent.
+    const SENDING: Duration = Duration::from_millis(800);
+    let began = Instant::now();
+    let consumer = world.crew.member(World::consumer(whom)).await;
+    let way = &world.clickhouse[World::consumer(whom) - super::world::RELAYS];
+    way.hold_back();
+    sleep(SENDING).await;
+    let is_paused = consumer.pause().is_ok();
+    let altered = add_column(world, &tables::table(KINDS[whom % KINDS.len()])).await;
+    sleep(lasts).await;
+    way.release();
+    if is_paused {
+        sleep(SENDING).await;
+        consumer.resume()?;
+    }
+    altered?;
+    Ok(began)
+}
+
+/// Ends the session in which a relay reads the slot.
+async fn end_stream(world: &World) -> Result<()> {
+    const ONE_TRY: Duration = Duration::from_secs(3);
+    const END: &str = "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots
+                       WHERE slot_name = 'outpour' AND active";
+    let ending = async {
+        world.connect().await?.execute(END, &[]).await?;
+        anyhow::Ok(())
+    };
+    timeout(ONE_TRY, ending).await?
 }
 
 async fn tiny_records(world: &World, lasts: Duration, whom: usize) -> Result<Instant> {

@@ -15,10 +15,18 @@ const TABLES: &str = "
     CREATE TABLE key (kind text, key text, seq bigint NOT NULL, PRIMARY KEY (kind, key));
     CREATE TABLE ledger (
         id uuid PRIMARY KEY, kind text NOT NULL, key text NOT NULL, seq bigint NOT NULL,
-        fate text NOT NULL, expected text NOT NULL)";
+        fate text NOT NULL, expected text NOT NULL);
+    CREATE TABLE other_work (done int NOT NULL);
+    INSERT INTO other_work VALUES (0)";
 
 pub(super) async fn create(client: &Client) -> Result<()> {
     Ok(client.batch_execute(TABLES).await?)
+}
+
+/// A commit that no relay has anything to do with.
+pub(super) async fn other_work(client: &Client) -> Result<()> {
+    client.batch_execute("UPDATE other_work SET done = done + 1").await?;
+    Ok(())
 }
 
 /// Takes the next `count` numbers of a key; returns the last one. Other writers

@@ -20,6 +20,7 @@ mod faults;
 mod follower;
 mod ledger;
 mod life;
+mod mutants;
 mod oracle;
 mod recovery;
 mod report;
@@ -48,6 +49,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+pub use self::mutants::hunt;
 use self::{
     crew::Programs,
     event::{Fate, KINDS},
@@ -56,6 +58,7 @@ use self::{
     ledger::Entry,
     oracle::{Found, Verdict},
     report::{Report, Violation},
+    schedule::Fault,
     watch::Watch,
     world::{CONSUMERS, RELAYS, World},
     writers::{Books, WRITERS, Writer},
@@ -84,11 +87,38 @@ pub struct Options {
 pub async fn run(options: Options) -> Result<ExitCode> {
     // Missing programs are told before anything is started for them.
     [Binary::Relay, Binary::Consumer].into_iter().try_for_each(|binary| binary.path().map(drop))?;
-    let report = campaign(&options, &Programs::default()).await?;
+    let report = campaign(&Campaign::whole(&options)).await?;
     Ok(if report.is_clean() { ExitCode::SUCCESS } else { Exit::Finding.into() })
 }
 
-async fn campaign(options: &Options, programs: &Programs) -> Result<Report> {
+/// One run on services of its own.
+struct Campaign {
+    seed: u64,
+    duration: Duration,
+    /// The faults that are dealt.
+    kinds: Vec<Fault>,
+    programs: Programs,
+    /// For everything to arrive in the end. Longer than any time-out that a fault
+    /// can leave behind.
+    patience: Duration,
+    /// Whether the first violation ends it.
+    is_hunt: bool,
+}
+
+impl Campaign {
+    fn whole(options: &Options) -> Self {
+        Self {
+            seed: options.seed,
+            duration: options.duration,
+            kinds: Fault::ALL.to_vec(),
+            programs: Programs::default(),
+            patience: Duration::from_secs(120),
+            is_hunt: false,
+        }
+    }
+}
+
+async fn campaign(campaign: &Campaign) -> Result<Report> {
     let place = Place::claim("torture")?;
     let launching = StackOptions {
         fresh: true,
@@ -99,8 +129,8 @@ async fn campaign(options: &Options, programs: &Programs) -> Result<Report> {
     let stack = Stack::launch(launching).await;
     let report = match stack {
         Ok(stack) => {
-            let world = World::new(place, stack, programs).await?;
-            let report = on_world(&world, options).await;
+            let world = World::new(place, stack, &campaign.programs).await?;
+            let report = on_world(&world, campaign).await;
             for mut member in world.crew.all().await {
                 member.kill().await.ok();
             }
@@ -123,7 +153,7 @@ struct Run {
     watch: Watch,
 }
 
-async fn on_world(world: &World, options: &Options) -> Result<Report> {
+async fn on_world(world: &World, campaign: &Campaign) -> Result<Report> {
     let run = Run::default();
     let reading = CancellationToken::new();
     let follower = run.follower.clone();
@@ -147,19 +177,20 @@ async fn on_world(world: &World, options: &Options) -> Result<Report> {
         for at in (0..RELAYS + CONSUMERS).rev() {
             world.crew.member(at).await.start()?;
         }
-        let done = under_fire(world, options, &run).await?;
+        let done = under_fire(world, campaign, &run).await?;
         let healed = Instant::now();
-        let entries = settle(world, &run).await?;
+        let entries = settle(world, campaign.patience, &run).await?;
         anyhow::Ok((done, entries, healed.elapsed()))
     };
     let worked = tokio::select! {
         worked = working => worked,
         () = looking => unreachable!("looking goes on for ever"),
+        found = caught(&run), if campaign.is_hunt => Err(found),
     };
     reading.cancel();
     following.await??;
     let (done, ledger, settled) = worked?;
-    let report = result(world, options, &run, &done, &ledger, settled).await?;
+    let report = result(world, campaign, &run, &done, &ledger, settled).await?;
     report.print();
     tell_lives(world, &run, &ledger, &report)?;
     report.write(&world.place.file(REPORT))?;
@@ -167,14 +198,32 @@ async fn on_world(world: &World, options: &Options) -> Result<Report> {
     Ok(report)
 }
 
+/// Waits for the first violation that shows while a run goes on.
+async fn caught(run: &Run) -> anyhow::Error {
+    const LOOK: Duration = Duration::from_millis(200);
+    loop {
+        let seen = run.follower.seen().violations.first().map(|(what, _)| what.clone());
+        let watched = run.watch.violations().into_iter().next().map(|violation| violation.what);
+        if let Some(what) = watched.or(seen) {
+            return Caught(what).into();
+        }
+        sleep(LOOK).await;
+    }
+}
+
+/// What ends a hunt.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Caught(String);
+
 /// Writers write and faults happen, for as long as the schedule says.
-async fn under_fire(world: &World, options: &Options, run: &Run) -> Result<Vec<Done>> {
+async fn under_fire(world: &World, campaign: &Campaign, run: &Run) -> Result<Vec<Done>> {
     let writing = CancellationToken::new();
     let writers = (0..WRITERS).map(|at| {
         let mut writer = Writer {
             url: world.stack.postgres.url(),
             books: &run.books,
-            random: Rng::with_seed(options.seed ^ (at + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+            random: Rng::with_seed(campaign.seed ^ (at + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)),
             outbox: Outbox::default(),
         };
         let writing = &writing;
@@ -182,11 +231,12 @@ async fn under_fire(world: &World, options: &Options, run: &Run) -> Result<Vec<D
     });
     let (turns, began) = (Turns::default(), Instant::now());
     let timeline = fs::File::create(world.place.file("timeline.txt"))?;
-    let faults = schedule::schedule(options.seed, options.duration).into_iter().map(|entry| {
+    let faults = schedule::schedule(campaign.seed, campaign.duration, &campaign.kinds);
+    let faults = faults.into_iter().map(|entry| {
         let (turns, mut timeline) = (&turns, &timeline);
         async move {
             sleep(entry.at).await;
-            let outcome = faults::commit(world, turns, entry).await;
+            let outcome = faults::commit(world, &run.books, turns, entry).await;
             let done = outcome.with_context(|| format!("fault {}", entry.fault.name()))?;
             let (from, to) = (done.began - began, done.healed - began);
             let line = format!(
@@ -203,7 +253,7 @@ async fn under_fire(world: &World, options: &Options, run: &Run) -> Result<Vec<D
     let faulting = async {
         let done = try_join_all(faults).await;
         if done.is_ok() {
-            sleep(options.duration.saturating_sub(began.elapsed())).await;
+            sleep(campaign.duration.saturating_sub(began.elapsed())).await;
         }
         writing.cancel();
         done
@@ -214,12 +264,10 @@ async fn under_fire(world: &World, options: &Options, run: &Run) -> Result<Vec<D
 
 /// Heals everything, waits until everything has arrived or nothing more comes, and
 /// returns what was committed.
-async fn settle(world: &World, run: &Run) -> Result<HashMap<Uuid, Entry>> {
-    /// Longer than any time-out that a fault can leave behind.
-    const PATIENCE: Duration = Duration::from_secs(120);
+async fn settle(world: &World, patience: Duration, run: &Run) -> Result<HashMap<Uuid, Entry>> {
     let client = world.connect().await?;
     // What a writer sent last may still be on its way.
-    eventually(PATIENCE, async || {
+    eventually(patience, async || {
         const WRITING: &str = "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1";
         let writing: i64 = client.query_one(WRITING, &[&writers::NAME]).await?.get(0);
         ensure!(writing == 0, "{writing} writers are still at work");
@@ -230,7 +278,7 @@ async fn settle(world: &World, run: &Run) -> Result<HashMap<Uuid, Entry>> {
     let of = |fate| ledger.values().filter(|entry| entry.fate == fate).count() as u64;
     let (least, bulky) = (of(Fate::Stored), of(Fate::Bulky));
     let letters = (of(Fate::Poison) + of(Fate::Unpublishable)) as usize;
-    let arrived = eventually(PATIENCE, async || {
+    let arrived = eventually(patience, async || {
         let mut rows = 0;
         for kind in KINDS {
             rows += tables::count(&world.client(), kind, "1").await?.events;
@@ -257,7 +305,7 @@ async fn settle(world: &World, run: &Run) -> Result<HashMap<Uuid, Entry>> {
 
 async fn result(
     world: &World,
-    options: &Options,
+    campaign: &Campaign,
     run: &Run,
     done: &[Done],
     ledger: &HashMap<Uuid, Entry>,
@@ -298,8 +346,8 @@ async fn result(
     let watched = run.watch.watched();
     let restarts = world.crew.ended().await.into_iter();
     Ok(Report {
-        seed: options.seed,
-        duration_s: options.duration.as_secs(),
+        seed: campaign.seed,
+        duration_s: campaign.duration.as_secs(),
         events: ledger.len() as u64,
         transactions: run.books.transactions(),
         rolled_back: run.books.rolled_back(),

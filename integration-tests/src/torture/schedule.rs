@@ -30,6 +30,9 @@ faults! {
     RelayPause = "relay-pause",
     /// SIGTERM: the other one takes over.
     RelayStop = "relay-stop",
+    /// SIGSTOP while its session in Postgres is ended: when it wakes, the other one
+    /// has taken over.
+    RelayUsurped = "relay-usurped",
     ConsumerKill = "consumer-kill",
     /// SIGSTOP past the session time-out: its partitions are another's when it
     /// wakes.
@@ -43,6 +46,8 @@ faults! {
     PostgresKill = "postgres-kill",
     PostgresRestart = "postgres-restart",
     PostgresPause = "postgres-pause",
+    /// Whichever relay streams loses its session.
+    StreamEnded = "stream-ended",
     KafkaKill = "kafka-kill",
     KafkaRestart = "kafka-restart",
     KafkaPause = "kafka-pause",
@@ -75,8 +80,13 @@ faults! {
     /// Inserts land unheard, all consumers die, and when they come back the
     /// tables have another column.
     AlteredCrash = "altered-crash",
+    /// An insert arrives after its sender was taken for dead, the table has got
+    /// another column, and somebody else has stored the rows.
+    LateInsert = "late-insert",
     /// A topic that takes only small records.
     TinyRecords = "tiny-records",
+    /// No events for a while, though the database has other work.
+    Idle = "idle",
 }
 
 /// One fault of a run.
@@ -93,9 +103,9 @@ pub(super) struct Entry {
 /// Between the beginnings of two faults, in milliseconds.
 const GAP_MS: std::ops::Range<u64> = 1500..5500;
 
-/// The faults of a run of this length, in their order. They are dealt like cards,
-/// so that each kind comes about equally often.
-pub(super) fn schedule(seed: u64, duration: Duration) -> Vec<Entry> {
+/// The faults of a run of this length, in their order. Those of `kinds` are dealt
+/// like cards, so that each comes about equally often.
+pub(super) fn schedule(seed: u64, duration: Duration, kinds: &[Fault]) -> Vec<Entry> {
     let mut random = Rng::with_seed(seed);
     let mut deck: Vec<Fault> = Vec::new();
     let mut entries = Vec::new();
@@ -106,10 +116,10 @@ pub(super) fn schedule(seed: u64, duration: Duration) -> Vec<Entry> {
             return entries;
         }
         if deck.is_empty() {
-            deck.extend(Fault::ALL);
+            deck.extend(kinds);
             random.shuffle(&mut deck);
         }
-        // It has just been filled.
+        // It has just been filled, unless there are none.
         let Some(fault) = deck.pop() else { return entries };
         let lasts = Duration::from_millis(random.u64(lasts_ms(fault)));
         entries.push(Entry { at, fault, lasts, whom: random.usize(0..12) });
@@ -120,12 +130,16 @@ pub(super) fn schedule(seed: u64, duration: Duration) -> Vec<Entry> {
 fn lasts_ms(fault: Fault) -> std::ops::Range<u64> {
     match fault {
         // Its transaction times out after 10 s.
-        Fault::RelayPause => 500..14_000,
+        Fault::RelayPause | Fault::RelayUsurped => 500..14_000,
         // The session times out after 6 s.
         Fault::ConsumerPause => 500..12_000,
         // A request is given up after 4 s.
         Fault::ClickHouseRequestsLate | Fault::ClickHouseAnswersLost => 200..7000,
-        Fault::ConsumerJoin | Fault::ConsumerLeave | Fault::TinyRecords => 2000..10_000,
+        // The session of its sender has to time out first.
+        Fault::LateInsert => 7000..9000,
+        Fault::ConsumerJoin | Fault::Idle | Fault::ConsumerLeave | Fault::TinyRecords => {
+            2000..10_000
+        }
         _ => 200..5000,
     }
 }
@@ -138,18 +152,19 @@ mod tests {
 
     #[test]
     fn the_seed_decides() {
-        assert_eq!(schedule(7, HOUR), schedule(7, HOUR));
-        assert_ne!(schedule(7, HOUR), schedule(8, HOUR));
+        assert_eq!(schedule(7, HOUR, Fault::ALL), schedule(7, HOUR, Fault::ALL));
+        assert_ne!(schedule(7, HOUR, Fault::ALL), schedule(8, HOUR, Fault::ALL));
     }
 
     #[test]
     fn every_kind_comes_about_equally_often() {
-        let entries = schedule(1, HOUR);
+        let entries = schedule(1, HOUR, Fault::ALL);
         let count = |fault| entries.iter().filter(|entry| entry.fault == fault).count();
         let counts: Vec<_> = Fault::ALL.iter().map(|fault| count(*fault)).collect();
         assert!(counts.iter().max() <= counts.iter().min().map(|least| least + 1).as_ref());
         assert!(counts[0] > 20);
         assert!(entries.is_sorted_by_key(|entry| entry.at));
         assert!(entries.iter().all(|entry| entry.at < HOUR));
+        assert!(schedule(1, HOUR, &[]).is_empty());
     }
 }

@@ -7,6 +7,8 @@ use clickhouse::{Client, Row};
 use serde::Deserialize;
 use uuid::Uuid;
 
+use super::event::FORBIDDEN;
+
 /// The table of an aggregate type.
 pub(super) fn table(kind: &str) -> String {
     format!("{kind}s")
@@ -34,7 +36,8 @@ pub(super) async fn create(client: &Client) -> Result<()> {
                  event_id UUID, key String, seq Int64, amount Decimal(38, 12), quantity Int64,
                  small UInt8, note String, at DateTime64(6, 'UTC'), maybe Nullable(Int32),
                  tags Array(LowCardinality(String)),
-                 _topic LowCardinality(String), _partition UInt32, _offset UInt64)
+                 _topic LowCardinality(String), _partition UInt32, _offset UInt64,
+                 CONSTRAINT allowed CHECK note != '{FORBIDDEN}')
              ENGINE = MergeTree {partition_by} ORDER BY (key, seq)
              SETTINGS non_replicated_deduplication_window = 10000"
         );

@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -48,6 +48,8 @@ pub(super) struct Books {
     /// Events that have to become rows, with a place in Postgres' log that is
     /// behind their commit; in the order of these places, nearly.
     commits: Mutex<Vec<(Lsn, Vec<Uuid>)>>,
+    /// Whether there is nothing to say for now.
+    idle: AtomicBool,
 }
 
 impl Books {
@@ -61,6 +63,11 @@ impl Books {
 
     pub(super) fn fate(&self, id: &Uuid) -> Option<Fate> {
         self.fates.lock().unwrap_or_else(PoisonError::into_inner).get(id).copied()
+    }
+
+    /// From now on there are no events, or some again.
+    pub(super) fn set_idle(&self, idle: bool) {
+        self.idle.store(idle, Ordering::Relaxed);
     }
 
     /// Takes out what was committed before this place.
@@ -97,12 +104,18 @@ impl Writer<'_> {
     }
 
     async fn session(&mut self) -> Result<()> {
+        const A_MOMENT: Duration = Duration::from_millis(20);
         let mut config: tokio_postgres::Config = self.url.parse()?;
         let (mut client, connection) = config.application_name(NAME).connect(NoTls).await?;
         tokio::spawn(connection);
         let mut due = Instant::now();
         loop {
             sleep_until(due).await;
+            if self.books.idle.load(Ordering::Relaxed) {
+                ledger::other_work(&client).await?;
+                sleep(A_MOMENT).await;
+                continue;
+            }
             let events = self.transaction(&mut client).await?;
             // What was missed is not made up for.
             let share = EVENTS_PER_S / WRITERS as f64;
