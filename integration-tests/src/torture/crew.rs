@@ -210,9 +210,10 @@ fn resident_mib(pid: u32) -> Option<f64> {
 }
 
 /// One look at the memory of all.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Memory {
     pub(super) at: Instant,
+    pub(super) member: String,
     pub(super) is_relay: bool,
     pub(super) mib: f64,
 }
@@ -225,7 +226,8 @@ impl Crew {
         members
             .filter_map(|member| {
                 let mib = resident_mib(member.id()?)?;
-                Some(Memory { at, is_relay: member.binary == Binary::Relay, mib })
+                let is_relay = member.binary == Binary::Relay;
+                Some(Memory { at, member: member.name.clone(), is_relay, mib })
             })
             .collect()
     }

@@ -193,6 +193,7 @@ async fn on_world(world: &World, campaign: &Campaign) -> Result<Report> {
     let report = result(world, campaign, &run, &done, &ledger, settled).await?;
     report.print();
     tell_lives(world, &run, &ledger, &report)?;
+    report::write_memory(&run.watch.watched().memory, &world.place.file("memory.csv"))?;
     report.write(&world.place.file(REPORT))?;
     println!("The same as JSON: {}", world.place.file(REPORT).display());
     Ok(report)

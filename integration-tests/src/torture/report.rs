@@ -111,3 +111,15 @@ pub(super) fn quarters(memory: &[Memory], of_relays: bool) -> [f64; 4] {
     }
     largest
 }
+
+/// Every look at the memory, for whoever wonders where it went.
+pub(super) fn write_memory(memory: &[Memory], path: &Path) -> Result<()> {
+    let Some(first) = memory.first() else { return Ok(()) };
+    let mut lines = csv::Writer::from_path(path)?;
+    lines.write_record(["s", "program", "rss_mib"])?;
+    for look in memory {
+        let at = (look.at - first.at).as_secs_f64();
+        lines.write_record([&format!("{at:.1}"), &look.member, &format!("{:.1}", look.mib)])?;
+    }
+    lines.flush().with_context(|| format!("cannot write {}", path.display()))
+}
