@@ -194,9 +194,9 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Assignment<S, D, O> {
             .partitions
             .values_mut()
             .flat_map(HashMap::values_mut)
-            .find(|partition| partition.writer.is_finished())?;
+            .find_map(Partition::finished_writer)?;
         // Finished already, so that this does not wait.
-        Some(ConsumerError::Interrupted(match self.runtime.block_on(&mut finished.writer) {
+        Some(ConsumerError::Interrupted(match self.runtime.block_on(finished) {
             Ok(Ok(())) => "a writer ended early".to_owned(),
             Ok(Err(error)) => error_line(&error),
             Err(error) => format!("a writer panicked: {error}"),

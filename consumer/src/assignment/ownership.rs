@@ -103,7 +103,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Owner for Assignment<S, D, O> {
         given_up.iter().for_each(|partition| partition.stop.cancel());
         // Open batches are dropped: their records are not planned, so whoever
         // owns the partition next reads them again.
-        let writers: Vec<_> = given_up.into_iter().map(|partition| partition.writer).collect();
+        let writers: Vec<_> = given_up.into_iter().filter_map(Partition::into_writer).collect();
         let joined = self.runtime.block_on(async {
             let aborts: Vec<_> = writers.iter().map(JoinHandle::abort_handle).collect();
             let joined = futures_util::future::join_all(writers);

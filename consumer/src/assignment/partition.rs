@@ -37,7 +37,8 @@ pub(super) struct Partition {
     waiting_bytes: usize,
     budget: Budget,
     work: mpsc::Sender<Work>,
-    pub(super) writer: JoinHandle<Result<(), WriteError>>,
+    /// Until it is known how it ended.
+    writer: Option<JoinHandle<Result<(), WriteError>>>,
     /// Told to the writer when the partition is given up.
     pub(super) stop: CancellationToken,
     paused: bool,
@@ -88,12 +89,22 @@ impl Partition {
             waiting_bytes: 0,
             budget,
             work: hand.work,
-            writer: hand.writer,
+            writer: Some(hand.writer),
             stop: hand.stop,
             paused: false,
             last_record: is_new.then(Instant::now),
             bound,
         }
+    }
+
+    /// The writer, if it has ended; once, as a task tells its outcome once.
+    pub(super) fn finished_writer(&mut self) -> Option<JoinHandle<Result<(), WriteError>>> {
+        self.writer.take_if(|writer| writer.is_finished())
+    }
+
+    /// The writer, to be waited for, unless it is known how it ended.
+    pub(super) fn into_writer(self) -> Option<JoinHandle<Result<(), WriteError>>> {
+        self.writer
     }
 
     /// Adds a record to the batch.

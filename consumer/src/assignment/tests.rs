@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use outpour_schemas::config::{Route, UnknownFields};
-use rdkafka::error::KafkaError;
+use rdkafka::{error::KafkaError, types::RDKafkaErrorCode};
 use tokio::sync::Semaphore;
 
 use super::*;
@@ -59,8 +59,12 @@ impl DeadLetters for Slow {
 }
 
 impl Offsets for Slow {
+    /// Not once the semaphore is closed.
     async fn commit(&self, _: &TopicPartition, _: i64, _: String) -> Result<(), KafkaError> {
-        Ok(())
+        match self.0.is_closed() {
+            true => Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::IllegalGeneration)),
+            false => Ok(()),
+        }
     }
 }
 
@@ -246,4 +250,25 @@ async fn a_partition_that_is_ahead_of_its_writer_is_paused_alone() {
     assert_eq!(told(scene.tick().flows), []);
     scene.takes(1, 3 * KIB).await;
     assert_eq!(told(scene.tick().flows), [(0, Flow::Resume)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_writer_ends_with_ends_the_session_and_the_others_in_order() {
+    let mut scene = Scene::new(KIB);
+    scene.assign(0, None);
+    scene.assign(1, None);
+    scene.clickhouse.close();
+    while scene.record(0).is_none() {}
+    let failing = async {
+        loop {
+            if let Some(failure) = tokio::task::block_in_place(|| scene.work.failure()) {
+                return failure;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let failure = tokio::time::timeout(Duration::from_secs(60), failing).await.unwrap();
+    assert!(error_line(&failure).contains("Illegal generation"), "{}", error_line(&failure));
+    tokio::task::block_in_place(|| scene.work.leave());
+    assert!(scene.work.owned().each().next().is_none());
 }

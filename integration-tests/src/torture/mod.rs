@@ -33,6 +33,7 @@ mod writers;
 use std::{
     collections::{BTreeMap, HashMap},
     fs,
+    path::PathBuf,
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -342,6 +343,13 @@ async fn result(
             violations.push(Violation { what, event: None });
         }
     }
+    for log in logs(world) {
+        if let Some(line) = fs::read_to_string(&log)?.lines().find(|line| line.contains("panicked"))
+        {
+            let what = format!("a panic, in {}: {line}", log.display());
+            violations.push(Violation { what, event: None });
+        }
+    }
     let mut faults: BTreeMap<_, u64> = BTreeMap::new();
     done.iter().for_each(|done| *faults.entry(done.fault).or_default() += 1);
     let watched = run.watch.watched();
@@ -368,6 +376,13 @@ async fn result(
     })
 }
 
+/// The logs of all programs.
+fn logs(world: &World) -> Vec<PathBuf> {
+    let relays = (1..=RELAYS).map(|at| format!("relay-{at}"));
+    let consumers = (1..=CONSUMERS + 1).map(|at| format!("consumer-{at}"));
+    relays.chain(consumers).map(|name| world.place.log(&name)).collect()
+}
+
 /// Writes down what is known of the first events that something went wrong with.
 fn tell_lives(
     world: &World,
@@ -376,8 +391,7 @@ fn tell_lives(
     report: &Report,
 ) -> Result<()> {
     const AT_MOST: usize = 5;
-    let mut logs: Vec<_> = (1..=RELAYS).map(|at| world.place.log(&format!("relay-{at}"))).collect();
-    logs.extend((1..=CONSUMERS + 1).map(|at| world.place.log(&format!("consumer-{at}"))));
+    let logs = logs(world);
     let seen = run.follower.seen();
     let events: Vec<_> = report.violations.iter().filter_map(|violation| violation.event).collect();
     let lives: Vec<_> = events
