@@ -43,7 +43,7 @@ pub enum ConsumerError {
     Unfit { table: String, unfit: Unfit, fix: String },
     #[error(
         "group `{group}`: offset {offset} of {partition} is no longer in Kafka; records were removed \
-         before they were read. Set the group's offset to go on past the loss"
+         before they were read. To go on behind them, stop the group and run once with --accept-gap"
     )]
     RecordsGone { group: String, partition: String, offset: String },
     #[error(
@@ -56,6 +56,8 @@ pub enum ConsumerError {
          going on without its plan could store it twice"
     )]
     NewerPlan { partition: TopicPartition, source: PlanError },
+    #[error("group `{group}` has members: {advice}")]
+    GroupInUse { group: String, advice: &'static str },
     #[error("{0}")]
     Interrupted(String),
     #[error(transparent)]
@@ -104,6 +106,7 @@ impl ConsumerError {
             ConsumerError::Kafka { .. }
             | ConsumerError::Reach(_)
             | ConsumerError::NoTopic { .. }
+            | ConsumerError::GroupInUse { .. }
             | ConsumerError::NameTaken { .. } => "kafka",
             ConsumerError::Schema(_)
             | ConsumerError::Mapping(_)

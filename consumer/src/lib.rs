@@ -26,6 +26,7 @@ pub mod dlq;
 mod doctor;
 pub mod error;
 pub mod frame;
+mod gap;
 mod health;
 mod init;
 mod metrics;

@@ -7,13 +7,15 @@ use std::{sync::Arc, time::Duration};
 use outpour_schemas::config::Config;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    error::ReplayError,
-    group::{Committed, Group},
-    progress::Progress,
-    terms::Terms,
+use super::{error::ReplayError, progress::Progress, terms::Terms};
+use crate::{
+    error::ConsumerError,
+    pipeline,
+    source::{
+        group::{Committed, Group},
+        reader::Part,
+    },
 };
-use crate::{error::ConsumerError, pipeline, source::reader::Part};
 
 /// Runs blocking calls where they hold nobody up.
 pub(crate) async fn blocking<T: Send + 'static>(

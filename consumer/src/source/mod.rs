@@ -1,5 +1,6 @@
 //! Records as they come out of Kafka.
 
+pub(crate) mod group;
 pub(crate) mod kafka;
 pub(crate) mod reader;
 mod subscription;
