@@ -39,6 +39,11 @@ pub enum ReconcileError {
          they are not published yet, or lost. Start outpour-relay, and ask again"
     )]
     NotPublished { waiting: u64, table: String, slot: String },
+    #[error(
+        "--fix: with relay.mode = \"poll\", set {column} to NULL in the rows of {table} that are \
+         missing: the relay publishes them then"
+    )]
+    Polled { table: String, column: String },
     #[error("--yes is needed where nobody can be asked: {0}")]
     Unasked(String),
     #[error("given up by you; nothing was changed")]
@@ -57,6 +62,7 @@ impl ReconcileError {
             ReconcileError::NotRead { .. }
             | ReconcileError::BehindSince { .. }
             | ReconcileError::NoOutbox
+            | ReconcileError::Polled { .. }
             | ReconcileError::Unasked(_)
             | ReconcileError::NoOutboxTable { .. }
             | ReconcileError::NoProvenance { .. } => Exit::Usage,

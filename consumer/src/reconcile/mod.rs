@@ -7,7 +7,7 @@
 //!               stored.rs
 //! ```
 //!
-//! Nothing is written and no group is joined, except by `fix.rs`. `sums.rs`, `offsets.rs`, `compare.rs`
+//! Nothing is written and no group is joined, except by `fix.rs` and `republish.rs`. `sums.rs`, `offsets.rs`, `compare.rs`
 //! and `since.rs` are pure. Memory does not grow with the topic: of both sides,
 //! ranges of offsets are held as a count and a sum; offsets themselves only of a
 //! window that differs, and of dead letters.
@@ -30,6 +30,7 @@ mod outbox;
 mod progress;
 mod reader;
 mod report;
+mod republish;
 mod routing;
 mod scan;
 mod since;
@@ -66,7 +67,8 @@ pub(crate) struct Args {
     /// Compare the outbox table with Kafka, too: whether every event in it was published
     #[arg(long)]
     outbox: bool,
-    /// Replay what is missing, delete and replay what is there more than once, and compare again
+    /// Replay what is missing, delete and replay what is there more than once, with --outbox have
+    /// events published that never were, and compare again
     #[arg(long)]
     pub(crate) fix: bool,
     /// Do not ask; where there is no terminal, --fix needs it

@@ -442,6 +442,21 @@ async fn an_event_that_never_came_to_kafka_is_told_from_one_that_waits() {
     let output = pipeline.consumer_output(&["reconcile", "--outbox"]).await.unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(text.contains(&format!("missing: {lost}")), "{text}");
+    // What polls takes another way, and is told so.
+    let marked = "ALTER TABLE outbox ADD published_at timestamptz DEFAULT now()";
+    client.batch_execute(marked).await.unwrap();
+    pipeline.set("OUTPOUR_RELAY_MODE=poll\nOUTPOUR_RELAY_POLL_AFTER=mark").unwrap();
+    let (code, line) = refusal(&pipeline, &["--outbox", "--fix", "--yes"]).await;
+    assert_eq!(code, Some(2), "{line}");
+    assert!(line.contains("set published_at to NULL"), "{line}");
+    pipeline.set("OUTPOUR_RELAY_MODE=wal").unwrap();
+    // The server computes a column, and takes no value for it.
+    let computed = "ALTER TABLE outbox ADD kind text GENERATED ALWAYS AS (upper(type)) STORED";
+    client.batch_execute(computed).await.unwrap();
+    let (code, report) = reconcile(&pipeline, &["--outbox", "--fix", "--yes"]).await;
+    assert_eq!(code, Some(0), "{report:#}");
+    assert_eq!(outbox(&report), [60, 60, 0, 0]);
+    pipeline.arrived("event_log", 60).await.unwrap();
     consumer.stop().await.unwrap();
     relay.stop().await.unwrap();
 
