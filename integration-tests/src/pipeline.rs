@@ -183,6 +183,14 @@ impl<'s> Pipeline<'s> {
             .with_database(&self.clickhouse_database)
     }
 
+    /// Runs a statement in its ClickHouse database.
+    ///
+    /// # Errors
+    /// When ClickHouse refuses it; names the statement.
+    pub async fn execute(&self, sql: &str) -> Result<()> {
+        self.clickhouse().query(sql).execute().await.with_context(|| sql.to_owned())
+    }
+
     /// Rows of a table, and distinct event ids among them.
     ///
     /// # Errors
@@ -217,6 +225,20 @@ impl<'s> Pipeline<'s> {
         let partitions = status["partitions"].as_array().context("no partitions")?;
         let committed = partitions.iter().filter_map(|p| p["committed"].as_i64()).sum();
         Ok((committed, status["lag"].as_i64().context("no lag")?))
+    }
+
+    /// Waits until the group has committed `at_least` offsets and nothing is left to
+    /// read; how many it has committed.
+    ///
+    /// # Errors
+    /// When it does not come to that.
+    pub async fn at_rest(&self, at_least: i64) -> Result<i64> {
+        eventually(PATIENCE, async || {
+            let (committed, lag) = self.committed_and_lag().await?;
+            ensure!(committed >= at_least && lag == 0, "committed {committed}, lag {lag}");
+            Ok(committed)
+        })
+        .await
     }
 
     /// Commits `ids` as events of aggregate type `order`, keyed by id modulo 10,
