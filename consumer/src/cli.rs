@@ -92,12 +92,7 @@ impl Cli {
             Command::Doctor { json, no_probe } => {
                 let stop = stop_signal()?;
                 let report = doctor::doctor(&config, !no_probe, &stop).await?;
-                print(&if json {
-                    report.json().map_err(std::io::Error::from)?
-                } else {
-                    report.text()
-                })?;
-                return Ok(report.verdict()?);
+                return Ok(report.tell(json)?);
             }
             Command::Reconcile(args) => {
                 let mut report = reconcile::reconcile(&config, &args).await?;
