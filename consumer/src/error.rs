@@ -8,6 +8,7 @@ use outpour_schemas::{
 use rdkafka::error::KafkaError;
 
 use crate::{
+    confirm::Unconfirmed,
     decode::MappingError,
     deduplication::Unfit,
     dlq::DlqError,
@@ -69,6 +70,8 @@ pub enum ConsumerError {
     #[error(transparent)]
     DeadLetters(#[from] DlqError),
     #[error(transparent)]
+    Unconfirmed(#[from] Unconfirmed),
+    #[error(transparent)]
     Http(#[from] HttpError),
     #[error("cannot receive signals")]
     Signals(#[from] ctrlc::Error),
@@ -123,6 +126,7 @@ impl ConsumerError {
             | ConsumerError::Reconcile(_)
             | ConsumerError::Replay(_)
             | ConsumerError::DeadLetters(_)
+            | ConsumerError::Unconfirmed(_)
             | ConsumerError::Worker(_) => "other",
         }
     }
@@ -139,6 +143,7 @@ impl ConsumerError {
             ConsumerError::Reconcile(error) => error.exit(),
             ConsumerError::Replay(error) => error.exit(),
             ConsumerError::DeadLetters(error) => error.exit(),
+            ConsumerError::Unconfirmed(error) => error.exit(),
             _ => Exit::Failed,
         }
     }

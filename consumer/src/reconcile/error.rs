@@ -44,10 +44,6 @@ pub enum ReconcileError {
          missing: the relay publishes them then"
     )]
     Polled { table: String, column: String },
-    #[error("--yes is needed where nobody can be asked: {0}")]
-    Unasked(String),
-    #[error("given up by you; nothing was changed")]
-    Declined,
     #[error(transparent)]
     Postgres(#[from] PostgresError),
     #[error("{0}")]
@@ -63,7 +59,6 @@ impl ReconcileError {
             | ReconcileError::BehindSince { .. }
             | ReconcileError::NoOutbox
             | ReconcileError::Polled { .. }
-            | ReconcileError::Unasked(_)
             | ReconcileError::NoOutboxTable { .. }
             | ReconcileError::NoProvenance { .. } => Exit::Usage,
             ReconcileError::Discrepancies(_) => Exit::Finding,

@@ -13,7 +13,7 @@ use super::{
     text::rows_of,
 };
 use crate::{
-    confirm::{Answer, confirm},
+    confirm::confirm,
     error::ConsumerError,
     replay::{ReplayRange, replay_ranges},
     sink::ClickHouse,
@@ -44,11 +44,7 @@ pub(crate) async fn fix(
     }
     let (missing, duplicated) = (found.totals.missing, found.totals.duplicated);
     let question = question(&found, !ranges.is_empty());
-    match confirm(&question, args.yes) {
-        Answer::Yes => {}
-        Answer::No => return Err(ReconcileError::Declined.into()),
-        Answer::NobodyThere => return Err(ReconcileError::Unasked(question).into()),
-    }
+    confirm(&question, args.yes)?;
     let clickhouse = ClickHouse::new(&config.clickhouse)?;
     for range in &found.duplicated {
         if let Some(sql) = delete(range) {

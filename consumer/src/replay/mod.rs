@@ -52,7 +52,7 @@ use self::{
     target::{Kind, Target},
 };
 use crate::{
-    confirm::{Answer, confirm},
+    confirm::{Unconfirmed, confirm},
     dlq,
     error::ConsumerError,
     frame::Frame,
@@ -312,12 +312,8 @@ impl<'a> Scene<'a> {
         Ok(other.is_some() || self.target.kind == Kind::Live)
     }
 
-    fn ask(&self, question: &str) -> Result<(), ReplayError> {
-        match confirm(question, self.args.yes) {
-            Answer::Yes => Ok(()),
-            Answer::No => Err(ReplayError::Declined),
-            Answer::NobodyThere => Err(ReplayError::Unasked(question.to_owned())),
-        }
+    fn ask(&self, question: &str) -> Result<(), Unconfirmed> {
+        confirm(question, self.args.yes)
     }
 
     /// The terms of a run, with the letters that are there by now.
