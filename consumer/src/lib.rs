@@ -32,6 +32,7 @@ mod init;
 mod metrics;
 pub mod pipeline;
 pub mod plan;
+mod progress;
 mod reconcile;
 pub mod rejected;
 pub mod replay;

@@ -27,7 +27,6 @@ mod fix;
 mod letters;
 mod offsets;
 mod outbox;
-mod progress;
 mod reader;
 mod report;
 mod republish;
@@ -46,13 +45,12 @@ use outpour_schemas::{config::Config, kafka::client_config};
 use self::{
     audit::Audit,
     bounds::{Bounds, Topic},
-    progress::Progress,
     report::Report,
     routing::Routing,
     since::{Since, SinceError},
 };
 pub(crate) use self::{error::ReconcileError, fix::fix};
-use crate::{error::ConsumerError, sink::ClickHouse, table::quoted, tables};
+use crate::{error::ConsumerError, progress::Progress, sink::ClickHouse, table::quoted, tables};
 
 /// What to compare.
 #[derive(Debug, clap::Args)]
@@ -107,9 +105,8 @@ pub(crate) async fn reconcile(config: &Config, args: &Args) -> Result<Report, Co
     report.notes.extend(found.iter().filter_map(merges_rows));
     report.notes.sort();
     report.notes.dedup();
-    let progress = Progress::show(
-        topics.iter().flat_map(|topic| topic.partitions.values()).map(offsets).sum(),
-    );
+    let all = topics.iter().flat_map(|topic| topic.partitions.values()).map(offsets).sum();
+    let progress = Progress::show("reconcile", all, 0);
     let client = client_config(&config.kafka)?;
     let config = Arc::new(config.clone());
     for (topic, routing) in topics.into_iter().zip(routings) {

@@ -18,7 +18,6 @@ mod check;
 mod error;
 mod estimate;
 mod position;
-mod progress;
 mod ranges;
 mod report;
 mod run;
