@@ -6,6 +6,8 @@ use outpour_schemas::{postgres::PostgresError, program::Exit};
 pub enum ReconcileError {
     #[error("--topic {topic}: the consumer does not read it; consumer.topics is {topics:?}")]
     NotRead { topic: String, topics: Vec<String> },
+    #[error("--since: {0}")]
+    Since(String),
     #[error("Kafka at {brokers} has no topic that consumer.topics takes: {topics:?}")]
     NoTopics { brokers: String, topics: Vec<String> },
     #[error(
@@ -56,6 +58,7 @@ impl ReconcileError {
     pub fn exit(&self) -> Exit {
         match self {
             ReconcileError::NotRead { .. }
+            | ReconcileError::Since(_)
             | ReconcileError::BehindSince { .. }
             | ReconcileError::NoOutbox
             | ReconcileError::Polled { .. }

@@ -47,10 +47,13 @@ use self::{
     bounds::{Bounds, Topic},
     report::Report,
     routing::Routing,
-    since::{Since, SinceError},
+    since::Since,
 };
 pub(crate) use self::{error::ReconcileError, fix::fix};
-use crate::{error::ConsumerError, progress::Progress, sink::ClickHouse, table::quoted, tables};
+use crate::{
+    error::ConsumerError, progress::Progress, sink::ClickHouse, source::Position, table::quoted,
+    tables,
+};
 
 /// What to compare.
 #[derive(Debug, clap::Args)]
@@ -60,8 +63,8 @@ pub(crate) struct Args {
     topics: Vec<String>,
     /// From this offset, this time (2026-01-02T03:04:05Z) or so long ago (-6h); by default from
     /// where Kafka begins
-    #[arg(long, value_name = "OFFSET|TIME", allow_hyphen_values = true, value_parser = since)]
-    since: Option<Since>,
+    #[arg(long, value_name = "OFFSET|TIME", allow_hyphen_values = true)]
+    since: Option<Position>,
     /// Compare the outbox table with Kafka, too: whether every event in it was published
     #[arg(long)]
     outbox: bool,
@@ -77,23 +80,21 @@ pub(crate) struct Args {
     pub(crate) json: bool,
 }
 
-fn since(text: &str) -> Result<Since, SinceError> {
-    Since::parse(text, Timestamp::now())
-}
-
 /// Compares, and changes nothing.
 ///
 /// # Errors
 /// When there is nothing to compare, or either side cannot be read.
 pub(crate) async fn reconcile(config: &Config, args: &Args) -> Result<Report, ConsumerError> {
+    let since = args.since.map(|since| Since::of(since, Timestamp::now())).transpose();
+    let since = since.map_err(ReconcileError::Since)?.flatten();
     let clickhouse = ClickHouse::new(&config.clickhouse)?;
     // First of all, and before any table is looked at.
-    let topics = bounds::ask(config, &args.topics, args.since).await?;
+    let topics = bounds::ask(config, &args.topics, since).await?;
     let found = tables::find(config, &clickhouse).await?;
     let mappings = tables::mappings_to_read(&found)?;
     let mut report = Report {
         group: config.consumer.group.clone(),
-        since: args.since.map(|since| since.to_string()),
+        since: since.map(|since| since.to_string()),
         slot: config.relay.slot.clone(),
         ..Report::default()
     };

@@ -17,7 +17,6 @@ mod bounds;
 mod check;
 mod error;
 mod estimate;
-mod position;
 mod ranges;
 mod report;
 mod run;
@@ -40,15 +39,14 @@ pub use self::{
     error::ReplayError,
     ranges::{RangesReplayed, ReplayRange, replay_ranges},
 };
-pub(crate) use self::{
-    position::Position,
-    run::blocking,
-    terms::{Parked, Terms},
-};
 use self::{
     report::Report,
     run::to_the_end,
     target::{Kind, Target},
+};
+pub(crate) use self::{
+    run::blocking,
+    terms::{Parked, Terms},
 };
 use crate::{
     confirm::{Unconfirmed, confirm},

@@ -14,7 +14,6 @@ use super::{
     RUNS_ELSEWHERE,
     args::ReplayArgs,
     error::ReplayError,
-    position::Position,
     run::{self, blocking, to_the_end},
     target::{self, Target},
     terms::{Selection, Terms},
@@ -25,6 +24,7 @@ use crate::{
     frame::Frame,
     sink::ClickHouse,
     source::{
+        Position,
         group::{Commit, Group},
         reader::{Part, TopicReader},
     },

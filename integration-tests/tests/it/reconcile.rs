@@ -376,8 +376,8 @@ async fn whoever_asks_for_what_cannot_be_compared_gets_one_line_that_says_why() 
     for (args, code, part) in [
         (["--topic", &missing], 1, "does not exist"),
         (["--topic", "elsewhere"], 2, "the consumer does not read it"),
-        (["--since", "tomorrow"], 2, "neither an offset, nor a time"),
-        (["--since", "2999-01-01T00:00:00Z"], 2, "lies in the future"),
+        (["--since", "tomorrow"], 2, "neither beginning, now, an offset, a time"),
+        (["--since", "2999-01-01T00:00:00Z"], 2, "is in the future"),
         (["--since", "77"], 2, "stands at offset 1 at most"),
     ] {
         let (found, line) = refusal(&pipeline, &args).await;
