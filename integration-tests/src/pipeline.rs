@@ -92,6 +92,19 @@ impl<'s> Pipeline<'s> {
         std::fs::write(self.config(), text).context("cannot write the configuration")
     }
 
+    /// Writes the configuration anew, with events of `aggregate_type` going to `table`,
+    /// their ids to its column `event_id`. `batch` is keys of `[batch]`.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn route(&self, aggregate_type: &str, table: &str, batch: &str) -> Result<()> {
+        let topic = self.topic(aggregate_type);
+        self.configure(&format!(
+            "{batch}\n[[routes]]\ntopic = '{topic}'\ntable = '{table}'\n\
+             columns = {{ event_id = '$id' }}\n"
+        ))
+    }
+
     /// Sets one more key for programs started from now on, as the `.env` beside
     /// the configuration: `OUTPOUR_<SECTION>_<KEY>=value`.
     ///

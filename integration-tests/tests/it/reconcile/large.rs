@@ -16,13 +16,8 @@ use crate::{consumer::Feed, consumer_tables::numbers};
 #[tokio::test(flavor = "multi_thread")]
 async fn all_is_well_at_every_moment_while_the_consumer_works() {
     const EVENTS: u64 = 30_000;
-    let (pipeline, topic) = numbers("").await;
-    pipeline
-        .configure(&format!(
-            "max_rows = 300\nmax_delay = '20ms'\n[[routes]]\ntopic = '{topic}'\ntable = 'numbers'\n\
-             columns = {{ event_id = '$id' }}\n"
-        ))
-        .unwrap();
+    let (pipeline, _) = numbers("").await;
+    pipeline.route("number", "numbers", "max_rows = 300\nmax_delay = '20ms'").unwrap();
     let feed = Feed::with_partitions(&pipeline, "number", 3).await;
     for n in 0..EVENTS {
         feed.send(n, &format!("{{\"n\": {}}}", if n % 100 == 7 { 300 } else { n % 200 }));
@@ -60,10 +55,7 @@ async fn a_large_table_is_compared_in_one_pass() {
 
 async fn large(rows: u64) -> Result<()> {
     let pipeline = Pipeline::new(Stack::shared().await?, "").await?;
-    let topic = pipeline.topic("flight");
-    pipeline.configure(&format!(
-        "[[routes]]\ntopic = '{topic}'\ntable = 'flights'\ncolumns = {{ event_id = '$id' }}\n"
-    ))?;
+    pipeline.route("flight", "flights", "")?;
     pipeline.execute("CREATE TABLE flights (event_id UUID, carrier LowCardinality(String), flight UInt32, delay Int32, \
          _topic LowCardinality(String), _partition UInt32, _offset UInt64, INDEX provenance _offset TYPE minmax) \
          ENGINE = MergeTree ORDER BY (carrier, flight) \

@@ -24,14 +24,8 @@ async fn remove_records(pipeline: &Pipeline<'_>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_goes_on_behind_what_kafka_removed_and_the_outbox_has_it_still() {
-    let pipeline =
-        Pipeline::new(Stack::shared().await.unwrap(), "max_delay = '50ms'").await.unwrap();
-    let topic = pipeline.topic("order");
-    let route = format!(
-        "max_delay = '50ms'\n[[routes]]\ntopic = '{topic}'\ntable = 'orders'\n\
-         columns = {{ event_id = '$id' }}\n"
-    );
-    pipeline.configure(&route).unwrap();
+    let pipeline = Pipeline::new(Stack::shared().await.unwrap(), "").await.unwrap();
+    pipeline.route("order", "orders", "max_delay = '50ms'").unwrap();
     pipeline
         .execute(
             "CREATE TABLE orders (event_id UUID, n UInt64, _topic LowCardinality(String),

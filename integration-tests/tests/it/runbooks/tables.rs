@@ -45,13 +45,7 @@ impl Scene {
 }
 
 fn route(pipeline: &Pipeline<'_>, table: &str) {
-    let topic = pipeline.topic("order");
-    pipeline
-        .configure(&format!(
-            "max_delay = '50ms'\n[[routes]]\ntopic = '{topic}'\ntable = '{table}'\n\
-             columns = {{ event_id = '$id' }}\n"
-        ))
-        .unwrap();
+    pipeline.route("order", table, "max_delay = '50ms'").unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
