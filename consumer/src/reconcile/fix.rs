@@ -124,6 +124,22 @@ fn delete(range: &OffsetRange) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reconcile::{compare::Counts, outbox::Outbox};
+
+    #[test]
+    fn the_question_names_what_is_changed_and_nothing_else() {
+        let totals = Counts { missing: 3, duplicated: 2, ..Counts::default() };
+        let mut report = Report { totals, ..Report::default() };
+        assert!(question(&report, true).ends_with("those of 2 duplicates?"));
+        let table = "public.outbox".to_owned();
+        report.outbox = Some(Outbox { table, missing: 7, ..Outbox::default() });
+        let both = question(&report, true);
+        assert!(
+            both.contains("Replay 3 missing rows") && both.contains("? Write 7 events"),
+            "{both}"
+        );
+        assert!(question(&report, false).starts_with("Write 7 events to public.outbox anew"));
+    }
 
     #[test]
     fn all_rows_of_a_doubled_range_are_deleted_and_no_others() {
