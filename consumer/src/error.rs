@@ -34,6 +34,8 @@ pub enum ConsumerError {
     Kafka { doing: &'static str, brokers: String, source: KafkaError },
     #[error(transparent)]
     Reach(#[from] ReachError),
+    #[error("Kafka has sent nothing of {topic} for {seconds} s, with records to come")]
+    Silent { topic: String, seconds: u64 },
     #[error("topic `{topic}` does not exist on Kafka at {brokers}")]
     NoTopic { topic: String, brokers: String },
     #[error(
@@ -109,6 +111,7 @@ impl ConsumerError {
             ConsumerError::Kafka { .. }
             | ConsumerError::Reach(_)
             | ConsumerError::NoTopic { .. }
+            | ConsumerError::Silent { .. }
             | ConsumerError::GroupInUse { .. }
             | ConsumerError::NameTaken { .. } => "kafka",
             ConsumerError::Schema(_)

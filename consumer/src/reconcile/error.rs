@@ -25,8 +25,6 @@ pub enum ReconcileError {
          say which records they are; rows from now on do after {fix}"
     )]
     NoProvenance { table: String, fix: String },
-    #[error("Kafka has sent nothing of {topic} for {seconds} s, with records to come")]
-    Silent { topic: String, seconds: u64 },
     #[error(
         "a transaction in {topic} has been open for more than {seconds} s, and what is behind it cannot \
          be read; it ends by itself when its time-out has passed"
