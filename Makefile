@@ -12,7 +12,7 @@ LOCKED := $(if $(CI),--locked)
 BUILD := cargo build $(LOCKED) --workspace
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fuzz bench up down stop build install fmt lint clean
+.PHONY: help run test torture mutants fuzz bench up down stop build install fmt lint clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -24,6 +24,19 @@ run: build ## Stream real events end to end through real services and show the r
 test: export RUST_TEST_THREADS ?= 4
 test: build ## Run every test, those on real services included
 	.ci/with-stack cargo test $(LOCKED) --workspace
+
+torture: build ## Kill, pause and cut off everything while events are written, and prove that none is lost or doubled (DURATION=, SEED=)
+	$(TARGET)/debug/torture $(ARGS)
+
+# The programs of these runs lie apart: nothing else may meet them.
+mutants: DURATION ?= 2m
+mutants: export DURATION := $(DURATION)
+mutants: ## Take one rule of the protocols after the other away, and see whether the campaign notices (NAMES=)
+	$(BUILD) --bin outpour-relay --bin outpour-consumer --features outpour-schemas/mutants
+	install -d $(TARGET)/mutants
+	install $(TARGET)/debug/outpour-relay $(TARGET)/debug/outpour-consumer $(TARGET)/mutants
+	$(BUILD) --bins
+	$(TARGET)/debug/torture --mutants $(TARGET)/mutants $(NAMES)
 
 fuzz: ## Feed hostile input to the parsers for a minute each (FUZZ_SECONDS=)
 	.ci/fuzz

@@ -13,11 +13,12 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use outpour_schemas::{
     config::{Consumer, Delivery},
     kafka::{Heard, Watched},
+    mutants::{self, Mutant},
     wire::{DEAD_LETTER_PREFIX, Header, dead_letter as name},
 };
 use rdkafka::{
     ClientConfig,
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
     client::DefaultClientContext,
     config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
@@ -66,6 +67,10 @@ pub(crate) fn dead_letter_topic(source: &str) -> String {
     format!("{DEAD_LETTER_PREFIX}{source}")
 }
 
+/// Bytes that the headers of a letter take at most, beyond its record's own: names,
+/// a type, a value that is cut, and a sentence or what ClickHouse says.
+pub(crate) const LETTER_HEADERS: u64 = 64 * 1024;
+
 type LetterProducer = FutureProducer<Watched>;
 
 /// Dead letters in topics of their own, one for each source topic.
@@ -98,7 +103,9 @@ impl KafkaDeadLetters {
         heard: Heard,
         offsets: GroupOffsets,
     ) -> Result<Self, KafkaError> {
-        let is_transactional = config.delivery == Delivery::ExactlyOnce;
+        let is_transactional = config.delivery == Delivery::ExactlyOnce
+            && !mutants::active(Mutant::LettersOutside)
+            && !mutants::active(Mutant::LettersAfterPlan);
         let mut settings = client.clone();
         settings
             .set("client.id", &config.client_id)
@@ -109,6 +116,10 @@ impl KafkaDeadLetters {
             // its own headers.
             .set("message.max.bytes", "1000000000")
             .set("partitioner", "murmur2_random");
+        // Brokers measure what is compressed, and the record may have been.
+        if client.get("compression.type").or(client.get("compression.codec")).is_none() {
+            settings.set("compression.type", "zstd");
+        }
         if is_transactional {
             // Members need not be told apart by it: the group does that. What a
             // killed one leaves open is aborted before the group gives its
@@ -148,8 +159,14 @@ impl KafkaDeadLetters {
         if known.contains(&source.topic) {
             return Ok(());
         }
-        let new = NewTopic::new(topic, self.partitions, TopicReplication::Fixed(self.replication));
         let options = AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT));
+        let largest = self.largest_record(&source.topic).await;
+        let largest = largest.map(|bytes| bytes.saturating_add(LETTER_HEADERS).to_string());
+        let mut new =
+            NewTopic::new(topic, self.partitions, TopicReplication::Fixed(self.replication));
+        if let Some(largest) = &largest {
+            new = new.set("max.message.bytes", largest);
+        }
         for result in self.admin.create_topics([&new], &options).await? {
             match result {
                 Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
@@ -158,6 +175,15 @@ impl KafkaDeadLetters {
         }
         known.insert(Arc::clone(&source.topic));
         Ok(())
+    }
+
+    /// In bytes; `None` for whoever may not read the topic's settings.
+    async fn largest_record(&self, topic: &str) -> Option<u64> {
+        let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
+        let topic = [ResourceSpecifier::Topic(topic)];
+        let described = self.admin.describe_configs(&topic, &options).await.ok()?;
+        let described = described.into_iter().next()?.ok()?;
+        described.get("max.message.bytes")?.value.as_ref()?.parse().ok()
     }
 }
 
@@ -177,6 +203,10 @@ impl DeadLetters for KafkaDeadLetters {
             None => blocking(|| self.connected()).map_err(ParkError::NotWritten)?,
         };
         if !self.is_transactional {
+            if mutants::active(Mutant::LettersAfterPlan) {
+                let committed = self.offsets.commit(source, offset, plan.to_owned()).await;
+                committed.map_err(ParkError::InDoubt)?;
+            }
             send(&producer, &topic, source, letters).await.map_err(ParkError::NotWritten)?;
             *slot = Some(producer);
             drop(slot);

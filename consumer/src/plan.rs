@@ -7,7 +7,7 @@
 //! it has it already (I5). The offset itself passes a batch only with the plan
 //! of the next one, or when the partition is idle (I6).
 
-use std::{ops::Range, time::Duration};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -45,6 +45,10 @@ pub struct Plan {
     /// range left its outcome open and its token cannot be relied on.
     #[serde(default)]
     pub by_provenance: bool,
+    /// What stands in tokens in the place of the content where the tables are asked:
+    /// that of the range's first plan, whose insert may still be under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<String>,
     /// Whether somebody had moved the group's offset, and the tables may have rows of
     /// what follows, too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -103,6 +107,7 @@ impl Plan {
             rejected: Rejected::default(),
             content: "0".repeat(32),
             by_provenance: false,
+            first: Some(format!("{}@{}", "0".repeat(32), i64::MAX)),
             was_moved: true,
             planned_at_ms: i64::MAX,
             frame: None,
@@ -116,6 +121,55 @@ impl Plan {
     /// Kafka from another, the content a topic from its namesake made later.
     #[must_use]
     pub fn token(&self, cluster: &str, partition: &TopicPartition, table: &str) -> String {
+        self.token_of(&self.content, cluster, partition, table)
+    }
+
+    /// By which ClickHouse knows the first insert of the range: one that is still under
+    /// way from an earlier plan, and one of what the table does not have, are the same
+    /// to it, and whichever comes second is dropped.
+    pub(crate) fn first_token(
+        &self,
+        cluster: &str,
+        partition: &TopicPartition,
+        table: &str,
+    ) -> String {
+        self.token_of(&self.name(), cluster, partition, table)
+    }
+
+    /// By which it knows what the table does not have even then.
+    pub(crate) fn rest_token(
+        &self,
+        cluster: &str,
+        partition: &TopicPartition,
+        table: &str,
+    ) -> String {
+        format!("{}/rest", self.token(cluster, partition, table))
+    }
+
+    /// What stands for the range in its first token. A range that is read again since
+    /// somebody moved the offset is another each time: what is missing then may be what
+    /// was inserted under its token, and deleted.
+    pub(crate) fn name(&self) -> String {
+        match &self.first {
+            Some(first) => first.clone(),
+            None if self.by_provenance => format!("{}@{}", self.content, self.planned_at_ms),
+            None => self.content.clone(),
+        }
+    }
+
+    /// The same plan, with the tables to be asked what they have.
+    #[must_use]
+    pub(crate) fn asking(&self) -> Self {
+        Plan { first: Some(self.name()), by_provenance: true, ..self.clone() }
+    }
+
+    fn token_of(
+        &self,
+        content: &str,
+        cluster: &str,
+        partition: &TopicPartition,
+        table: &str,
+    ) -> String {
         let epoch = self.frame.as_ref().map(|frame| format!("/{}", frame.epoch()));
         format!(
             "outpour/{cluster}/{}/{}/{}-{}/{}/{table}{}",
@@ -123,7 +177,7 @@ impl Plan {
             partition.partition,
             self.start,
             self.end,
-            self.content,
+            content,
             epoch.unwrap_or_default()
         )
     }
@@ -132,14 +186,6 @@ impl Plan {
     pub(crate) fn age_at(&self, now: Timestamp) -> Duration {
         let ms = now.as_millisecond().saturating_sub(self.planned_at_ms);
         Duration::from_millis(u64::try_from(ms).unwrap_or(0))
-    }
-
-    /// By which ClickHouse knows an insert of what is missing in a part of the
-    /// batch, if it is repeated while the first is still under way. Live batches go
-    /// without: the range is asked for once in a crash. A replay asks all the time.
-    #[must_use]
-    pub(crate) fn token_of_missing(&self, token: &str, range: &Range<i64>) -> Option<String> {
-        self.frame.as_ref().map(|_| format!("{token}/missing/{}-{}", range.start, range.end))
     }
 }
 
@@ -160,6 +206,7 @@ mod tests {
             rejected: Rejected::default(),
             content: "0123456789abcdef".into(),
             by_provenance: false,
+            first: None,
             was_moved: false,
             planned_at_ms: 1,
             frame: None,
@@ -221,5 +268,30 @@ mod tests {
         ];
         let distinct: std::collections::HashSet<_> = tokens.iter().collect();
         assert_eq!(distinct.len(), tokens.len());
+    }
+    #[test]
+    fn whoever_asks_the_table_goes_by_the_token_of_the_first_plan() {
+        let partition = TopicPartition { topic: "t".into(), partition: 0 };
+        let first = |plan: &Plan| plan.first_token("c", &partition, "a");
+        let planned = plan(0, 10);
+        let token = planned.token("c", &partition, "a");
+        assert_eq!(first(&planned), token);
+        assert_eq!(first(&planned.asking()), token);
+        let altered = Plan { content: "after an ALTER".into(), ..planned.asking() };
+        assert_eq!(first(&altered), token);
+        assert_eq!(first(&altered.asking()), token, "however often it is planned anew");
+        assert_ne!(altered.token("c", &partition, "a"), token);
+    }
+
+    #[test]
+    fn what_was_deleted_comes_again_as_often_as_the_offset_is_moved() {
+        let partition = TopicPartition { topic: "t".into(), partition: 0 };
+        let first = |plan: &Plan| plan.first_token("c", &partition, "a");
+        let moved = |planned_at_ms| Plan { by_provenance: true, planned_at_ms, ..plan(0, 10) };
+        let tokens = [plan(0, 10), moved(5), moved(6)].map(|plan| first(&plan));
+        let distinct: std::collections::HashSet<_> = tokens.iter().collect();
+        assert_eq!(distinct.len(), tokens.len());
+        let found_by_the_next = Plan { planned_at_ms: 7, ..moved(5).asking() };
+        assert_eq!(first(&found_by_the_next), tokens[1], "it may be under way");
     }
 }

@@ -11,5 +11,6 @@ pub mod program;
 pub mod proxy;
 pub mod run;
 pub mod stack;
+pub mod torture;
 
 pub use eventually::eventually;

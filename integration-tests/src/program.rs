@@ -52,7 +52,11 @@ impl Binary {
     /// A command of the program with one source of configuration: variables
     /// would win over the file, and a shell may have those of another stack.
     fn command<A: AsRef<OsStr>>(self, config: &Path, args: &[A]) -> Result<Command> {
-        let mut command = Command::new(self.path()?);
+        Ok(Self::command_of(&self.path()?, config, args))
+    }
+
+    fn command_of<A: AsRef<OsStr>>(program: &Path, config: &Path, args: &[A]) -> Command {
+        let mut command = Command::new(program);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("OUTPOUR_") && name != "OUTPOUR_LOG" {
                 command.env_remove(name);
@@ -61,7 +65,7 @@ impl Binary {
         // Ctrl-C is for this process, which then ends the other.
         command.args(args).arg("--config").arg(config).process_group(0);
         command.stdin(Stdio::null()).kill_on_drop(true);
-        Ok(command)
+        command
     }
 
     /// Runs a command to its end.
@@ -106,12 +110,27 @@ impl Binary {
         args: &[&str],
         variables: &[(&str, &str)],
     ) -> Result<Program> {
+        self.spawn_from(&self.path()?, config, log, args, variables)
+    }
+
+    /// The same, of a build of the program that is elsewhere.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub fn spawn_from(
+        self,
+        program: &Path,
+        config: &Path,
+        log: &Path,
+        args: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Result<Program> {
         let file = File::options()
             .create(true)
             .append(true)
             .open(log)
             .with_context(|| format!("cannot write {}", log.display()))?;
-        let mut command = self.command(config, args)?;
+        let mut command = Self::command_of(program, config, args);
         if let (Binary::Consumer, Some(name)) = (self, log.file_stem()) {
             command.env("OUTPOUR_CONSUMER_CLIENT_ID", name);
         }

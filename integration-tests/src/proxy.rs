@@ -7,8 +7,9 @@
 //! has ended the session by then.
 
 use std::{
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -20,6 +21,7 @@ use tokio::{
     },
     sync::{mpsc, watch},
     task::JoinSet,
+    time::{sleep, timeout},
 };
 
 /// Forwards to one address until it is dropped; then every connection breaks.
@@ -39,6 +41,10 @@ struct State {
     requests_held: bool,
     /// Whether what the server sends is held back.
     answers_held: bool,
+    /// How much later than it was sent every chunk arrives, either way.
+    late_by: Duration,
+    /// What every request gets instead of the server's answer.
+    instead: Option<&'static str>,
     /// How often all connections have been cut.
     cuts: u64,
 }
@@ -49,7 +55,15 @@ impl Proxy {
     /// # Errors
     /// When no port can be had.
     pub async fn to(upstream: &str) -> Result<Self> {
-        Self::open(upstream, None).await
+        Self::open(0, upstream, None).await
+    }
+
+    /// The same on a port of one's choice.
+    ///
+    /// # Errors
+    /// When another has it.
+    pub async fn at(port: u16, upstream: &str) -> Result<Self> {
+        Self::open(port, upstream, None).await
     }
 
     /// The same, and keeps what clients send.
@@ -57,11 +71,12 @@ impl Proxy {
     /// # Errors
     /// When no port can be had.
     pub async fn recording(upstream: &str) -> Result<Self> {
-        Self::open(upstream, Some(Heard::default())).await
+        Self::open(0, upstream, Some(Heard::default())).await
     }
 
-    async fn open(upstream: &str, heard: Option<Heard>) -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await.context("cannot listen")?;
+    async fn open(port: u16, upstream: &str, heard: Option<Heard>) -> Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
+        let listener = listener.with_context(|| format!("cannot listen on port {port}"))?;
         let address = listener.local_addr()?;
         let state = Arc::new(watch::channel(State::default()).0);
         let mut tasks = JoinSet::new();
@@ -96,11 +111,21 @@ impl Proxy {
         self.state.send_modify(|state| state.answers_held = true);
     }
 
+    /// From now on everything arrives so much later, either way.
+    pub fn slow_down(&self, by: Duration) {
+        self.state.send_modify(|state| state.late_by = by);
+    }
+
+    /// Breaks every connection. Whoever comes with a request from now on gets this
+    /// for an answer, and the server hears nothing of it.
+    pub fn answer_instead(&self, answer: &'static str) {
+        self.cut();
+        self.state.send_modify(|state| state.instead = Some(answer));
+    }
+
     /// What was held back arrives.
     pub fn release(&self) {
-        self.state.send_modify(|state| {
-            (state.requests_held, state.answers_held) = (false, false);
-        });
+        self.state.send_modify(|state| *state = State { cuts: state.cuts, ..State::default() });
     }
 
     /// Breaks every connection; what they held back is lost. New ones are as if
@@ -121,6 +146,11 @@ async fn accept(
     // They end with this task.
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
+        let instead = state.borrow().instead;
+        if let Some(answer) = instead {
+            connections.spawn(reply(client, answer));
+            continue;
+        }
         let Ok(server) = TcpStream::connect(&upstream).await else { continue };
         let ((from_client, to_client), (from_server, to_server)) =
             (client.into_split(), server.into_split());
@@ -149,6 +179,24 @@ async fn accept(
 
 const CHUNK: usize = 64 * 1024;
 
+/// Answers once the request seems to have come to its end, and listens on until
+/// the client has gone: it would take a reset for another fault.
+async fn reply(mut client: TcpStream, answer: &'static str) {
+    const NOTHING_MORE: Duration = Duration::from_millis(50);
+    let mut buffer = vec![0; CHUNK];
+    while let Ok(Ok(1..)) = timeout(NOTHING_MORE, client.read(&mut buffer)).await {}
+    if client.write_all(answer.as_bytes()).await.is_ok() {
+        while let Ok(1..) = client.read(&mut buffer).await {}
+    }
+}
+
+async fn late(state: &watch::Receiver<State>) {
+    let late_by = state.borrow().late_by;
+    if !late_by.is_zero() {
+        sleep(late_by).await;
+    }
+}
+
 /// From client to server, until either is gone.
 async fn forward(
     mut from: OwnedReadHalf,
@@ -163,6 +211,7 @@ async fn forward(
             let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
             heard.extend_from_slice(&buffer[..n]);
         }
+        late(&state).await;
         let released = state.wait_for(|state| !state.requests_held).await;
         // A cut releases, too, and may be seen here first.
         let released = released.is_ok_and(|state| state.cuts == cuts);
@@ -190,6 +239,7 @@ async fn give(
 ) {
     let cuts = state.borrow().cuts;
     while let Some(chunk) = kept.recv().await {
+        late(&state).await;
         let released = state.wait_for(|state| !state.answers_held).await;
         let released = released.is_ok_and(|state| state.cuts == cuts);
         if !released || to.write_all(&chunk).await.is_err() {

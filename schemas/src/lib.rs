@@ -18,6 +18,7 @@ pub mod example;
 pub mod identity;
 pub mod invariants;
 pub mod money;
+pub mod mutants;
 pub mod outbox;
 pub mod position;
 pub mod wire;

@@ -255,7 +255,7 @@ mod tests {
             dead_letters: vec![DeadLetters {
                 name: letters.clone(),
                 source: source.into(),
-                topic: Some(topic(&letters)),
+                topic: Some(with_room_for_headers(topic(&letters))),
                 refusal: None,
             }],
             group: Group {
@@ -272,6 +272,12 @@ mod tests {
         }
     }
 
+    fn with_room_for_headers(mut topic: Topic) -> Topic {
+        let settings = topic.settings.as_mut().unwrap();
+        settings.insert("max.message.bytes".into(), "1114124".into());
+        topic
+    }
+
     pub(super) fn plan(planned_at_ms: i64) -> Plan {
         Plan {
             version: crate::plan::VERSION,
@@ -282,6 +288,7 @@ mod tests {
             rejected: Rejected::default(),
             content: "0".repeat(32),
             by_provenance: false,
+            first: None,
             was_moved: false,
             planned_at_ms,
             frame: None,

@@ -7,7 +7,11 @@ use clickhouse::{Client, Compression, RowOwned, RowRead, query::Query};
 use outpour_schemas::config::{self, ConfigError};
 use tokio::sync::OnceCell;
 
-use super::{Missing, Sink, SinkError, servers::Servers, tls};
+use super::{
+    Missing, Sink, SinkError,
+    connection::{self, CONNECT_TIMEOUT},
+    servers::Servers,
+};
 use crate::{
     batch::Insert,
     decode::Mapping,
@@ -64,11 +68,7 @@ impl ClickHouse {
     /// # Errors
     /// When the certificates of the authorities cannot be read.
     pub(crate) fn new(config: &config::ClickHouse) -> Result<Self, ConfigError> {
-        let client = match &config.tls_ca_file {
-            Some(file) => tls::client(file)?,
-            None => Client::default(),
-        };
-        let client = client
+        let client = connection::client(config.tls_ca_file.as_deref(), CONNECT_TIMEOUT)?
             .with_user(&config.user)
             .with_password(config.password.expose())
             .with_database(&config.database)

@@ -1,10 +1,10 @@
 //! ClickHouse, as rows are written to it.
 
 mod clickhouse;
+mod connection;
 mod error;
 mod schema;
 mod servers;
-mod tls;
 
 pub use self::error::{Class, SinkError};
 pub(crate) use self::{
@@ -18,7 +18,7 @@ use crate::{batch::Insert, decode::Mapping, source::TopicPartition, trace::Attem
 pub(crate) struct Missing<'a> {
     pub(crate) partition: &'a TopicPartition,
     pub(crate) range: std::ops::Range<i64>,
-    /// What ClickHouse knows it by when it is asked again before it is done.
+    /// What ClickHouse knows it by if it comes twice.
     pub(crate) token: Option<String>,
 }
 

@@ -15,6 +15,7 @@ use std::{
 use outpour_schemas::{
     config::{Config, GroupProtocol},
     kafka::Heard,
+    mutants::{self, Mutant},
 };
 use rdkafka::{
     ClientConfig, ClientContext, Offset, Statistics, TopicPartitionList,
@@ -119,6 +120,9 @@ pub(crate) fn join(
         if !config.kafka.properties.contains_key(key) {
             settings.set(key, value);
         }
+    }
+    if mutants::active(Mutant::ReadUncommitted) {
+        settings.set("isolation.level", "read_uncommitted");
     }
     let client: GroupConsumer = settings.create_with_context(Context { owner, heard })?;
     let topics: Vec<_> = consumer.topics.iter().map(String::as_str).collect();
@@ -345,7 +349,11 @@ impl Offsets for GroupOffsets {
         loop {
             let consumer = self.consumer()?;
             let offsets = offset_list(partition, offset, &metadata)?;
-            let commit = move || consumer.commit(&offsets, CommitMode::Sync);
+            let mode = match mutants::active(Mutant::CommitUnawaited) {
+                true => CommitMode::Async,
+                false => CommitMode::Sync,
+            };
+            let commit = move || consumer.commit(&offsets, mode);
             let outcome = tokio::task::spawn_blocking(commit).await.unwrap_or_else(|_| Err(gone()));
             attempts += 1;
             match outcome {

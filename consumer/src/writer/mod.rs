@@ -12,31 +12,33 @@
 //! Cancellation: `stop` lets the running request end and starts no other. What
 //! is planned and not stored stays planned, for the partition's next owner.
 
+mod insert;
+mod planning;
 mod proof;
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use jiff::Timestamp;
-use outpour_schemas::invariants;
+use outpour_schemas::{
+    invariants,
+    mutants::{self, Mutant},
+};
 use rdkafka::error::KafkaError;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::proof::{Refusals, Refused};
 use crate::{
-    batch::{Insert, Sealed},
+    batch::Sealed,
     budget::Held,
-    dead_letter::{DeadLetters, ParkError},
+    dead_letter::DeadLetters,
     decode::Mapping,
     frame::Frame,
     health::Monitor,
     metrics,
     plan::{self, Plan, PlanError},
-    sink::{Class, Missing, Sink, SinkError},
+    sink::{Sink, SinkError},
     source::TopicPartition,
     trace::Attempt,
 };
@@ -173,6 +175,9 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
         let Some(mut plan) = self.planned(batch, Timestamp::now()).await? else {
             return Ok(false);
         };
+        if mutants::active(Mutant::PlanAtTheEnd) {
+            self.send_commit(batch.end, plan::STORED.to_owned()).await?;
+        }
         self.edges.monitor.planned(&self.partition);
         let mut stored_by = Vec::new();
         for insert in &batch.inserts {
@@ -191,225 +196,19 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
         Ok(true)
     }
 
-    /// The plan of `batch`, committed. One that was found at the start is taken
-    /// over if its token can be relied on: the same content, and recent. `None` if
-    /// it was told to stop before.
-    async fn planned(
-        &mut self,
-        batch: &Sealed,
-        now: Timestamp,
-    ) -> Result<Option<Plan>, WriteError> {
-        let found = self.open.take().filter(|plan| plan.start == batch.start);
-        let by_provenance = match found {
-            None if self.was_moved => match self.may_be_there(batch).await {
-                Some(may_be_there) => may_be_there,
-                None => return Ok(None),
-            },
-            None => false,
-            Some(found) => {
-                let age = found.age_at(now);
-                let trusted = age <= TOKENS_TRUSTED_FOR;
-                let same = found.content == batch.content;
-                if same && trusted && !found.by_provenance && batch.parked.is_empty() {
-                    return Ok(Some(found));
-                }
-                metrics::asked_for_provenance();
-                tracing::warn!(
-                    partition = %self.partition, start = batch.start, end = batch.end, same, age_s = age.as_secs(),
-                    "the outcome of a plan is open; asking the tables which rows are missing"
-                );
-                true
-            }
-        };
-        let plan = Plan {
-            version: plan::VERSION,
-            owner: self.edges.owner.clone(),
-            start: batch.start,
-            end: batch.end,
-            rows: batch.rows(),
-            rejected: batch.rejected.clone(),
-            content: batch.content.clone(),
-            by_provenance,
-            was_moved: self.was_moved,
-            planned_at_ms: now.as_millisecond(),
-            frame: self.frame.clone(),
-        };
-        debug_assert!(
-            invariants::begins_at(&(plan.start..plan.end), &self.settled),
-            "I6: the plan of {}-{} leaves out what is not settled from {} on",
-            plan.start,
-            plan.end,
-            self.settled
-        );
-        let is_planned = if batch.parked.is_empty() {
-            self.commit(batch.start, plan.metadata()?).await?;
-            true
-        } else {
-            self.park(batch, plan.metadata()?).await?
-        };
-        Ok(is_planned.then_some(plan))
-    }
-
-    /// Whether a table may have rows of the batch, since the group's offset was
-    /// moved. `None` if it was told to stop before that was known.
-    async fn may_be_there(&mut self, batch: &Sealed) -> Option<bool> {
-        let until = match self.there_until {
-            Some(until) => until,
-            None => *self.there_until.insert(self.ask_how_far().await?),
-        };
-        self.was_moved = batch.start < until;
-        Some(self.was_moved)
-    }
-
-    /// One past the highest offset that any of the tables has.
-    async fn ask_how_far(&self) -> Option<i64> {
-        let mut until = 0;
-        for mapping in self.targets.iter().filter(|mapping| mapping.has_provenance()) {
-            let mut delays = backoff();
-            let last = loop {
-                match self.edges.sink.last_offset(mapping, &self.partition).await {
-                    Ok(last) => break last,
-                    Err(error) => {
-                        let table = &mapping.table;
-                        self.edges.monitor.troubled(&self.partition, &error);
-                        tracing::warn!(partition = %self.partition, %table, %error, "asking for the last offset failed; trying again");
-                    }
-                }
-                if !self.pause(delays.next()).await {
-                    return None;
-                }
-            };
-            until = until.max(last.map_or(0, |last| last + 1));
-        }
-        tracing::info!(
-            partition = %self.partition, until,
-            "the group's offset was moved; what the tables have before {until} is left out"
-        );
-        Some(until)
-    }
-
     async fn commit(&self, offset: i64, metadata: String) -> Result<(), WriteError> {
         debug_assert!(
             invariants::passes_nothing_open(offset, [self.settled]),
             "I6: {offset} would pass records from {} on",
             self.settled
         );
+        self.send_commit(offset, metadata).await
+    }
+
+    async fn send_commit(&self, offset: i64, metadata: String) -> Result<(), WriteError> {
         self.edges.offsets.commit(&self.partition, offset, metadata).await.map_err(|source| {
             WriteError::Commit { partition: self.partition.clone(), offset, source }
         })
-    }
-
-    /// Parks what was rejected, together with the plan, for as long as it takes:
-    /// nothing is dropped. `false` if it was told to stop before.
-    async fn park(&self, batch: &Sealed, plan: String) -> Result<bool, WriteError> {
-        for letter in &batch.parked {
-            tracing::warn!(
-                partition = %self.partition, offset = letter.offset,
-                table = %letter.rejection.table, reason = letter.rejection.reason,
-                error = letter.rejection.error, "record parked"
-            );
-        }
-        let mut delays = backoff();
-        loop {
-            let offset = batch.start;
-            let outcome =
-                self.edges.dead_letters.park(&self.partition, &batch.parked, offset, &plan);
-            match outcome.await {
-                Ok(()) => return Ok(true),
-                Err(ParkError::InDoubt(source)) => {
-                    return Err(WriteError::Commit {
-                        partition: self.partition.clone(),
-                        offset,
-                        source,
-                    });
-                }
-                Err(ParkError::NotWritten(error)) => {
-                    self.edges.monitor.troubled(&self.partition, &error);
-                    tracing::error!(partition = %self.partition, %error, "dead letters cannot be written; waiting");
-                }
-            }
-            if !self.pause(delays.next()).await {
-                return Ok(false);
-            }
-        }
-    }
-
-    /// The attempt that stored it; `None` if it was told to stop before.
-    async fn insert(
-        &self,
-        insert: &Insert,
-        batch: &Sealed,
-        plan: &mut Plan,
-    ) -> Result<Option<Attempt>, WriteError> {
-        let trusted_until = tokio::time::Instant::now()
-            + TOKENS_TRUSTED_FOR.saturating_sub(plan.age_at(Timestamp::now()));
-        let token = plan.token(&self.edges.cluster, &self.partition, &insert.mapping.target());
-        let mut delays = backoff();
-        let mut attempts = 0_u64;
-        loop {
-            attempts += 1;
-            let began = Instant::now();
-            let attempt = Attempt::new(batch.trace);
-            let sink = &self.edges.sink;
-            let outcome = if plan.by_provenance && insert.mapping.has_provenance() {
-                let range = batch.start..batch.end;
-                let token = plan.token_of_missing(&token, &range);
-                let missing = Missing { partition: &self.partition, range, token };
-                sink.insert_missing(insert, missing, &attempt).await
-            } else {
-                sink.insert(insert, &token, &attempt).await
-            };
-            let table = &insert.mapping.table;
-            let error = match outcome {
-                Ok(()) => {
-                    metrics::inserted(table, insert.rows, insert.byte_size(), began.elapsed());
-                    if attempts > 1 {
-                        tracing::info!(partition = %self.partition, %table, attempts, "insert succeeded");
-                    }
-                    return Ok(Some(attempt));
-                }
-                Err(error) => error,
-            };
-            let (query_id, trace_id) = (attempt.query_id(), attempt.trace_id());
-            let class = error.class();
-            metrics::insert_failed(table, class);
-            self.edges.monitor.troubled(&self.partition, &error);
-            match class {
-                Class::SchemaDrift => {
-                    let table = insert.mapping.table.to_string();
-                    return Err(WriteError::SchemaDrift { table, source: error });
-                }
-                Class::Data if insert.mapping.has_provenance() => {
-                    tracing::warn!(
-                        partition = %self.partition, %table, rows = insert.rows, query_id, trace_id,
-                        %error, "insert refused for what is in it; finding the rows one by one"
-                    );
-                    return match self.prove(insert, batch, plan, error).await? {
-                        Some(refused) => Err(refused),
-                        None => Ok(None),
-                    };
-                }
-                Class::Transient => tracing::warn!(
-                    partition = %self.partition, %table, rows = insert.rows, query_id, trace_id,
-                    class = class.as_str(), attempts, %error, "insert failed; trying again"
-                ),
-                // Without provenance nothing tells one row from another.
-                Class::Data | Class::Configuration => tracing::error!(
-                    partition = %self.partition, %table, rows = insert.rows, query_id, trace_id,
-                    class = class.as_str(), attempts, %error, "insert refused; somebody has to act"
-                ),
-            }
-            if !self.pause(delays.next()).await {
-                return Ok(None);
-            }
-            let is_trusted = tokio::time::Instant::now() <= trusted_until;
-            if !is_trusted && !plan.by_provenance && insert.mapping.has_provenance() {
-                // One of the attempts may be stored, and its token forgotten by now.
-                metrics::asked_for_provenance();
-                plan.by_provenance = true;
-                self.commit(batch.start, plan.metadata()?).await?;
-            }
-        }
     }
 
     /// Waits; `false` if told to stop meanwhile.

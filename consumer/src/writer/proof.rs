@@ -69,19 +69,22 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
         error: SinkError,
     ) -> Result<Option<WriteError>, WriteError> {
         let table = &insert.mapping.table;
+        let mut plan = plan.clone();
         if !plan.by_provenance {
-            // From here on parts of it are stored that no token stands for.
-            let plan = Plan { by_provenance: true, ..plan.clone() };
+            // From here on parts of it are stored that its token does not stand for.
+            plan = plan.asking();
             self.commit(batch.start, plan.metadata()?).await?;
         }
-        let token = plan.token(&self.edges.cluster, &self.partition, &insert.mapping.target());
+        let target = insert.mapping.target();
+        let token = plan.first_token(&self.edges.cluster, &self.partition, &target);
         let mut found = Refusals::new();
         let mut open = halves(&(batch.start..batch.end));
         let mut delays = backoff();
         while let Some(range) = open.pop() {
             let attempt = Attempt::new(batch.trace);
             let sink = &self.edges.sink;
-            let token = plan.token_of_missing(&token, &range);
+            // Whoever has to find it anew comes to the same halves.
+            let token = Some(format!("{token}/{}-{}", range.start, range.end));
             let missing = Missing { partition: &self.partition, range: range.clone(), token };
             let inserting = sink.insert_missing(insert, missing, &attempt);
             let Err(error) = inserting.await else { continue };

@@ -4,6 +4,7 @@ use std::{
     collections::VecDeque,
     ops::Range,
     sync::{Mutex, MutexGuard},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -12,10 +13,12 @@ use rdkafka::error::RDKafkaErrorCode;
 
 use super::*;
 use crate::{
-    batch::Parked,
+    batch::{Insert, Parked},
     budget::Budget,
+    dead_letter::ParkError,
     decode::{Mapping, Rejection, default_route},
     rejected::{Rejected, RouteId},
+    sink::Missing,
     table::{DescribedColumn, TableName, TableSchema},
 };
 
@@ -27,7 +30,7 @@ enum Did {
     /// So many letters, together with a plan.
     Parked(usize, Plan),
     Inserted(String),
-    InsertedMissing(Range<i64>),
+    InsertedMissing(Range<i64>, String),
 }
 
 /// Edges that record, and fail as often as they were told to.
@@ -75,11 +78,11 @@ impl Sink for Arc<Script> {
     async fn insert_missing(
         &self,
         _: &Insert,
-        Missing { range, .. }: Missing<'_>,
+        Missing { range, token, .. }: Missing<'_>,
         _: &Attempt,
     ) -> Result<(), SinkError> {
         let refuses = self.refuses.iter().any(|offset| range.contains(offset));
-        Script::insert(self, Did::InsertedMissing(range))?;
+        Script::insert(self, Did::InsertedMissing(range, token.unwrap()))?;
         if refuses {
             Err(SinkError { code: Some(469), message: "scripted".into() })
         } else {
@@ -191,11 +194,15 @@ fn found(batch: &Sealed, minutes_ago: i64) -> Plan {
         rejected: batch.rejected.clone(),
         content: batch.content.clone(),
         by_provenance: false,
+        first: None,
         was_moved: false,
         planned_at_ms: Timestamp::now().as_millisecond() - minutes_ago * 60_000,
         frame: None,
     }
 }
+
+/// What the table has of 0 to 5 is asked, and asked again.
+const ASKED: [&str; 4] = ["plan 0: 0-5", "insert missing 0..5", "insert missing 0..5", "commit 5"];
 
 /// Runs a writer over `batches` and returns what it did. The channel closes
 /// behind the last batch, as it does when a partition is given up.
@@ -253,7 +260,7 @@ fn steps(did: &[Did]) -> Vec<String> {
                 format!("park {letters} and plan {}-{}", plan.start, plan.end)
             }
             Did::Inserted(_) => "insert".to_owned(),
-            Did::InsertedMissing(range) => format!("insert missing {range:?}"),
+            Did::InsertedMissing(range, _) => format!("insert missing {range:?}"),
         })
         .collect()
 }
@@ -261,7 +268,7 @@ fn steps(did: &[Did]) -> Vec<String> {
 fn tokens(did: &[Did]) -> Vec<&str> {
     did.iter()
         .filter_map(|did| match did {
-            Did::Inserted(token) => Some(token.as_str()),
+            Did::Inserted(token) | Did::InsertedMissing(_, token) => Some(token.as_str()),
             _ => None,
         })
         .collect()
@@ -343,7 +350,7 @@ async fn an_open_plan_is_believed_about_its_letters() {
     // Other content: planned anew, and the next owner still knows of them.
     again.content = "as it is after the table changed".into();
     let did = undisturbed(&script, Some(plan), vec![again]).await;
-    assert_eq!(steps(&did), ["plan 0: 0-5", "insert missing 0..5", "commit 5"]);
+    assert_eq!(steps(&did), ASKED);
     let Did::Planned(_, replanned) = &did[0] else { panic!("{did:?}") };
     assert!(replanned.rejected.contains(RouteId::NONE, 0));
 }
@@ -413,10 +420,41 @@ async fn an_open_plan_with_other_content_asks_the_tables_what_is_missing() {
     let mut plan = found(&batch(0..5), 1);
     plan.content = "as it was before the table changed".into();
     let did = undisturbed(&script, Some(plan), vec![batch(0..5), batch(5..6)]).await;
-    let expected = ["plan 0: 0-5", "insert missing 0..5", "plan 5: 5-6", "insert", "commit 6"];
-    assert_eq!(steps(&did), expected);
+    let asked = ["plan 0: 0-5", "insert missing 0..5", "insert missing 0..5"];
+    assert_eq!(steps(&did), [&asked[..], &["plan 5: 5-6", "insert", "commit 6"]].concat());
     let Did::Planned(_, replanned) = &did[0] else { panic!("{did:?}") };
     assert!(replanned.by_provenance, "the next owner must not trust the token either");
+}
+
+/// ClickHouse may still be at work on what the first plan was for.
+#[tokio::test(start_paused = true)]
+async fn what_is_missing_goes_under_the_token_of_the_first_plan_and_the_rest_under_its_own() {
+    let script = Arc::default();
+    let as_it_was = Sealed { content: "before the table changed".into(), ..batch(0..5) };
+    let first = undisturbed(&script, None, vec![as_it_was.clone()]).await;
+    let first = tokens(&first)[0].to_owned();
+    let did = undisturbed(&script, Some(found(&as_it_was, 1)), vec![batch(0..5)]).await;
+    let [missing, rest] = tokens(&did)[..] else { panic!("{did:?}") };
+    assert_eq!(missing, first, "ClickHouse has to know it again");
+    assert!(rest != first && rest.contains("content of 0..5"), "{rest}");
+
+    // Its owner dies and the table changes again: still that token.
+    let Did::Planned(_, second) = &did[0] else { panic!("{did:?}") };
+    let changed_again = Sealed { content: "after another change".into(), ..batch(0..5) };
+    let did = undisturbed(&script, Some(second.clone()), vec![changed_again]).await;
+    assert_eq!(steps(&did), ASKED);
+    assert_eq!(tokens(&did)[0], first);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_answer_to_a_question_is_lost_and_what_is_asked_again_is_known() {
+    let script: Arc<Script> = Arc::default();
+    *lock(&script.insert_faults) = vec![210, 210].into();
+    let plan = Plan { content: "before the table changed".into(), ..found(&batch(0..5), 1) };
+    let did = undisturbed(&script, Some(plan), vec![batch(0..5)]).await;
+    let tokens = tokens(&did);
+    assert_eq!(tokens.len(), 4);
+    assert!(tokens[..3].iter().all(|token| *token == tokens[0]) && tokens[3] != tokens[0]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -424,7 +462,7 @@ async fn an_open_plan_older_than_tokens_are_remembered_asks_the_tables_too() {
     let script = Arc::default();
     let plan = found(&batch(0..5), 45);
     let did = undisturbed(&script, Some(plan), vec![batch(0..5)]).await;
-    assert_eq!(steps(&did), ["plan 0: 0-5", "insert missing 0..5", "commit 5"]);
+    assert_eq!(steps(&did), ASKED);
 }
 
 #[tokio::test(start_paused = true)]
@@ -449,6 +487,12 @@ async fn where_somebody_moved_the_offset_only_what_is_missing_is_inserted() {
         })
         .collect();
     assert_eq!(plans, [(true, true), (true, true), (false, false)], "what the next owner knows");
+    let own = found(&batch(0..5), 0).token(
+        "cluster",
+        &TopicPartition { topic: "t".into(), partition: 3 },
+        &mapping().target(),
+    );
+    assert_ne!(tokens(&did)[0], own, "what was deleted since would be taken for stored");
 }
 
 #[tokio::test(start_paused = true)]
@@ -456,7 +500,7 @@ async fn an_interrupted_question_to_the_tables_is_asked_again() {
     let script = Arc::default();
     let plan = Plan { by_provenance: true, ..found(&batch(0..5), 0) };
     let did = undisturbed(&script, Some(plan), vec![batch(0..5)]).await;
-    assert_eq!(steps(&did), ["plan 0: 0-5", "insert missing 0..5", "commit 5"]);
+    assert_eq!(steps(&did), ASKED);
 }
 
 #[tokio::test(start_paused = true)]

@@ -217,6 +217,7 @@ mod tests {
             clickhouse: 4,
             clickhouse_native: 5,
             secured: None,
+            proxied: None,
         };
         DockerService::new(kind, Path::new("/somewhere"), &ports, true)
     }

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use super::{
     lock::Lock,
     native::NativeService,
-    ports::Ports,
+    ports::{Listeners, Ports},
     provider::{self, Provider},
     service::Kind,
     settings::{DATABASE, PASSWORD, USER},
@@ -46,7 +46,7 @@ impl Layout {
     pub(super) async fn for_launch(
         dir: &Path,
         asked: Option<Provider>,
-        secured: bool,
+        listeners: Listeners,
     ) -> Result<Self> {
         let existing = Self::load(dir)?;
         if let Some(layout) = existing.as_ref().filter(|layout| layout.is_running(dir)) {
@@ -64,7 +64,7 @@ impl Layout {
         let _lock = Lock::acquire(&stacks.join("ports.lock"))?;
         let ports = match existing {
             Some(layout) if layout.ports_are_free() => layout.ports,
-            _ => Ports::choose(&taken(&stacks)?, secured)?,
+            _ => Ports::choose(&taken(&stacks)?, listeners)?,
         };
         let layout = Self { provider, ports };
         // Renamed, so that nobody ever reads half of it.

@@ -42,7 +42,12 @@ use anyhow::{Context, Result, ensure};
 use tokio::{sync::OnceCell, task::spawn_blocking, try_join};
 
 use self::{
-    certificates::Certificates, control::Control, layout::Layout, lock::Lock, private::Tenancy,
+    certificates::Certificates,
+    control::Control,
+    layout::Layout,
+    lock::Lock,
+    ports::{Listeners, ProxiedPorts},
+    private::Tenancy,
     progress::Progress,
 };
 pub use self::{
@@ -66,11 +71,21 @@ pub struct StackOptions {
     /// Whether there are listeners that ask for passwords and certificates.
     /// Only processes have them, not containers.
     pub secured: bool,
+    /// Whether Kafka has a listener that is meant to be come to through a proxy.
+    /// Only processes have it, not containers.
+    pub proxied: bool,
 }
 
 impl StackOptions {
     pub fn at(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into(), fresh: false, provider: None, fsync: true, secured: false }
+        Self {
+            dir: dir.into(),
+            fresh: false,
+            provider: None,
+            fsync: true,
+            secured: false,
+            proxied: false,
+        }
     }
 }
 
@@ -81,6 +96,7 @@ pub struct Stack {
     pub kafka: Service,
     pub clickhouse: Service,
     secured: Option<Secured>,
+    proxied: Option<ProxiedPorts>,
     dir: PathBuf,
     /// Ends the services of a private stack when it is dropped.
     _tenancy: Option<Tenancy>,
@@ -97,11 +113,12 @@ impl Stack {
             })
         })
         .await??;
-        let provider = match options.secured {
+        let provider = match options.secured || options.proxied {
             true => Some(Provider::Native),
             false => provider::asked(options.provider)?,
         };
-        let layout = Layout::for_launch(&dir, provider, options.secured).await?;
+        let listeners = Listeners { secured: options.secured, proxied: options.proxied };
+        let layout = Layout::for_launch(&dir, provider, listeners).await?;
         let mut stack = Self::of(&layout, &dir, options.fsync);
         if options.secured {
             let certificates = Certificates::in_dir(certificates_dir(&dir))?;
@@ -171,6 +188,7 @@ impl Stack {
             kafka: service(Kind::Kafka),
             clickhouse: service(Kind::ClickHouse),
             secured: None,
+            proxied: layout.ports.proxied,
             dir: dir.to_path_buf(),
             _tenancy: None,
         }
@@ -190,6 +208,12 @@ impl Stack {
     /// If this is no secured stack.
     pub fn security(&self) -> Result<&Secured> {
         self.secured.as_ref().context("this stack is not secured; make it with Stack::secured")
+    }
+
+    /// Where Kafka listens for a proxy, and the port at which its clients expect
+    /// that proxy.
+    pub fn kafka_behind_proxy(&self) -> Option<(u16, u16)> {
+        self.proxied.map(|ports| (ports.listens, ports.advertised))
     }
 
     /// `KEY=VALUE` for each service's address.

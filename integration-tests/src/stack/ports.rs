@@ -24,6 +24,23 @@ pub(super) struct Ports {
     /// Of a secured stack only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) secured: Option<SecuredPorts>,
+    /// Of a stack whose Kafka can be come to through a proxy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) proxied: Option<ProxiedPorts>,
+}
+
+/// A listener of Kafka's that tells its clients to come to another port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ProxiedPorts {
+    pub(super) listens: u16,
+    pub(super) advertised: u16,
+}
+
+/// Which listeners Kafka has beside the open one.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Listeners {
+    pub(super) secured: bool,
+    pub(super) proxied: bool,
 }
 
 /// Kafka's listeners beside the open one.
@@ -39,7 +56,7 @@ impl Ports {
     /// Never one that the system may give to an outgoing connection: while a
     /// service is down, a client that keeps reconnecting to such a port can be
     /// given the very same one as its own, and then talks to itself.
-    pub(super) fn choose(taken: &BTreeSet<u16>, secured: bool) -> Result<Self> {
+    pub(super) fn choose(taken: &BTreeSet<u16>, listeners: Listeners) -> Result<Self> {
         let outgoing = outgoing_ports();
         let span = CANDIDATES.end - CANDIDATES.start;
         // Apart from stacks elsewhere on the machine that choose right now.
@@ -56,8 +73,12 @@ impl Ports {
             kafka_controller: next()?,
             clickhouse: next()?,
             clickhouse_native: next()?,
-            secured: match secured {
+            secured: match listeners.secured {
                 true => Some(SecuredPorts { ssl: next()?, sasl_ssl: next()? }),
+                false => None,
+            },
+            proxied: match listeners.proxied {
+                true => Some(ProxiedPorts { listens: next()?, advertised: next()? }),
                 false => None,
             },
         })
@@ -67,7 +88,9 @@ impl Ports {
         let open = [self.postgres, self.kafka, self.kafka_controller];
         let clickhouse = [self.clickhouse, self.clickhouse_native];
         let secured = self.secured.map(|ports| [ports.ssl, ports.sasl_ssl]);
-        open.into_iter().chain(clickhouse).chain(secured.into_iter().flatten())
+        let proxied = self.proxied.map(|ports| [ports.listens, ports.advertised]);
+        let more = secured.into_iter().chain(proxied).flatten();
+        open.into_iter().chain(clickhouse).chain(more)
     }
 }
 
@@ -90,10 +113,11 @@ mod tests {
 
     #[test]
     fn the_ports_of_two_stacks_do_not_meet() {
-        let one = Ports::choose(&BTreeSet::new(), true).unwrap();
+        let all = Listeners { secured: true, proxied: true };
+        let one = Ports::choose(&BTreeSet::new(), all).unwrap();
         let taken: BTreeSet<u16> = one.all().collect();
-        let other = Ports::choose(&taken, false).unwrap();
+        let other = Ports::choose(&taken, Listeners::default()).unwrap();
         let both: BTreeSet<u16> = taken.into_iter().chain(other.all()).collect();
-        assert_eq!(both.len(), 12);
+        assert_eq!(both.len(), 14);
     }
 }

@@ -328,12 +328,23 @@ impl Feed {
 
     /// The same with a `traceparent`.
     pub(crate) fn send_traced(&self, id: u64, payload: &str, traceparent: Option<&str>) {
+        self.send_event(id, "happened", payload, traceparent);
+    }
+
+    /// The same as an event of a type.
+    pub(crate) fn send_event(
+        &self,
+        id: u64,
+        event_type: &str,
+        payload: &str,
+        traceparent: Option<&str>,
+    ) {
         let key = (id % 100).to_string();
         let id = uuid::Uuid::from_u128(id.into()).to_string();
         let named = |key, value| Header { key, value: Some(value) };
         let mut headers = OwnedHeaders::new()
             .insert(named("id", id.as_str()))
-            .insert(named("eventType", "happened"))
+            .insert(named("eventType", event_type))
             .insert(named("schemaVersion", "1"));
         if let Some(traceparent) = traceparent {
             headers = headers.insert(named("traceparent", traceparent));

@@ -1,6 +1,8 @@
 //! The consumer dies, sleeps or hears nothing at every step of its protocol, and
 //! each event is in the table once all the same.
 
+mod late;
+
 use anyhow::{Result, ensure};
 use integration_tests::{
     eventually,
@@ -131,6 +133,31 @@ impl Scene {
         plan
     }
 
+    /// A consumer that stands still with 5 to 9 planned, and the request on its way.
+    async fn asleep_before_the_insert(&self) -> (Program, Plan) {
+        let sleeper = self.started().await;
+        self.proxy.hold_back();
+        self.send(5..10);
+        let plan = self.planned().await;
+        sleeper.pause().unwrap();
+        (sleeper, plan)
+    }
+
+    /// Another one, that has a way of its own to ClickHouse.
+    fn heir(&self) -> Program {
+        let direct = self.pipeline.stack.clickhouse.url();
+        let log = self.pipeline.file("heir.log");
+        let variables = [("OUTPOUR_CLICKHOUSE_URL", direct)];
+        Binary::Consumer.start_with(&self.pipeline.config(), &log, &[], &variables).unwrap()
+    }
+
+    /// The sleeper's insert arrives, and the sleeper finds out.
+    async fn woken(&self, sleeper: &Program) {
+        sleeper.resume().unwrap();
+        self.proxy.release();
+        sleeper.logged("partitions given up", PATIENCE).await.unwrap();
+    }
+
     fn client(&self) -> BaseConsumer {
         ClientConfig::new()
             .set("bootstrap.servers", self.pipeline.stack.kafka.url())
@@ -194,26 +221,10 @@ async fn the_answer_to_an_insert_that_landed_is_lost() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sleeper_wakes_after_its_partition_was_handed_over_and_inserts() {
     let scene = Scene::new().await;
-    let sleeper = scene.started().await;
-    scene.proxy.hold_back();
-    scene.send(5..10);
-    scene.planned().await;
-    sleeper.pause().unwrap();
-    // The heir has a way of its own to ClickHouse.
-    let direct = scene.pipeline.stack.clickhouse.url();
-    let heir = Binary::Consumer
-        .start_with(
-            &scene.pipeline.config(),
-            &scene.pipeline.file("heir.log"),
-            &[],
-            &[("OUTPOUR_CLICKHOUSE_URL", direct)],
-        )
-        .unwrap();
+    let (sleeper, _) = scene.asleep_before_the_insert().await;
+    let heir = scene.heir();
     scene.comes_to(10).await;
-    // Now the sleeper's insert arrives, and the sleeper finds out.
-    sleeper.resume().unwrap();
-    scene.proxy.release();
-    sleeper.logged("partitions given up", PATIENCE).await.unwrap();
+    scene.woken(&sleeper).await;
     scene.send(10..12);
     scene.comes_to(12).await;
     heir.stop().await.unwrap();

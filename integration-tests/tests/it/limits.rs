@@ -1,4 +1,5 @@
-//! Topics that take less than the configuration says.
+//! Topics that take less than the configuration says, or more than brokers do by
+//! default.
 
 use integration_tests::{
     pipeline::{Pipeline, header},
@@ -8,14 +9,22 @@ use rdkafka::{
     ClientConfig, Message,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     client::DefaultClientContext,
+    producer::{FutureProducer, FutureRecord},
+    util::Timeout,
 };
+use sha2::{Digest, Sha256};
 
 const SMALL: &str = "20000";
 
 async fn make(pipeline: &Pipeline<'_>, topic: &str) {
+    make_with(pipeline, topic, SMALL).await;
+}
+
+async fn make_with(pipeline: &Pipeline<'_>, topic: &str, max_message_bytes: &str) {
     let admin: AdminClient<DefaultClientContext> =
         ClientConfig::new().set("bootstrap.servers", pipeline.stack.kafka.url()).create().unwrap();
-    let topic = NewTopic::new(topic, 1, TopicReplication::Fixed(1)).set("max.message.bytes", SMALL);
+    let topic = NewTopic::new(topic, 1, TopicReplication::Fixed(1));
+    let topic = topic.set("max.message.bytes", max_message_bytes);
     for made in admin.create_topics([&topic], &AdminOptions::new()).await.unwrap() {
         made.unwrap();
     }
@@ -75,4 +84,34 @@ async fn a_row_whose_key_and_headers_fit_nowhere_is_parked_in_parts() {
     reasons.sort();
     assert_eq!(reasons, ["invalid_topic", "record_too_large"]);
     relay.stop().await.unwrap();
+}
+
+/// A letter has more headers than its record, which was as large as its topic takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_largest_record_that_a_topic_takes_can_be_parked() {
+    const LARGE: usize = 3_000_000;
+    let settings = "max_delay = '50ms'";
+    let pipeline = Pipeline::new(Stack::shared().await.unwrap(), settings).await.unwrap();
+    let topic = pipeline.topic("order");
+    make_with(&pipeline, &topic, &LARGE.to_string()).await;
+    let producer: FutureProducer = ClientConfig::new()
+        .set("bootstrap.servers", pipeline.stack.kafka.url())
+        .set("message.max.bytes", "10000000")
+        .create()
+        .unwrap();
+    // Of bytes that no compression makes fewer; without the headers of an event it
+    // fits no table. What the batch itself takes is left.
+    let blocks = (0..LARGE as u64 / 32).map(|n| Sha256::digest(n.to_le_bytes()));
+    let mut largest: Vec<u8> = blocks.flatten().collect();
+    largest.truncate(LARGE - 100);
+    let record: FutureRecord<'_, str, _> = FutureRecord::to(&topic).payload(&largest);
+    producer.send(record, Timeout::Never).await.unwrap();
+    let record: FutureRecord<'_, str, _> = FutureRecord::to(&topic).payload("small");
+    producer.send(record, Timeout::Never).await.unwrap();
+
+    let consumer = pipeline.consumer().unwrap();
+    let reader = pipeline.reader(&format!("outpour.dead-letter.{topic}")).unwrap();
+    let sizes = reader.take(2, |message| message.payload().map(<[u8]>::len)).unwrap();
+    assert_eq!(sizes, [largest.len(), "small".len()]);
+    consumer.stop().await.unwrap();
 }

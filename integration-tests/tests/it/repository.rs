@@ -8,7 +8,15 @@ use std::{
     process::Command,
 };
 
-use outpour_schemas::config::Config;
+use integration_tests::{
+    pipeline::PATIENCE,
+    program::{self, Binary},
+    stack::shared_dir,
+};
+use outpour_schemas::{
+    config::Config,
+    mutants::{self, Mutant},
+};
 use serde_json::Value;
 
 fn root() -> PathBuf {
@@ -144,6 +152,55 @@ fn no_file_names_a_package_registry_or_a_place_on_one_machine() {
         }
     }
     assert!(found.is_empty(), "{found:#?}");
+}
+
+/// Programs that break a rule on purpose are built by naming the feature, and by
+/// nothing else.
+#[test]
+fn no_build_has_mutants_unless_it_is_told_to() {
+    let manifests = tracked().into_iter().filter(|name| name.ends_with("Cargo.toml"));
+    let (mut looked_at, mut defined_by) = (0, Vec::new());
+    for name in manifests {
+        looked_at += 1;
+        let manifest: toml::Table = read(&name).parse().unwrap();
+        if let Some(features) = manifest.get("features").and_then(toml::Value::as_table) {
+            defined_by.extend(features.contains_key("mutants").then(|| name.clone()));
+            for (feature, turns_on) in features {
+                assert!(!turns_on.to_string().contains("mutants"), "{name}: {feature}");
+            }
+        }
+        for part in ["dependencies", "dev-dependencies", "build-dependencies", "workspace"] {
+            let part = manifest.get(part).map(ToString::to_string).unwrap_or_default();
+            assert!(!part.contains("mutants"), "{name}: {part}");
+        }
+    }
+    assert!(looked_at > 4, "{looked_at} manifests: is this test blind?");
+    assert_eq!(defined_by, ["schemas/Cargo.toml"]);
+    // The target of that name alone.
+    let mut target = String::new();
+    for line in read("Makefile").lines() {
+        if let Some((name, _)) = line.split_once(':').filter(|_| !line.starts_with('\t')) {
+            name.clone_into(&mut target);
+        }
+        assert!(target == "mutants" || !line.contains("schemas/mutants"), "make {target}: {line}");
+    }
+    assert!(!read(".ci/run").contains("schemas/mutants"), ".ci/run builds them");
+}
+
+#[tokio::test]
+async fn a_program_as_it_is_built_refuses_to_be_a_mutant() {
+    program::build().await.unwrap();
+    let config = root().join("docs/outpour.toml");
+    let dir = shared_dir().unwrap();
+    for binary in [Binary::Relay, Binary::Consumer] {
+        let log = dir.join(format!("{}-is-no-mutant.log", binary.name()));
+        let variables = [(mutants::VARIABLE, Mutant::ALL[0].name())];
+        let mut program = binary.start_with(&config, &log, &[], &variables).unwrap();
+        let code = program.ended(PATIENCE).await.unwrap();
+        let told = program.log_text();
+        assert_eq!(code, Some(2), "{told}");
+        assert!(told.contains("OUTPOUR_MUTANT names no configuration key"), "{told}");
+    }
 }
 
 /// The targets that `make help` lists.

@@ -10,6 +10,7 @@ use outpour_schemas::{
     Lsn, Record,
     config::{Config, Delivery, Kafka, Mode, Relay},
     kafka::reach,
+    mutants::{self, Mutant},
     wire,
 };
 use rdkafka::{
@@ -71,8 +72,17 @@ impl Publisher {
         settings.set("client.id", "outpour-relay").set("batch.size", batch_size.get().to_string());
         if relay.effective_delivery() == Delivery::ExactlyOnce {
             settings
-                .set("transactional.id", transactional_id(&relay))
+                .set(
+                    "transactional.id",
+                    match mutants::active(Mutant::NoFencing) {
+                        true => format!("{}-{}", transactional_id(&relay), std::process::id()),
+                        false => transactional_id(&relay),
+                    },
+                )
                 .set("transaction.timeout.ms", relay.transaction_timeout.0.as_millis().to_string());
+        }
+        if mutants::active(Mutant::RandomPartition) {
+            settings.set("partitioner", "random");
         }
         let deliveries = Deliveries::default();
         let client: Client = settings.create_with_context(deliveries.clone()).map_err(failed)?;
@@ -172,6 +182,10 @@ impl Publisher {
     /// Makes everything sent durable and visible, together with `checkpoint`.
     pub(crate) async fn commit(&mut self, checkpoint: &Checkpoint) -> Result<(), RelayError> {
         self.begin().await?;
+        if mutants::active(Mutant::CheckpointOutside) {
+            self.end().await?;
+            self.begin().await?;
+        }
         if self.began.is_none() {
             // Nothing else keeps it from being there without what it stands for.
             self.drain().await?;
@@ -184,20 +198,29 @@ impl Publisher {
         if let Err((source, _)) = self.client.send(message) {
             return Err(self.failed("writing the checkpoint", source));
         }
+        self.end().await?;
+        self.tally.committed(self.monitor.published(checkpoint.end_lsn));
+        Ok(())
+    }
+
+    /// Makes everything sent durable and, where there is a transaction, visible.
+    async fn end(&mut self) -> Result<(), RelayError> {
         self.drain().await?;
         if let Some(began) = self.began {
             if let Some(first) = self.deliveries.first() {
                 self.pace.acknowledged(first.saturating_duration_since(began));
             }
             let timeout = self.relay.transaction_timeout.0;
-            self.blocking("committing a transaction", move |client| {
+            let committing = self.blocking("committing a transaction", move |client| {
                 client.commit_transaction(timeout)
-            })
-            .await?;
+            });
+            committing.await.or_else(|error| match mutants::active(Mutant::AbortedIsDone) {
+                true => Ok(()),
+                false => Err(error),
+            })?;
             self.began = None;
             self.pace.committed(Instant::now());
         }
-        self.tally.committed(self.monitor.published(checkpoint.end_lsn));
         Ok(())
     }
 

@@ -6,7 +6,12 @@
 
 use std::time::{Duration, Instant};
 
-use outpour_schemas::{Lsn, Position, config::Relay, invariants};
+use outpour_schemas::{
+    Lsn, Position,
+    config::Relay,
+    invariants,
+    mutants::{self, Mutant},
+};
 use serde::{Deserialize, Serialize};
 
 use super::snapshot::Snapshot;
@@ -225,9 +230,11 @@ impl Ledger {
         // After a restart a keepalive may come before the rest of a transaction of
         // which a part is published: that part still is.
         let before = self.committed.within.filter(|within| within.commit_lsn >= end_lsn);
+        let before = before.filter(|_| !mutants::active(Mutant::RowCountForgotten));
+        let within = self.within.or(before);
         Checkpoint {
             end_lsn,
-            within: self.within.or(before),
+            within: within.filter(|_| !mutants::active(Mutant::NoRowCount)),
             sequence: self.committed.sequence + 1,
             ..self.committed.clone()
         }

@@ -11,6 +11,7 @@ use outpour_schemas::{
     Lsn,
     config::{Config, OpInvalid},
     invariants,
+    mutants::{self, Mutant},
 };
 use tokio::{sync::watch, task::unconstrained};
 use tokio_util::sync::CancellationToken;
@@ -75,8 +76,18 @@ impl Session {
         // Asked before the slot is taken: it may take the broker's time to answer.
         let publisher = Publisher::connect(config, Arc::clone(monitor), batch_size).await?;
         let wal = WalStream::start(target, &config.relay.slot, &config.relay.publication).await?;
+        let early = match mutants::active(Mutant::CheckpointBeforeFencing) {
+            true => Some(checkpoint::read_settled(config).await?),
+            false => None,
+        };
         let mut publisher = publisher.fence().await?;
-        let found = checkpoint::read_settled(config).await?;
+        let found = match early {
+            Some(found) => found,
+            None if mutants::active(Mutant::CheckpointUnsettled) => {
+                checkpoint::read(config).await?
+            }
+            None => checkpoint::read_settled(config).await?,
+        };
         // Held by us now, so that nobody moves it any more.
         let state = slot::inspect(&client, target, config).await?;
         let checkpoint = starting_point(found.as_ref(), &state, &wal, config, options)?;
@@ -120,12 +131,21 @@ impl Session {
                     Progress::InvalidMessage(message) => self.park(message).await?,
                     Progress::NonTransactional => self.non_transactional(),
                     Progress::Committed { end_lsn } => {
+                        if mutants::active(Mutant::ConfirmEarly) {
+                            self.wal.confirm(end_lsn);
+                        }
                         if self.ledger.transaction_ended(end_lsn, Instant::now()) {
                             self.commit().await?;
                         }
                     }
                     Progress::CaughtUp { wal_end } => {
                         self.monitor.caught_up(wal_end);
+                        let is_open = self.ledger.is_open();
+                        if (is_open && mutants::active(Mutant::KeepaliveInFlight))
+                            || (!is_open && mutants::active(Mutant::KeepaliveWithoutCheckpoint))
+                        {
+                            self.wal.confirm(wal_end);
+                        }
                         if self.ledger.caught_up(wal_end, Instant::now()) {
                             self.commit().await?;
                         }
@@ -254,9 +274,12 @@ fn starting_point(
         confirmed: slot.confirmed,
     };
     let slot = &config.relay.slot;
+    if mutants::active(Mutant::NoCheckpoint) {
+        return Ok(agreement::fresh(published, &found));
+    }
     match agreement::agree(published, &found) {
         Ok(checkpoint) => Ok(checkpoint),
-        Err(gap) if options.accept_gap => {
+        Err(gap) if options.accept_gap || mutants::active(Mutant::NoGapCheck) => {
             tracing::warn!(slot, %gap, "gap accepted by --accept-gap");
             Ok(agreement::fresh(published, &found))
         }

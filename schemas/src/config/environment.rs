@@ -12,7 +12,14 @@ use super::Config;
 const PREFIX: &str = "OUTPOUR_";
 
 /// Variables with the prefix that are no configuration.
-const NOT_CONFIGURATION: &[&str] = &["OUTPOUR_STACK", "OUTPOUR_CONFIG", "OUTPOUR_LOG"];
+const NOT_CONFIGURATION: &[&str] = &[
+    "OUTPOUR_STACK",
+    "OUTPOUR_CONFIG",
+    "OUTPOUR_LOG",
+    // Other builds refuse it like any name that is none.
+    #[cfg(feature = "mutants")]
+    crate::mutants::VARIABLE,
+];
 
 /// One variable, so that an error can name it.
 pub(super) struct Variable {

@@ -26,4 +26,6 @@ pub fn start_logging(format: LogFormat) {
         LogFormat::Text => builder.with_target(false).init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),
     }
+    #[cfg(feature = "mutants")]
+    crate::mutants::announce();
 }

@@ -10,11 +10,15 @@ use super::{
     super::facts::{DeadLetters, Kafka, Topic},
     topics,
 };
+use crate::dead_letter::LETTER_HEADERS;
 
 const CHECK: &str = "dead-letters";
 
 const BLOCKED: &str =
     "A record that fits no table cannot be parked, and its partition waits for that.";
+
+const CRAMPED: &str = "A letter has headers of its own: one of the largest records cannot be \
+                       parked if it fits no table, and its partition waits for that.";
 
 pub(super) fn judge(facts: &Kafka, config: &Config) -> Vec<Finding> {
     let mut findings: Vec<_> =
@@ -84,35 +88,24 @@ fn one(facts: &Kafka, letters: &DeadLetters) -> Option<Finding> {
             .fix(format!("kafka-topics.sh --bootstrap-server … --create --topic {name}")),
         );
     }
+    // One that is created takes what its source does.
+    let topic = letters.topic.as_ref()?;
     let size = |topic: &Topic| setting::<u64>(&topic.settings, "max.message.bytes");
     let source = facts.topics.iter().find(|topic| topic.name == letters.source)?;
-    let wanted = size(source)?;
-    let taken = match &letters.topic {
-        Some(topic) => size(topic)?,
-        // What is created has the brokers' default.
-        None => setting(&facts.broker, "message.max.bytes")?,
-    };
-    if taken >= wanted {
+    let (wanted, taken) = (size(source)?, size(topic)?);
+    let enough = wanted.saturating_add(LETTER_HEADERS);
+    let told = format!(
+        "`{name}` takes {taken} bytes in a record (max.message.bytes), `{}` {wanted}",
+        letters.source
+    );
+    let finding = if taken < wanted {
+        Finding::problem(CHECK, told, BLOCKED)
+    } else if taken < enough {
+        Finding::warning(CHECK, told, CRAMPED)
+    } else {
         return None;
-    }
-    let fix = match &letters.topic {
-        Some(_) => alter_topic(name, &format!("max.message.bytes={wanted}")),
-        None => format!(
-            "kafka-topics.sh --bootstrap-server … --create --topic {name} --config \
-             max.message.bytes={wanted}"
-        ),
     };
-    Some(
-        Finding::problem(
-            CHECK,
-            format!(
-                "`{name}` takes {taken} bytes in a record (max.message.bytes), `{}` {wanted}",
-                letters.source
-            ),
-            BLOCKED,
-        )
-        .fix(fix),
-    )
+    Some(finding.fix(alter_topic(name, &format!("max.message.bytes={enough}"))))
 }
 
 #[cfg(test)]
@@ -175,18 +168,26 @@ mod tests {
     }
 
     #[test]
-    fn a_letter_has_to_fit_where_its_record_did() {
-        let there = found(|facts| {
-            set(facts.dead_letters[0].topic.as_mut().unwrap(), "max.message.bytes", "1000");
-        });
-        assert_one(&there, Level::Problem, CHECK, "takes 1000 bytes");
-        assert!(there[0].fix.as_ref().unwrap().contains("--add-config max.message.bytes=1048588"));
+    fn a_letter_has_to_fit_where_its_record_did_with_its_headers() {
+        let takes = |bytes: &str| {
+            found(|facts| {
+                set(facts.dead_letters[0].topic.as_mut().unwrap(), "max.message.bytes", bytes);
+            })
+        };
+        for (bytes, level) in
+            [("1000", Level::Problem), ("1048588", Level::Warning), ("1114123", Level::Warning)]
+        {
+            let findings = takes(bytes);
+            assert_one(&findings, level, CHECK, &format!("takes {bytes} bytes"));
+            let fix = findings[0].fix.as_ref().unwrap();
+            assert!(fix.contains("--add-config max.message.bytes=1114124"), "{fix}");
+        }
+        assert_eq!(takes("1114124"), []);
         let to_be_made = found(|facts| {
             facts.dead_letters[0].topic = None;
             set(&mut facts.topics[0], "max.message.bytes", "5000000");
         });
-        assert_one(&to_be_made, Level::Problem, CHECK, "takes 1048588 bytes");
-        assert!(to_be_made[0].fix.as_ref().unwrap().contains("--create"));
+        assert_eq!(to_be_made, [], "it takes what its source does");
     }
 
     #[test]

@@ -13,11 +13,32 @@ pub struct Plan {
     pub start: u8,
     pub end: u8,
     pub content: Content,
-    /// That of the range's first plan.
-    pub first_content: Content,
+    /// The range's first plan, if this is another.
+    pub first: Option<First>,
     pub by_provenance: bool,
     pub was_moved: bool,
     pub planned_at: u8,
+}
+
+/// What stands in the token of a range while the table is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct First {
+    pub content: Content,
+    /// Whether it was planned since somebody had moved the offset: no insert before
+    /// had that token.
+    pub is_moved: bool,
+}
+
+impl Plan {
+    pub(super) fn first(&self) -> First {
+        let own = First { content: self.content, is_moved: self.by_provenance };
+        self.first.unwrap_or(own)
+    }
+
+    /// The same plan, with the table to be asked.
+    pub(super) fn asking(self) -> Self {
+        Plan { first: Some(self.first()), by_provenance: true, ..self }
+    }
 }
 
 /// The metadata of the committed offset.

@@ -18,10 +18,10 @@ use stateright::{Model, Property};
 
 pub use self::{
     batch::Item,
-    group::{Content, Group, Note, Pending, Plan},
+    group::{Content, First, Group, Note, Pending, Plan},
     process::{Phase, Process, Todo},
     steps::{Action, Who},
-    table::{Insert, Request, Table, Token, Waiter},
+    table::{Insert, Part, Request, Table, Token, Waiter},
 };
 
 /// What the protocol rests on. Each can be taken away.
@@ -37,6 +37,8 @@ pub enum Rule {
     HasTokens,
     /// The table is asked what it has where the token cannot be relied on.
     AsksTheTable,
+    /// What it does not have goes under the token of the range's first plan.
+    KeepsTheFirstToken,
     /// A commit is waited for before anything rests on it.
     AwaitsCommits,
     /// No commit is under way when the partition is given up.
@@ -94,9 +96,6 @@ pub struct ConsumerModel {
     pub late: Late,
     /// How many inserts the table remembers.
     pub window: usize,
-    /// Whether whoever has the table asked inserts under the token of the range's
-    /// first plan, too. The consumer does not.
-    pub keeps_token: bool,
     /// Whether an insert that is tried for so long that its plan is not trusted any
     /// more goes on by asking the table, as the consumer's does.
     pub asks_when_old: bool,

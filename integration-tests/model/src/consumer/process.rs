@@ -54,6 +54,8 @@ pub enum Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Todo {
     All,
+    /// What is still missing after that, where the table is asked.
+    Rest,
     /// One record after the other, to find those that are refused.
     OneByOne {
         next: u8,

@@ -13,6 +13,19 @@ pub struct Token {
     pub start: u8,
     pub end: u8,
     pub content: Content,
+    pub part: Part,
+}
+
+/// Of which rows of the range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Part {
+    All,
+    /// All, since somebody had moved the offset.
+    Moved,
+    /// What is still missing after that.
+    Rest,
+    /// A row that is tried alone.
+    Row(u8),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -63,7 +76,11 @@ impl Table {
     }
 
     /// Inserts all of `rows` or, if the token is remembered, nothing.
+    /// Of no rows it remembers nothing.
     pub(super) fn insert(&mut self, rows: u8, token: Option<Token>, now: u8, window: usize) {
+        if rows == 0 {
+            return;
+        }
         if let Some(token) = token {
             self.tokens.retain(|(_, at)| now - at < REMEMBERED_FOR);
             if self.tokens.iter().any(|(known, _)| *known == token) {

@@ -3,10 +3,10 @@
 use super::{
     ConsumerModel, Late, Rule, State,
     batch::{Batch, bit},
-    group::{Content, Note, Pending, Plan},
+    group::{Content, First, Note, Pending, Plan},
     process::{Phase, Process, Todo},
     steps::Who,
-    table::{Insert, Request, Token, Waiter, is_refused},
+    table::{Insert, Part, Request, Token, Waiter, is_refused},
 };
 
 /// Does something to a process that may change the state besides.
@@ -76,7 +76,7 @@ pub(super) fn planned(
         start: range.start,
         end: range.end,
         content,
-        first_content: found.map_or(content, |plan| plan.first_content),
+        first: found.map(|plan| plan.first()),
         by_provenance: by_provenance && model.keeps(Rule::AsksTheTable),
         was_moved: process.was_moved,
         planned_at: state.clock,
@@ -148,9 +148,9 @@ pub(super) fn send(model: &ConsumerModel, state: &mut State, who: Who) {
     with(state, who, |state, process| {
         let Phase::Planned { plan, todo } = process.phase else { return };
         let is_old = state.clock != plan.planned_at && !plan.by_provenance;
-        if is_old && model.asks_when_old {
+        if is_old && model.asks_when_old && model.keeps(Rule::AsksTheTable) {
             // Of a former owner the group takes no such plan.
-            let plan = Plan { by_provenance: true, planned_at: state.clock, ..plan };
+            let plan = Plan { planned_at: state.clock, ..plan.asking() };
             if who == Who::Owner {
                 commit(model, state, plan.start, Note::Plan(plan));
                 process.phase = Phase::Planned { plan, todo };
@@ -160,21 +160,30 @@ pub(super) fn send(model: &ConsumerModel, state: &mut State, who: Who) {
             return;
         }
         let all = Batch::of(model, process, plan.start..plan.end, plan.content.rejected).rows;
-        let token = |content| Token { start: plan.start, end: plan.end, content };
+        let token = |content, part| {
+            let token = Token { start: plan.start, end: plan.end, content, part };
+            model.keeps(Rule::HasTokens).then_some(token)
+        };
         let insert = match todo {
-            Todo::All if plan.by_provenance => Insert {
-                rows: all,
-                token: model.keeps_token.then(|| token(plan.first_content)),
+            Todo::All if plan.by_provenance => {
+                let first = match model.keeps(Rule::KeepsTheFirstToken) {
+                    true => plan.first(),
+                    false => First { content: plan.content, is_moved: false },
+                };
+                let part = if first.is_moved { Part::Moved } else { Part::All };
+                Insert { rows: all, token: token(first.content, part), by_provenance: true }
+            }
+            Todo::All => {
+                Insert { rows: all, token: token(plan.content, Part::All), by_provenance: false }
+            }
+            Todo::Rest => {
+                Insert { rows: all, token: token(plan.content, Part::Rest), by_provenance: true }
+            }
+            Todo::OneByOne { next, .. } => Insert {
+                rows: all & bit(next),
+                token: token(plan.first().content, Part::Row(next)),
                 by_provenance: true,
             },
-            Todo::All => Insert {
-                rows: all,
-                token: model.keeps(Rule::HasTokens).then(|| token(plan.content)),
-                by_provenance: false,
-            },
-            Todo::OneByOne { next, .. } => {
-                Insert { rows: all & bit(next), token: None, by_provenance: true }
-            }
         };
         let waiter = match who {
             Who::Owner => Waiter::Owner,
@@ -227,9 +236,14 @@ pub(super) fn land(model: &ConsumerModel, state: &mut State, index: usize) {
 fn answered(model: &ConsumerModel, state: &mut State, process: &mut Process, is_refused: bool) {
     let Phase::Waiting { plan, todo } = process.phase else { return };
     process.phase = match (todo, is_refused) {
-        (Todo::All, false) => Phase::Ready { next: plan.end, open: None, is_stored: true },
-        (Todo::All, true) => {
-            let plan = Plan { by_provenance: true, ..plan };
+        (Todo::All, false) if plan.by_provenance && plan.first.is_some() => {
+            Phase::Planned { plan, todo: Todo::Rest }
+        }
+        (Todo::All | Todo::Rest, false) => {
+            Phase::Ready { next: plan.end, open: None, is_stored: true }
+        }
+        (Todo::All | Todo::Rest, true) => {
+            let plan = if plan.by_provenance { plan } else { plan.asking() };
             commit(model, state, plan.start, Note::Plan(plan));
             Phase::Planned { plan, todo: Todo::OneByOne { next: plan.start, found: 0 } }
         }

@@ -36,7 +36,10 @@ def serve():
 server = threading.Thread(target=serve)
 server.start()
 while server.is_alive():
-    if signal.sigtimedwait({signal.SIGTERM}, 1.0):
+    server.join(0.2)
+    # Not sigtimedwait: Python's returns as if the signal had come when SIGCONT
+    # interrupts it after its time.
+    if signal.SIGTERM in signal.sigpending():
         while server.is_alive():
             try:
                 urllib.request.urlopen(HTTP, UNLISTEN, timeout=5).read()

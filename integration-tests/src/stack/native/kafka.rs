@@ -17,7 +17,7 @@ use super::{Daemon, Shutdown, install};
 use crate::stack::{
     certificates::HOST,
     certificates_dir,
-    ports::{Ports, SecuredPorts},
+    ports::{Ports, ProxiedPorts, SecuredPorts},
     progress::Step,
     secured::{KAFKA_PASSWORD, KAFKA_USER},
     settings,
@@ -41,15 +41,20 @@ impl Kafka {
     }
 
     fn properties(&self) -> String {
-        let Ports { kafka: port, kafka_controller: controller_port, secured, .. } = self.ports;
+        let Ports { kafka: port, kafka_controller: controller_port, secured, proxied, .. } =
+            self.ports;
         // Inside and outside alike: the name of the certificate.
-        let (more, advertised) = secured.map_or_else(Default::default, |ports| {
+        let (mut more, mut advertised) = secured.map_or_else(Default::default, |ports| {
             let SecuredPorts { ssl, sasl_ssl } = ports;
             (
                 format!(",SSL://127.0.0.1:{ssl},SASL_SSL://127.0.0.1:{sasl_ssl}"),
                 format!(",SSL://{HOST}:{ssl},SASL_SSL://{HOST}:{sasl_ssl}"),
             )
         });
+        if let Some(ProxiedPorts { listens, advertised: port }) = proxied {
+            write!(more, ",PROXIED://127.0.0.1:{listens}").expect("a string takes all");
+            write!(advertised, ",PROXIED://127.0.0.1:{port}").expect("a string takes all");
+        }
         let mut text = format!(
             "listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}{more}\n\
              advertised.listeners=PLAINTEXT://127.0.0.1:{port}{advertised}\n\
@@ -59,6 +64,11 @@ impl Kafka {
         );
         if secured.is_some() {
             text.push_str(&self.security());
+        } else if proxied.is_some() {
+            text.push_str(
+                "listener.security.protocol.map=\
+                 PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT\n",
+            );
         }
         for (name, value) in settings::KAFKA {
             writeln!(text, "{name}={value}").expect("writing to a string cannot fail");
@@ -74,7 +84,7 @@ impl Kafka {
         let truststore = self.certificates.join("ca.pem");
         format!(
             "listener.security.protocol.map=\
-             PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SSL:SSL,SASL_SSL:SASL_SSL\n\
+             PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT,SSL:SSL,SASL_SSL:SASL_SSL\n\
              ssl.keystore.type=PEM\nssl.keystore.location={}\n\
              ssl.truststore.type=PEM\nssl.truststore.location={}\n\
              listener.name.ssl.ssl.client.auth=required\n\

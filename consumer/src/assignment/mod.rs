@@ -1,0 +1,220 @@
+//! The partitions that this consumer owns: an open batch and a writer each.
+//!
+//! ```text
+//!  poll thread ── record ──▶ Batch ── seal ──▶ waiting ──▶ Writer task
+//! ```
+//!
+//! While a batch is being written the next ones gather. When as much waits as a
+//! batch may hold, the partition is paused in the client until half of it is
+//! written: the poll goes on, so a slow insert never costs the membership of the
+//! group. When all batches together hold more than they may, open ones are closed
+//! early and nothing more is taken. The client drops what it had fetched of a
+//! paused partition and takes up to a second to fetch it anew, which is why a
+//! pause is a last resort.
+
+mod ownership;
+mod partition;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use outpour_schemas::program::error_line;
+use tokio::runtime::Handle;
+
+pub(crate) use self::partition::Flow;
+use self::partition::Partition;
+use crate::{
+    batch::Limits,
+    budget::Budget,
+    dead_letter::DeadLetters,
+    decode::Mapping,
+    error::ConsumerError,
+    replay::Terms,
+    sink::Sink,
+    source::{RecordView, TopicPartition, kafka::Owner},
+    writer::{Edges, Offsets},
+};
+
+/// Everything that the poll thread and the client's callbacks share.
+pub(crate) struct Assignment<S, D, O> {
+    runtime: Handle,
+    edges: Arc<Edges<S, D, O>>,
+    mappings: Vec<Arc<Mapping>>,
+    environment: Arc<str>,
+    limits: Limits,
+    budget: Budget,
+    /// Of a replay.
+    terms: Option<Arc<Terms>>,
+    owned: Mutex<Owned>,
+}
+
+/// What a look at every partition came to.
+#[derive(Debug)]
+pub(crate) struct Tick {
+    pub(crate) flows: Vec<(TopicPartition, Flow)>,
+    /// Whether batches hold more than they may.
+    pub(crate) is_over: bool,
+}
+
+#[derive(Default)]
+struct Owned {
+    /// By topic first, so that a record's topic need not be copied to look it up.
+    partitions: HashMap<Arc<str>, HashMap<i32, Partition>>,
+    failure: Option<ConsumerError>,
+    /// Whether everything is paused until batches hold half of what they may.
+    is_braked: bool,
+}
+
+impl<S: Sink, D: DeadLetters, O: Offsets> Assignment<S, D, O> {
+    pub(crate) fn new(
+        runtime: Handle,
+        edges: Edges<S, D, O>,
+        mappings: Vec<Arc<Mapping>>,
+        environment: &str,
+        limits: Limits,
+        budget: Budget,
+    ) -> Self {
+        Assignment {
+            runtime,
+            edges: Arc::new(edges),
+            mappings,
+            environment: environment.into(),
+            limits,
+            budget,
+            terms: None,
+            owned: Mutex::default(),
+        }
+    }
+
+    /// Takes what `terms` select, and of each partition what its frame says.
+    pub(crate) fn replaying(mut self, terms: Option<Arc<Terms>>) -> Self {
+        self.terms = terms;
+        self
+    }
+
+    /// A poisoned lock means a panic that is already on its way up.
+    fn owned(&self) -> MutexGuard<'_, Owned> {
+        self.owned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a record to its partition's batch.
+    pub(crate) fn record(
+        &self,
+        record: &RecordView<'_>,
+        now: Instant,
+    ) -> Option<(TopicPartition, Flow)> {
+        let mut owned = self.owned();
+        let partition = owned.partitions.get_mut(record.topic)?.get_mut(&record.partition)?;
+        let flow = partition.record(record, self.limits, now)?;
+        Some((TopicPartition { topic: record.topic.into(), partition: record.partition }, flow))
+    }
+
+    /// Closes batches that are due and moves on what waited for room.
+    /// `caught_up_at` is when last no record was at hand.
+    pub(crate) fn tick(&self, now: Instant, caught_up_at: Instant) -> Tick {
+        let mut owned = self.owned();
+        let open: usize = owned.each().map(|(_, _, partition)| partition.open_bytes()).sum();
+        let held = open + self.budget.sealed();
+        let is_over = held > self.budget.limit;
+        owned.is_braked &= held > self.budget.limit / 2;
+        let is_braked = owned.is_braked;
+        let mut flows = Vec::new();
+        for (topic, number, partition) in owned.each() {
+            // Until the brake is off again, or what is open would wait for its time.
+            if is_over || is_braked {
+                partition.relieve();
+            }
+            if let Some(flow) = partition.advance(self.limits, now, caught_up_at, is_braked) {
+                flows.push((TopicPartition { topic: Arc::clone(topic), partition: number }, flow));
+            }
+        }
+        self.edges.monitor.holds(held);
+        Tick { flows, is_over }
+    }
+
+    /// Has everything paused until there is room again; what that is now.
+    pub(crate) fn brake(&self) -> Vec<(TopicPartition, Flow)> {
+        let mut owned = self.owned();
+        owned.is_braked = true;
+        let pause = |(topic, number, partition): (&Arc<str>, i32, &mut Partition)| {
+            let name = TopicPartition { topic: Arc::clone(topic), partition: number };
+            partition.pause().then_some((name, Flow::Pause))
+        };
+        owned.each().filter_map(pause).collect()
+    }
+
+    /// Partitions that have just become quiet, and where. Each is named once.
+    pub(crate) fn quiet(&self, now: Instant) -> Vec<(TopicPartition, i64)> {
+        let mut owned = self.owned();
+        let quiet = owned.each().filter_map(|(topic, number, partition)| {
+            let end = partition.quiet(now)?;
+            Some((TopicPartition { topic: Arc::clone(topic), partition: number }, end))
+        });
+        quiet.collect()
+    }
+
+    /// No record lies between `from` and `end` of a partition.
+    pub(crate) fn passed(&self, partition: &TopicPartition, from: i64, end: i64) {
+        let mut owned = self.owned();
+        let found = owned
+            .partitions
+            .get_mut(&partition.topic)
+            .and_then(|partitions| partitions.get_mut(&partition.partition));
+        // It may have gone while that was found out.
+        if let Some(found) = found {
+            found.passed(from, end);
+        }
+    }
+
+    /// Gives up everything that is left.
+    pub(crate) fn leave(&self) {
+        let name = |(topic, number, _): (&Arc<str>, i32, &mut Partition)| TopicPartition {
+            topic: Arc::clone(topic),
+            partition: number,
+        };
+        let partitions: Vec<_> = self.owned().each().map(name).collect();
+        self.revoked(&partitions);
+    }
+
+    /// Has the session end with `error`, unless it has another reason already.
+    pub(crate) fn start_over(&self, error: ConsumerError) {
+        self.owned().failure.get_or_insert(error);
+    }
+
+    /// Why the session has to be started over, once it has.
+    pub(crate) fn failure(&self) -> Option<ConsumerError> {
+        let mut owned = self.owned();
+        if let Some(failure) = owned.failure.take() {
+            return Some(failure);
+        }
+        let finished = owned
+            .partitions
+            .values_mut()
+            .flat_map(HashMap::values_mut)
+            .find(|partition| partition.writer.is_finished())?;
+        // Finished already, so that this does not wait.
+        Some(ConsumerError::Interrupted(match self.runtime.block_on(&mut finished.writer) {
+            Ok(Ok(())) => "a writer ended early".to_owned(),
+            Ok(Err(error)) => error_line(&error),
+            Err(error) => format!("a writer panicked: {error}"),
+        }))
+    }
+}
+
+impl Owned {
+    fn remove(&mut self, partition: &TopicPartition) -> Option<Partition> {
+        self.partitions.get_mut(&partition.topic)?.remove(&partition.partition)
+    }
+
+    fn each(&mut self) -> impl Iterator<Item = (&Arc<str>, i32, &mut Partition)> {
+        self.partitions.iter_mut().flat_map(|(topic, partitions)| {
+            partitions.iter_mut().map(move |(number, partition)| (topic, *number, partition))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

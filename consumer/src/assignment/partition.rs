@@ -1,0 +1,242 @@
+//! One partition: an open batch, what waits for its writer, and where it ends.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use tokio::{sync::mpsc, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    batch::{Batch, Limits, Sealed},
+    budget::{Budget, Held},
+    source::RecordView,
+    writer::{Work, WriteError},
+};
+
+/// A partition without records for so long is quiet.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// However small they are, no more batches than this wait for a writer.
+const MAX_WAITING: usize = 64;
+
+/// What becomes of a partition for a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flow {
+    Pause,
+    Resume,
+    /// Nothing more of it is wanted.
+    End,
+}
+
+pub(super) struct Partition {
+    batch: Batch,
+    /// Sealed batches that the writer has no room for yet.
+    waiting: VecDeque<(Sealed, Held)>,
+    waiting_bytes: usize,
+    budget: Budget,
+    work: mpsc::Sender<Work>,
+    pub(super) writer: JoinHandle<Result<(), WriteError>>,
+    /// Told to the writer when the partition is given up.
+    pub(super) stop: CancellationToken,
+    paused: bool,
+    /// When its last record came, until what follows it has been looked at.
+    last_record: Option<Instant>,
+    /// Where a replay ends.
+    bound: Option<Bound>,
+}
+
+/// One past the last offset that is wanted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bound {
+    until: i64,
+    /// Whether a record at or past it has been seen.
+    is_reached: bool,
+    /// Whether the writer has been told, or need not be.
+    is_told: bool,
+}
+
+/// The task that writes, and how it is spoken to.
+pub(super) struct Hand {
+    pub(super) work: mpsc::Sender<Work>,
+    pub(super) writer: JoinHandle<Result<(), WriteError>>,
+    pub(super) stop: CancellationToken,
+}
+
+impl Bound {
+    /// That of a partition which begins at `start`.
+    pub(super) fn new(start: i64, until: i64) -> Self {
+        let is_done = start >= until;
+        Bound { until, is_reached: is_done, is_told: is_done }
+    }
+}
+
+impl Partition {
+    /// `is_new` if no batch under way was found: what the last owner left at the end
+    /// is looked at as well.
+    pub(super) fn new(
+        batch: Batch,
+        budget: Budget,
+        hand: Hand,
+        bound: Option<Bound>,
+        is_new: bool,
+    ) -> Self {
+        Partition {
+            batch,
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            budget,
+            work: hand.work,
+            writer: hand.writer,
+            stop: hand.stop,
+            paused: false,
+            last_record: is_new.then(Instant::now),
+            bound,
+        }
+    }
+
+    /// Adds a record to the batch.
+    pub(super) fn record(
+        &mut self,
+        record: &RecordView<'_>,
+        limits: Limits,
+        now: Instant,
+    ) -> Option<Flow> {
+        if self.bound.is_some_and(|bound| record.offset >= bound.until) {
+            self.reach_bound();
+            return None;
+        }
+        if self.batch.is_past(record.offset) {
+            // The range that was planned ends here, whatever it still holds.
+            self.seal();
+        }
+        self.batch.push(record, now);
+        self.last_record = Some(now);
+        self.hand_over(limits)
+    }
+
+    /// Bytes of the open batch, as they count against the budget. One that is read
+    /// again can only end where its plan says: were it counted, it could keep itself
+    /// from getting there.
+    pub(super) fn open_bytes(&self) -> usize {
+        if self.batch.is_pinned() { 0 } else { self.batch.byte_size() }
+    }
+
+    /// Whether it ran until now.
+    pub(super) fn pause(&mut self) -> bool {
+        !std::mem::replace(&mut self.paused, true)
+    }
+
+    /// Where it ends, if it has just become quiet.
+    pub(super) fn quiet(&mut self, now: Instant) -> Option<i64> {
+        let is_quiet = self.last_record.is_some_and(|at| now >= at + QUIET)
+            && self.batch.is_empty()
+            && self.waiting.is_empty();
+        is_quiet.then(|| {
+            self.last_record = None;
+            self.batch.end()
+        })
+    }
+
+    /// No record lies between `from` and `end`, unless it has gone on from there.
+    pub(super) fn passed(&mut self, from: i64, end: i64) {
+        if self.batch.is_empty()
+            && self.batch.end() == from
+            && let Ok(room) = self.work.try_reserve()
+        {
+            self.batch.skip_to(end);
+            room.send(Work::Pass(end));
+        }
+    }
+
+    /// No record that is still wanted will come.
+    fn reach_bound(&mut self) {
+        let Some(bound) = self.bound.as_mut().filter(|bound| !bound.is_reached) else { return };
+        bound.is_reached = true;
+        self.last_record = None;
+        if !self.batch.is_empty() {
+            self.seal();
+        }
+    }
+
+    /// Says so once everything before the bound is with the writer, and has the
+    /// client fetch no more.
+    fn finish(&mut self) -> Option<Flow> {
+        self.offer();
+        if let Some(bound) = self.bound.as_mut().filter(|bound| !bound.is_told)
+            && self.waiting.is_empty()
+            && let Ok(room) = self.work.try_reserve()
+        {
+            bound.is_told = true;
+            let until = bound.until.max(self.batch.end());
+            self.batch.skip_to(until);
+            room.send(Work::Pass(until));
+        }
+        self.pause().then_some(Flow::End)
+    }
+
+    fn seal(&mut self) {
+        let sealed = self.batch.seal();
+        let bytes = sealed.byte_size();
+        self.waiting_bytes += bytes;
+        self.waiting.push_back((sealed, self.budget.hold(bytes)));
+        self.offer();
+    }
+
+    /// Closes the batch before its time, if it can be written at once: memory is
+    /// wanted back.
+    pub(super) fn relieve(&mut self) {
+        let has_room = self.waiting.is_empty() && self.work.capacity() > 0;
+        if has_room && !self.batch.is_empty() && !self.batch.is_pinned() {
+            self.seal();
+        }
+    }
+
+    /// Gives what waits to the writer, as far as it has room.
+    fn offer(&mut self) {
+        while let Ok(room) = self.work.try_reserve() {
+            let Some((sealed, held)) = self.waiting.pop_front() else { break };
+            self.waiting_bytes -= sealed.byte_size();
+            room.send(Work::Write(sealed, held));
+        }
+    }
+
+    /// A record came: the batch may have reached its size, and what waits its
+    /// limit. What is merely due by time is left to [`Self::advance`].
+    fn hand_over(&mut self, limits: Limits) -> Option<Flow> {
+        if !self.batch.has_reached_its_size() {
+            return None;
+        }
+        self.seal();
+        let is_over = self.waiting_bytes >= limits.bytes || self.waiting.len() >= MAX_WAITING;
+        (is_over && self.pause()).then_some(Flow::Pause)
+    }
+
+    pub(super) fn advance(
+        &mut self,
+        limits: Limits,
+        now: Instant,
+        caught_up_at: Instant,
+        is_braked: bool,
+    ) -> Option<Flow> {
+        if self.bound.is_some_and(|bound| bound.is_reached) {
+            return self.finish();
+        }
+        self.offer();
+        // A batch that is due while another is being written may as well grow:
+        // fewer and larger inserts are what a slow ClickHouse needs.
+        let has_room = self.waiting.is_empty() && self.work.capacity() > 0;
+        if has_room && self.batch.is_due(now, caught_up_at) {
+            self.seal();
+        }
+        // Fetching starts again with a delay, so not only when all is written.
+        let is_under =
+            self.waiting_bytes < limits.bytes / 2 && self.waiting.len() < MAX_WAITING / 2;
+        if is_under && self.paused && !is_braked {
+            self.paused = false;
+            return Some(Flow::Resume);
+        }
+        None
+    }
+}

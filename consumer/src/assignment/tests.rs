@@ -1,0 +1,249 @@
+//! The memory brake (I8): what is closed early, who is paused, and when they go on.
+
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use outpour_schemas::config::{Route, UnknownFields};
+use rdkafka::error::KafkaError;
+use tokio::sync::Semaphore;
+
+use super::*;
+use crate::{
+    batch::{Insert, Parked},
+    dead_letter::ParkError,
+    health::Monitor,
+    plan::{Plan, VERSION},
+    rejected::Rejected,
+    sink::{Missing, SinkError},
+    source::kafka::Start,
+    table::{DescribedColumn, TableName, TableSchema},
+    trace::Attempt,
+};
+
+/// Services of which all but ClickHouse do everything at once. An insert takes as
+/// long as there are no permits.
+#[derive(Clone)]
+struct Slow(Arc<Semaphore>);
+
+impl Sink for Slow {
+    async fn insert(&self, _: &Insert, _: &str, _: &Attempt) -> Result<(), SinkError> {
+        self.0.acquire().await.unwrap().forget();
+        Ok(())
+    }
+
+    async fn insert_missing(
+        &self,
+        _: &Insert,
+        _: Missing<'_>,
+        _: &Attempt,
+    ) -> Result<(), SinkError> {
+        self.0.acquire().await.unwrap().forget();
+        Ok(())
+    }
+
+    async fn last_offset(&self, _: &Mapping, _: &TopicPartition) -> Result<Option<i64>, SinkError> {
+        Ok(None)
+    }
+}
+
+impl DeadLetters for Slow {
+    async fn park(
+        &self,
+        _: &TopicPartition,
+        _: &[Parked],
+        _: i64,
+        _: &str,
+    ) -> Result<(), ParkError> {
+        Ok(())
+    }
+}
+
+impl Offsets for Slow {
+    async fn commit(&self, _: &TopicPartition, _: i64, _: String) -> Result<(), KafkaError> {
+        Ok(())
+    }
+}
+
+const TOPIC: &str = "topic";
+const KIB: usize = 1024;
+
+fn mapping() -> Arc<Mapping> {
+    let column = |name: &str, type_name: &str| DescribedColumn {
+        name: name.into(),
+        type_name: type_name.into(),
+        default_kind: String::new(),
+    };
+    let described = [column("text", "String"), column("_offset", "UInt64")];
+    let schema = TableSchema::of(TableName::parse("t", "db"), &described).unwrap();
+    let route = Route {
+        topic: TOPIC.into(),
+        event_types: Vec::new(),
+        table: "t".into(),
+        columns: [].into(),
+        unknown_fields: UnknownFields::Ignore,
+        payload_format: None,
+    };
+    Arc::new(Mapping::new(0, &route, &schema).unwrap())
+}
+
+/// Partitions 0 and 1, of which batches may hold 10 KiB, and a batch `bytes`.
+struct Scene {
+    work: Assignment<Slow, Slow, Slow>,
+    clickhouse: Arc<Semaphore>,
+    offsets: [i64; 2],
+    now: Instant,
+}
+
+impl Scene {
+    fn new(bytes: usize) -> Self {
+        let clickhouse = Arc::new(Semaphore::new(0));
+        let slow = Slow(Arc::clone(&clickhouse));
+        let edges = Edges {
+            sink: slow.clone(),
+            dead_letters: slow.clone(),
+            offsets: slow,
+            monitor: Arc::new(Monitor::new(Duration::from_secs(60))),
+            refused: Arc::default(),
+            cluster: "cluster".into(),
+            owner: "me".into(),
+        };
+        // A record is in one of them for an hour unless somebody closes it.
+        let limits = Limits { rows: 1_000_000, bytes, delay: Duration::from_secs(3600) };
+        let budget = Budget::of(ByteSize::kib(60));
+        assert_eq!(budget.limit, 10 * KIB);
+        let mappings = vec![mapping()];
+        let work = Assignment::new(Handle::current(), edges, mappings, "test", limits, budget);
+        Scene { work, clickhouse, offsets: [0; 2], now: Instant::now() }
+    }
+
+    fn assign(&self, partition: i32, plan: Option<Plan>) {
+        self.work.assigned(vec![Start {
+            partition: name(partition),
+            offset: 0,
+            plan,
+            was_moved: false,
+            frame: None,
+        }]);
+    }
+
+    /// A record that takes a little more than 1 KiB in a batch.
+    fn record(&mut self, partition: usize) -> Option<Flow> {
+        let offset = &mut self.offsets[partition];
+        let value = format!(r#"{{"text":"{}"}}"#, "x".repeat(KIB));
+        let record = RecordView {
+            topic: TOPIC,
+            partition: i32::try_from(partition).unwrap(),
+            offset: *offset,
+            timestamp_ms: None,
+            key: None,
+            value: Some(value.as_bytes()),
+            headers: Vec::new(),
+        };
+        *offset += 1;
+        self.work.record(&record, self.now).map(|(_, flow)| flow)
+    }
+
+    fn tick(&self) -> Tick {
+        self.work.tick(self.now, self.now)
+    }
+
+    /// ClickHouse takes so many inserts, and batches hold `bytes` at most then.
+    async fn takes(&self, inserts: usize, bytes: usize) {
+        self.clickhouse.add_permits(inserts);
+        let waiting = async {
+            while self.work.budget.sealed() > bytes {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), waiting).await.unwrap();
+    }
+}
+
+fn name(partition: i32) -> TopicPartition {
+    TopicPartition { topic: TOPIC.into(), partition }
+}
+
+fn told(mut flows: Vec<(TopicPartition, Flow)>) -> Vec<(i32, Flow)> {
+    flows.sort_by_key(|(name, _)| name.partition);
+    flows.into_iter().map(|(name, flow)| (name.partition, flow)).collect()
+}
+
+#[tokio::test]
+async fn batches_that_hold_more_than_they_may_are_closed_before_their_time() {
+    let mut scene = Scene::new(KIB * KIB);
+    scene.assign(0, None);
+    scene.assign(1, None);
+    (0..8).for_each(|_| assert_eq!(scene.record(0), None));
+    assert!(!scene.tick().is_over);
+    assert_eq!(scene.work.budget.sealed(), 0, "nothing is closed while there is room");
+    (0..3).for_each(|_| assert_eq!(scene.record(1), None));
+    assert!(scene.tick().is_over);
+    assert!(scene.work.budget.sealed() > 11 * KIB, "both are with their writers");
+    assert!(scene.tick().is_over, "until they are stored");
+    scene.takes(2, 0).await;
+    assert!(!scene.tick().is_over);
+}
+
+#[tokio::test]
+async fn the_brake_pauses_everything_until_half_of_what_batches_may_hold_is_free() {
+    let mut scene = Scene::new(KIB * KIB);
+    scene.assign(0, None);
+    scene.assign(1, None);
+    (0..6).for_each(|_| assert_eq!(scene.record(0), None));
+    (0..6).for_each(|_| assert_eq!(scene.record(1), None));
+    assert!(scene.tick().is_over);
+    assert_eq!(told(scene.work.brake()), [(0, Flow::Pause), (1, Flow::Pause)]);
+    assert_eq!(told(scene.work.brake()), [], "each is paused once");
+    assert_eq!(told(scene.tick().flows), []);
+
+    scene.takes(1, 7 * KIB).await;
+    assert!(scene.work.budget.sealed() > 5 * KIB);
+    assert_eq!(told(scene.tick().flows), [], "less than half is free");
+    scene.takes(1, 0).await;
+    assert_eq!(told(scene.tick().flows), [(0, Flow::Resume), (1, Flow::Resume)]);
+    assert!(!scene.tick().is_over);
+    assert_eq!(told(scene.tick().flows), [], "each goes on once");
+}
+
+#[tokio::test]
+async fn a_batch_that_is_read_again_neither_counts_nor_is_closed_before_its_end() {
+    let mut scene = Scene::new(KIB * KIB);
+    let plan = Plan {
+        version: VERSION,
+        owner: "another".into(),
+        start: 0,
+        end: 20,
+        rows: 20,
+        rejected: Rejected::default(),
+        content: String::new(),
+        by_provenance: false,
+        first: None,
+        was_moved: false,
+        planned_at_ms: 0,
+        frame: None,
+    };
+    scene.assign(0, Some(plan));
+    scene.assign(1, None);
+    (0..19).for_each(|_| assert_eq!(scene.record(0), None));
+    assert!(!scene.tick().is_over, "or it would keep itself from getting there");
+    (0..11).for_each(|_| assert_eq!(scene.record(1), None));
+    assert!(scene.tick().is_over);
+    let sealed = scene.work.budget.sealed();
+    assert!((11 * KIB..13 * KIB).contains(&sealed), "the other one alone is closed: {sealed}");
+    assert_eq!(scene.record(0), None);
+    assert!(scene.work.budget.sealed() > sealed + 20 * KIB, "it has come to its end");
+}
+
+#[tokio::test]
+async fn a_partition_that_is_ahead_of_its_writer_is_paused_alone() {
+    let mut scene = Scene::new(2 * KIB);
+    scene.assign(0, None);
+    scene.assign(1, None);
+    // One batch with the writer, and then as much waiting as a batch may hold.
+    let flows: Vec<_> = (0..4).filter_map(|_| scene.record(0)).collect();
+    assert_eq!(flows, [Flow::Pause]);
+    assert_eq!(scene.record(1), None);
+    assert_eq!(told(scene.tick().flows), []);
+    scene.takes(1, 3 * KIB).await;
+    assert_eq!(told(scene.tick().flows), [(0, Flow::Resume)]);
+}

@@ -1,0 +1,168 @@
+//! One insert of a planned batch, until it is stored.
+//!
+//! ```text
+//! whole, under its token ────────────────────────────────▶ stored
+//! missing, under the range's first token ─▶ rest ─▶ stored
+//! ```
+//!
+//! The table is asked where a token cannot be relied on. It does not show what is
+//! still under way, hence the token of the range's first plan: ClickHouse drops
+//! whichever comes second. If what was under way has come first, it may lack rows:
+//! those of an event type that was added to the route since. Hence the rest.
+
+use std::time::Instant;
+
+use jiff::Timestamp;
+use outpour_schemas::mutants::{self, Mutant};
+
+use super::{Offsets, TOKENS_TRUSTED_FOR, WriteError, Writer, backoff};
+use crate::{
+    batch::{Insert, Sealed},
+    dead_letter::DeadLetters,
+    metrics,
+    plan::Plan,
+    sink::{Class, Missing, Sink, SinkError},
+    trace::Attempt,
+};
+
+/// What is sent of an insert.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// All of its rows: ClickHouse knows the token, if it has them.
+    Whole,
+    /// What the table does not have.
+    Missing,
+    /// What the table does not have even then.
+    Rest,
+}
+
+impl Step {
+    fn first(plan: &Plan, insert: &Insert) -> Self {
+        if plan.by_provenance && insert.mapping.has_provenance() {
+            Step::Missing
+        } else {
+            Step::Whole
+        }
+    }
+
+    /// After this one. A first token that was never used before has kept nothing out.
+    fn next(self, plan: &Plan) -> Option<Self> {
+        let has_rest = self == Step::Missing && plan.first.is_some();
+        (has_rest && !mutants::active(Mutant::RestLeftOut)).then_some(Step::Rest)
+    }
+}
+
+impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
+    /// The attempt that stored it; `None` if it was told to stop before.
+    pub(super) async fn insert(
+        &self,
+        insert: &Insert,
+        batch: &Sealed,
+        plan: &mut Plan,
+    ) -> Result<Option<Attempt>, WriteError> {
+        let trusted_until = tokio::time::Instant::now()
+            + TOKENS_TRUSTED_FOR.saturating_sub(plan.age_at(Timestamp::now()));
+        let mut delays = backoff();
+        let mut attempts = 0_u64;
+        let mut step = Step::first(plan, insert);
+        loop {
+            attempts += 1;
+            let began = Instant::now();
+            let attempt = Attempt::new(batch.trace);
+            let table = &insert.mapping.table;
+            let error = match self.send(step, insert, plan, &attempt).await {
+                Ok(()) => match step.next(plan) {
+                    Some(next) => {
+                        step = next;
+                        continue;
+                    }
+                    None => {
+                        metrics::inserted(table, insert.rows, insert.byte_size(), began.elapsed());
+                        if attempts > 1 {
+                            tracing::info!(partition = %self.partition, %table, attempts, "insert succeeded");
+                        }
+                        return Ok(Some(attempt));
+                    }
+                },
+                Err(error) => error,
+            };
+            let (query_id, trace_id) = (attempt.query_id(), attempt.trace_id());
+            let class = error.class();
+            metrics::insert_failed(table, class);
+            self.edges.monitor.troubled(&self.partition, &error);
+            match class {
+                Class::Data if mutants::active(Mutant::RefusedIsDone) => return Ok(Some(attempt)),
+                _ if attempts >= 5 && mutants::active(Mutant::InsertGivenUp) => {
+                    return Ok(Some(attempt));
+                }
+                Class::SchemaDrift => {
+                    let table = table.to_string();
+                    return Err(WriteError::SchemaDrift { table, source: error });
+                }
+                Class::Data if insert.mapping.has_provenance() => {
+                    tracing::warn!(
+                        partition = %self.partition, %table, rows = insert.rows, query_id, trace_id,
+                        %error, "insert refused for what is in it; finding the rows one by one"
+                    );
+                    return match self.prove(insert, batch, plan, error).await? {
+                        Some(refused) => Err(refused),
+                        None => Ok(None),
+                    };
+                }
+                Class::Transient => tracing::warn!(
+                    partition = %self.partition, %table, rows = insert.rows, query_id, trace_id,
+                    class = class.as_str(), attempts, %error, "insert failed; trying again"
+                ),
+                // Without provenance nothing tells one row from another.
+                Class::Data | Class::Configuration => tracing::error!(
+                    partition = %self.partition, %table, rows = insert.rows, query_id, trace_id,
+                    class = class.as_str(), attempts, %error, "insert refused; somebody has to act"
+                ),
+            }
+            if !self.pause(delays.next()).await {
+                return Ok(None);
+            }
+            let is_trusted = tokio::time::Instant::now() <= trusted_until;
+            if !is_trusted && step == Step::Whole && insert.mapping.has_provenance() {
+                // One of the attempts may be stored, and its token forgotten by now.
+                metrics::asked_for_provenance();
+                *plan = plan.asking();
+                self.commit(batch.start, plan.metadata()?).await?;
+                step = Step::Missing;
+            }
+        }
+    }
+
+    /// Sends it once.
+    async fn send(
+        &self,
+        step: Step,
+        insert: &Insert,
+        plan: &Plan,
+        attempt: &Attempt,
+    ) -> Result<(), SinkError> {
+        let sink = &self.edges.sink;
+        let (cluster, target) = (&self.edges.cluster, insert.mapping.target());
+        let mut token = match step {
+            Step::Missing if mutants::active(Mutant::FirstTokenForgotten) => {
+                plan.token(cluster, &self.partition, &target)
+            }
+            Step::Whole => plan.token(cluster, &self.partition, &target),
+            Step::Missing => plan.first_token(cluster, &self.partition, &target),
+            Step::Rest => plan.rest_token(cluster, &self.partition, &target),
+        };
+        if mutants::active(Mutant::TokenPerOwner) {
+            token = format!("{token}/{}", self.edges.owner);
+        }
+        if mutants::active(Mutant::NoToken) {
+            token = attempt.query_id();
+        }
+        if step == Step::Whole {
+            sink.insert(insert, &token, attempt).await
+        } else {
+            let range = plan.start..plan.end;
+            let missing = Missing { partition: &self.partition, range, token: Some(token) };
+            sink.insert_missing(insert, missing, attempt).await
+        }
+    }
+}

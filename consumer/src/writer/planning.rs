@@ -1,0 +1,156 @@
+//! The plan of a batch, with its letters: made anew, or taken over from whoever had
+//! the partition before.
+
+use jiff::Timestamp;
+use outpour_schemas::{
+    invariants,
+    mutants::{self, Mutant},
+};
+
+use super::{Offsets, TOKENS_TRUSTED_FOR, WriteError, Writer, backoff};
+use crate::{
+    batch::Sealed,
+    dead_letter::{DeadLetters, ParkError},
+    metrics,
+    plan::{self, Plan},
+    sink::Sink,
+};
+
+impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
+    /// The plan of `batch`, committed. One that was found at the start is taken
+    /// over if its token can be relied on: the same content, and recent. `None` if
+    /// it was told to stop before.
+    pub(super) async fn planned(
+        &mut self,
+        batch: &Sealed,
+        now: Timestamp,
+    ) -> Result<Option<Plan>, WriteError> {
+        let found = self.open.take().filter(|plan| plan.start == batch.start);
+        let (first, by_provenance) = match found {
+            None if self.was_moved => match self.may_be_there(batch).await {
+                Some(may_be_there) => (None, may_be_there),
+                None => return Ok(None),
+            },
+            None => (None, false),
+            Some(found) => {
+                let age = found.age_at(now);
+                let trusted = age <= TOKENS_TRUSTED_FOR;
+                let same = found.content == batch.content;
+                if same && trusted && !found.by_provenance && batch.parked.is_empty() {
+                    return Ok(Some(found));
+                }
+                metrics::asked_for_provenance();
+                tracing::warn!(
+                    partition = %self.partition, start = batch.start, end = batch.end, same, age_s = age.as_secs(),
+                    "the outcome of a plan is open; asking the tables which rows are missing"
+                );
+                (Some(found.name()), !mutants::active(Mutant::NoProvenance))
+            }
+        };
+        let plan = Plan {
+            version: plan::VERSION,
+            owner: self.edges.owner.clone(),
+            start: batch.start,
+            end: batch.end,
+            rows: batch.rows(),
+            rejected: batch.rejected.clone(),
+            content: batch.content.clone(),
+            by_provenance,
+            first,
+            was_moved: self.was_moved,
+            planned_at_ms: now.as_millisecond(),
+            frame: self.frame.clone(),
+        };
+        debug_assert!(
+            invariants::begins_at(&(plan.start..plan.end), &self.settled),
+            "I6: the plan of {}-{} leaves out what is not settled from {} on",
+            plan.start,
+            plan.end,
+            self.settled
+        );
+        let metadata = match mutants::active(Mutant::NoPlan) {
+            true => plan::STORED.to_owned(),
+            false => plan.metadata()?,
+        };
+        let is_planned = if batch.parked.is_empty() {
+            self.commit(batch.start, metadata).await?;
+            true
+        } else {
+            self.park(batch, metadata).await?
+        };
+        Ok(is_planned.then_some(plan))
+    }
+
+    /// Whether a table may have rows of the batch, since the group's offset was
+    /// moved. `None` if it was told to stop before that was known.
+    async fn may_be_there(&mut self, batch: &Sealed) -> Option<bool> {
+        let until = match self.there_until {
+            Some(until) => until,
+            None => *self.there_until.insert(self.ask_how_far().await?),
+        };
+        self.was_moved = batch.start < until;
+        Some(self.was_moved)
+    }
+
+    /// One past the highest offset that any of the tables has.
+    async fn ask_how_far(&self) -> Option<i64> {
+        let mut until = 0;
+        for mapping in self.targets.iter().filter(|mapping| mapping.has_provenance()) {
+            let mut delays = backoff();
+            let last = loop {
+                match self.edges.sink.last_offset(mapping, &self.partition).await {
+                    Ok(last) => break last,
+                    Err(error) => {
+                        let table = &mapping.table;
+                        self.edges.monitor.troubled(&self.partition, &error);
+                        tracing::warn!(partition = %self.partition, %table, %error, "asking for the last offset failed; trying again");
+                    }
+                }
+                if !self.pause(delays.next()).await {
+                    return None;
+                }
+            };
+            until = until.max(last.map_or(0, |last| last + 1));
+        }
+        tracing::info!(
+            partition = %self.partition, until,
+            "the group's offset was moved; what the tables have before {until} is left out"
+        );
+        Some(until)
+    }
+
+    /// Parks what was rejected, together with the plan, for as long as it takes:
+    /// nothing is dropped. `false` if it was told to stop before.
+    async fn park(&self, batch: &Sealed, plan: String) -> Result<bool, WriteError> {
+        for letter in &batch.parked {
+            tracing::warn!(
+                partition = %self.partition, offset = letter.offset,
+                table = %letter.rejection.table, reason = letter.rejection.reason,
+                error = letter.rejection.error, "record parked"
+            );
+        }
+        let mut delays = backoff();
+        loop {
+            let offset = batch.start;
+            let outcome =
+                self.edges.dead_letters.park(&self.partition, &batch.parked, offset, &plan);
+            match outcome.await {
+                Ok(()) => return Ok(true),
+                Err(ParkError::InDoubt(source)) => {
+                    return Err(WriteError::Commit {
+                        partition: self.partition.clone(),
+                        offset,
+                        source,
+                    });
+                }
+                Err(ParkError::NotWritten(error)) => {
+                    self.edges.monitor.troubled(&self.partition, &error);
+                    tracing::error!(partition = %self.partition, %error, "dead letters cannot be written; waiting");
+                }
+            }
+            if !self.pause(delays.next()).await {
+                return Ok(false);
+            }
+        }
+    }
+}

@@ -1,0 +1,394 @@
+//! `make torture`: every process is killed, paused and cut off again and again
+//! while events are written, and then each event has to be where it belongs.
+//!
+//! ```text
+//! writers ══▶ Postgres ══ proxy ══▶ 2 relays ══ proxy ══▶ Kafka ══▶ 3 consumers ══ proxy ══▶ ClickHouse
+//!    │            │                                          │                                  │
+//!  ledger     watch: slot                                follower                        watch: rows
+//!    │            │                                          │                                  │
+//!    └────────────┴───────────────▶ oracle ◀─────────────────┴──────────────────────────────────┘
+//!
+//! schedule ──▶ faults, on every process, connection, topic and table
+//! ```
+//!
+//! The ledger is written by the transactions that write the events. What is found
+//! in Kafka and ClickHouse is read with nothing of Outpour's in between.
+
+mod crew;
+mod event;
+mod faults;
+mod follower;
+mod ledger;
+mod life;
+mod mutants;
+mod oracle;
+mod recovery;
+mod report;
+mod schedule;
+mod tables;
+mod watch;
+mod world;
+mod writers;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use fastrand::Rng;
+use futures_util::future::{join_all, try_join_all};
+use outpour_producer::Outbox;
+use outpour_schemas::program::Exit;
+use tokio::{
+    task::spawn_blocking,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+pub use self::mutants::hunt;
+use self::{
+    crew::Programs,
+    event::{Fate, KINDS},
+    faults::{Done, Turns},
+    follower::Follower,
+    ledger::Entry,
+    oracle::{Found, Verdict},
+    report::{Report, Violation},
+    schedule::Fault,
+    watch::Watch,
+    world::{CONSUMERS, RELAYS, World},
+    writers::{Books, WRITERS, Writer},
+};
+use crate::{
+    eventually,
+    place::Place,
+    program::Binary,
+    stack::{Stack, StackOptions},
+};
+
+/// What programs read after the run.
+const REPORT: &str = "report.json";
+
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub seed: u64,
+    /// Of the faults.
+    pub duration: Duration,
+}
+
+/// Runs a campaign and says how it ended: 0 if nothing was violated, 3 otherwise.
+///
+/// # Errors
+/// When it could not run.
+pub async fn run(options: Options) -> Result<ExitCode> {
+    // Missing programs are told before anything is started for them.
+    [Binary::Relay, Binary::Consumer].into_iter().try_for_each(|binary| binary.path().map(drop))?;
+    let report = campaign(&Campaign::whole(&options)).await?;
+    Ok(if report.is_clean() { ExitCode::SUCCESS } else { Exit::Finding.into() })
+}
+
+/// One run on services of its own.
+struct Campaign {
+    seed: u64,
+    duration: Duration,
+    /// The faults that are dealt.
+    kinds: Vec<Fault>,
+    programs: Programs,
+    /// For everything to arrive in the end. Longer than any time-out that a fault
+    /// can leave behind.
+    patience: Duration,
+    /// Whether the first violation ends it.
+    is_hunt: bool,
+}
+
+impl Campaign {
+    fn whole(options: &Options) -> Self {
+        Self {
+            seed: options.seed,
+            duration: options.duration,
+            kinds: Fault::ALL.to_vec(),
+            programs: Programs::default(),
+            patience: Duration::from_secs(120),
+            is_hunt: false,
+        }
+    }
+}
+
+async fn campaign(campaign: &Campaign) -> Result<Report> {
+    let place = Place::claim("torture")?;
+    let launching = StackOptions {
+        fresh: true,
+        fsync: false,
+        proxied: true,
+        ..StackOptions::at(place.stack())
+    };
+    let stack = Stack::launch(launching).await;
+    let report = match stack {
+        Ok(stack) => {
+            let world = World::new(place, stack, &campaign.programs).await?;
+            let report = on_world(&world, campaign).await;
+            for mut member in world.crew.all().await {
+                member.kill().await.ok();
+            }
+            world.place.stop_services().await?;
+            report
+        }
+        Err(error) => {
+            place.stop_services().await?;
+            Err(error)
+        }
+    }?;
+    Ok(report)
+}
+
+/// Everything that goes on during a run.
+#[derive(Default)]
+struct Run {
+    books: Books,
+    follower: Follower,
+    watch: Watch,
+}
+
+async fn on_world(world: &World, campaign: &Campaign) -> Result<Report> {
+    let run = Run::default();
+    let reading = CancellationToken::new();
+    let follower = run.follower.clone();
+    let (brokers, until) = (world.stack.kafka.url().to_owned(), reading.clone());
+    let following = spawn_blocking(move || follower.follow(&brokers, &until));
+    let watch = run.watch.clone();
+    let looking = async {
+        tokio::join!(
+            run.watch.rows(world, &run.books),
+            run.watch.slot(world, &run.books, &run.follower),
+            run.watch.group(world, &run.books, &run.follower),
+            async {
+                let refused = |what| watch.report(what, None);
+                if let Err(error) = world.crew.look_after(&world.place, refused).await {
+                    watch.report(format!("cannot look after the programs: {error:#}"), None);
+                }
+            },
+        );
+    };
+    let working = async {
+        for at in (0..RELAYS + CONSUMERS).rev() {
+            world.crew.member(at).await.start()?;
+        }
+        let done = under_fire(world, campaign, &run).await?;
+        let healed = Instant::now();
+        let entries = settle(world, campaign.patience, &run).await?;
+        anyhow::Ok((done, entries, healed.elapsed()))
+    };
+    let worked = tokio::select! {
+        worked = working => worked,
+        () = looking => unreachable!("looking goes on for ever"),
+        found = caught(&run), if campaign.is_hunt => Err(found),
+    };
+    reading.cancel();
+    following.await??;
+    let (done, ledger, settled) = worked?;
+    let report = result(world, campaign, &run, &done, &ledger, settled).await?;
+    report.print();
+    tell_lives(world, &run, &ledger, &report)?;
+    report::write_memory(&run.watch.watched().memory, &world.place.file("memory.csv"))?;
+    report.write(&world.place.file(REPORT))?;
+    println!("The same as JSON: {}", world.place.file(REPORT).display());
+    Ok(report)
+}
+
+/// Waits for the first violation that shows while a run goes on.
+async fn caught(run: &Run) -> anyhow::Error {
+    const LOOK: Duration = Duration::from_millis(200);
+    loop {
+        let seen = run.follower.seen().violations.first().map(|(what, _)| what.clone());
+        let watched = run.watch.violations().into_iter().next().map(|violation| violation.what);
+        if let Some(what) = watched.or(seen) {
+            return Caught(what).into();
+        }
+        sleep(LOOK).await;
+    }
+}
+
+/// What ends a hunt.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Caught(String);
+
+/// Writers write and faults happen, for as long as the schedule says.
+async fn under_fire(world: &World, campaign: &Campaign, run: &Run) -> Result<Vec<Done>> {
+    let writing = CancellationToken::new();
+    let writers = (0..WRITERS).map(|at| {
+        let mut writer = Writer {
+            url: world.stack.postgres.url(),
+            books: &run.books,
+            random: Rng::with_seed(campaign.seed ^ (at + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+            outbox: Outbox::default(),
+        };
+        let writing = &writing;
+        async move { writer.work(writing).await }
+    });
+    let (turns, began) = (Turns::default(), Instant::now());
+    let timeline = fs::File::create(world.place.file("timeline.txt"))?;
+    let faults = schedule::schedule(campaign.seed, campaign.duration, &campaign.kinds);
+    let faults = faults.into_iter().map(|entry| {
+        let (turns, mut timeline) = (&turns, &timeline);
+        async move {
+            sleep(entry.at).await;
+            let outcome = faults::commit(world, &run.books, turns, entry).await;
+            let done = outcome.with_context(|| format!("fault {}", entry.fault.name()))?;
+            let (from, to) = (done.began - began, done.healed - began);
+            let line = format!(
+                "{:8.2} {:8.2}  {} ({})\n",
+                from.as_secs_f64(),
+                to.as_secs_f64(),
+                entry.fault.name(),
+                entry.whom
+            );
+            std::io::Write::write_all(&mut timeline, line.as_bytes())?;
+            anyhow::Ok(done)
+        }
+    });
+    let faulting = async {
+        let done = try_join_all(faults).await;
+        if done.is_ok() {
+            sleep(campaign.duration.saturating_sub(began.elapsed())).await;
+        }
+        writing.cancel();
+        done
+    };
+    let (_, done) = tokio::join!(join_all(writers), faulting);
+    done
+}
+
+/// Heals everything, waits until everything has arrived or nothing more comes, and
+/// returns what was committed.
+async fn settle(world: &World, patience: Duration, run: &Run) -> Result<HashMap<Uuid, Entry>> {
+    let client = world.connect().await?;
+    // What a writer sent last may still be on its way.
+    eventually(patience, async || {
+        const WRITING: &str = "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1";
+        let writing: i64 = client.query_one(WRITING, &[&writers::NAME]).await?.get(0);
+        ensure!(writing == 0, "{writing} writers are still at work");
+        Ok(())
+    })
+    .await?;
+    let ledger = ledger::read(&client).await?;
+    let of = |fate| ledger.values().filter(|entry| entry.fate == fate).count() as u64;
+    let (least, bulky) = (of(Fate::Stored), of(Fate::Bulky));
+    let letters = (of(Fate::Poison) + of(Fate::Unpublishable)) as usize;
+    let arrived = eventually(patience, async || {
+        let mut rows = 0;
+        for kind in KINDS {
+            rows += tables::count(&world.client(), kind, "1").await?.events;
+        }
+        let parked = run.follower.seen().letters.len();
+        ensure!(
+            rows >= least
+                && parked >= letters
+                && rows + parked as u64 >= least + bulky + letters as u64,
+            "{rows} rows of {least}, {parked} letters of {letters}, and {bulky} of either"
+        );
+        let status = world.command(Binary::Consumer, &["status", "--json"]).await?;
+        let status: serde_json::Value = serde_json::from_str(&status)?;
+        let lag = status["lag"].as_i64().context("no lag")?;
+        ensure!(lag == 0, "a lag of {lag}");
+        Ok(())
+    })
+    .await;
+    if let Err(error) = arrived {
+        run.watch.report(format!("it does not come to rest: {error:#}"), None);
+    }
+    Ok(ledger)
+}
+
+async fn result(
+    world: &World,
+    campaign: &Campaign,
+    run: &Run,
+    done: &[Done],
+    ledger: &HashMap<Uuid, Entry>,
+    settled: Duration,
+) -> Result<Report> {
+    let mut rows = BTreeMap::new();
+    for kind in KINDS {
+        rows.insert(kind, tables::read(&world.client(), kind).await?);
+    }
+    let verdict = {
+        let seen = run.follower.seen();
+        oracle::judge(&Found { ledger, records: &seen.records, letters: &seen.letters, rows })
+    };
+    let mut violations = run.watch.violations();
+    let seen = run.follower.seen();
+    violations.extend(
+        seen.violations.iter().map(|(what, event)| Violation { what: what.clone(), event: *event }),
+    );
+    let dead_letters = seen.letters.len() as u64;
+    drop(seen);
+    let Verdict { lost, duplicated, out_of_order, bent, unexpected, violations: judged } = verdict;
+    violations.extend(judged);
+    for key in tables::wrong_sums(&world.client()).await? {
+        let what = format!("the materialised view has other sums than its table for key {key}");
+        violations.push(Violation { what, event: None });
+    }
+    for args in [&["reconcile"][..], &["reconcile", "--outbox"]] {
+        if let Err(error) = timeout(Duration::from_secs(120), world.command(Binary::Consumer, args))
+            .await
+            .context("no answer in time")?
+        {
+            let what = format!("reconcile does not agree: {error:#}");
+            violations.push(Violation { what, event: None });
+        }
+    }
+    let mut faults: BTreeMap<_, u64> = BTreeMap::new();
+    done.iter().for_each(|done| *faults.entry(done.fault).or_default() += 1);
+    let watched = run.watch.watched();
+    let restarts = world.crew.ended().await.into_iter();
+    Ok(Report {
+        seed: campaign.seed,
+        duration_s: campaign.duration.as_secs(),
+        events: ledger.len() as u64,
+        transactions: run.books.transactions(),
+        rolled_back: run.books.rolled_back(),
+        dead_letters,
+        faults,
+        lost,
+        duplicated,
+        out_of_order,
+        bent,
+        unexpected,
+        violations,
+        recovery: recovery::recoveries(done, &watched.samples),
+        relay_rss_mib: report::quarters(&watched.memory, true),
+        consumer_rss_mib: report::quarters(&watched.memory, false),
+        restarts: restarts.map(|(name, ended)| (name, ended.len())).collect(),
+        settled_s: settled.as_secs_f64(),
+    })
+}
+
+/// Writes down what is known of the first events that something went wrong with.
+fn tell_lives(
+    world: &World,
+    run: &Run,
+    ledger: &HashMap<Uuid, Entry>,
+    report: &Report,
+) -> Result<()> {
+    const AT_MOST: usize = 5;
+    let mut logs: Vec<_> = (1..=RELAYS).map(|at| world.place.log(&format!("relay-{at}"))).collect();
+    logs.extend((1..=CONSUMERS + 1).map(|at| world.place.log(&format!("consumer-{at}"))));
+    let seen = run.follower.seen();
+    let events: Vec<_> = report.violations.iter().filter_map(|violation| violation.event).collect();
+    let lives: Vec<_> = events
+        .iter()
+        .take(AT_MOST)
+        .map(|id| life::of_event(*id, ledger.get(id), &seen, &logs))
+        .collect();
+    if !lives.is_empty() {
+        let path = world.place.file("lives.txt");
+        fs::write(&path, lives.join("\n"))?;
+        println!("What is known of the first of them: {} (seed {})", path.display(), report.seed);
+    }
+    Ok(())
+}
