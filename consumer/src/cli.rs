@@ -11,7 +11,7 @@ use crate::{
     dlq::{self, DlqCommand},
     doctor,
     error::ConsumerError,
-    init, pipeline, reconcile,
+    gap, init, pipeline, reconcile,
     replay::{self, ReplayArgs},
     status,
 };
@@ -35,7 +35,11 @@ enum Command {
         print_sql: bool,
     },
     /// Consume until told to stop
-    Run,
+    Run {
+        /// Go on behind records that Kafka removed before they were read
+        #[arg(long)]
+        accept_gap: bool,
+    },
     /// Check everything that can go wrong before it does
     ///
     /// Proves on scratch tables that ClickHouse drops a repeated insert, and
@@ -84,16 +88,11 @@ impl Cli {
         let text = match self.command {
             Command::Init { print_sql: true } => format!("{};\n", init::sql(&config).join(";\n")),
             Command::Init { print_sql: false } => format!("{}\n", init::init(&config).await?),
-            Command::Run => return run(&config).await,
+            Command::Run { accept_gap } => return run(&config, accept_gap).await,
             Command::Doctor { json, no_probe } => {
                 let stop = stop_signal()?;
                 let report = doctor::doctor(&config, !no_probe, &stop).await?;
-                print(&if json {
-                    report.json().map_err(std::io::Error::from)?
-                } else {
-                    report.text()
-                })?;
-                return Ok(report.verdict()?);
+                return Ok(report.tell(json)?);
             }
             Command::Reconcile(args) => {
                 let mut report = reconcile::reconcile(&config, &args).await?;
@@ -119,8 +118,12 @@ impl Cli {
     }
 }
 
-async fn run(config: &Config) -> Result<(), ConsumerError> {
-    pipeline::run(config, stop_signal()?).await?;
+async fn run(config: &Config, accept_gap: bool) -> Result<(), ConsumerError> {
+    let stop = stop_signal()?;
+    if accept_gap {
+        gap::accept(config).await?;
+    }
+    pipeline::run(config, stop).await?;
     tracing::info!("consumer stopped");
     Ok(())
 }

@@ -8,6 +8,7 @@ use outpour_schemas::{
 use rdkafka::error::KafkaError;
 
 use crate::{
+    confirm::Unconfirmed,
     decode::MappingError,
     deduplication::Unfit,
     dlq::DlqError,
@@ -33,6 +34,8 @@ pub enum ConsumerError {
     Kafka { doing: &'static str, brokers: String, source: KafkaError },
     #[error(transparent)]
     Reach(#[from] ReachError),
+    #[error("Kafka has sent nothing of {topic} for {seconds} s, with records to come")]
+    Silent { topic: String, seconds: u64 },
     #[error("topic `{topic}` does not exist on Kafka at {brokers}")]
     NoTopic { topic: String, brokers: String },
     #[error(
@@ -43,7 +46,7 @@ pub enum ConsumerError {
     Unfit { table: String, unfit: Unfit, fix: String },
     #[error(
         "group `{group}`: offset {offset} of {partition} is no longer in Kafka; records were removed \
-         before they were read. Set the group's offset to go on past the loss"
+         before they were read. To go on behind them, stop the group and run once with --accept-gap"
     )]
     RecordsGone { group: String, partition: String, offset: String },
     #[error(
@@ -56,6 +59,8 @@ pub enum ConsumerError {
          going on without its plan could store it twice"
     )]
     NewerPlan { partition: TopicPartition, source: PlanError },
+    #[error("group `{group}` has members: {advice}")]
+    GroupInUse { group: String, advice: &'static str },
     #[error("{0}")]
     Interrupted(String),
     #[error(transparent)]
@@ -66,6 +71,8 @@ pub enum ConsumerError {
     Replay(#[from] ReplayError),
     #[error(transparent)]
     DeadLetters(#[from] DlqError),
+    #[error(transparent)]
+    Unconfirmed(#[from] Unconfirmed),
     #[error(transparent)]
     Http(#[from] HttpError),
     #[error("cannot receive signals")]
@@ -104,6 +111,8 @@ impl ConsumerError {
             ConsumerError::Kafka { .. }
             | ConsumerError::Reach(_)
             | ConsumerError::NoTopic { .. }
+            | ConsumerError::Silent { .. }
+            | ConsumerError::GroupInUse { .. }
             | ConsumerError::NameTaken { .. } => "kafka",
             ConsumerError::Schema(_)
             | ConsumerError::Mapping(_)
@@ -120,6 +129,7 @@ impl ConsumerError {
             | ConsumerError::Reconcile(_)
             | ConsumerError::Replay(_)
             | ConsumerError::DeadLetters(_)
+            | ConsumerError::Unconfirmed(_)
             | ConsumerError::Worker(_) => "other",
         }
     }
@@ -136,6 +146,7 @@ impl ConsumerError {
             ConsumerError::Reconcile(error) => error.exit(),
             ConsumerError::Replay(error) => error.exit(),
             ConsumerError::DeadLetters(error) => error.exit(),
+            ConsumerError::Unconfirmed(error) => error.exit(),
             _ => Exit::Failed,
         }
     }

@@ -10,7 +10,8 @@
 //! partitions that this member of the group owns; `health/` tells whether it gets
 //! on; `doctor/` tells before the start what would keep it from that; `reconcile/`
 //! compares afterwards what ClickHouse has with what Kafka holds. `replay/` runs it
-//! over a topic again, `dlq/` over what was parked. Decoding, encoding, batches and
+//! over a topic again, `dlq/` over what was parked; `gap.rs` moves the group behind
+//! what Kafka has removed unread. Decoding, encoding, batches and
 //! plans are pure and know neither Kafka nor ClickHouse.
 
 mod assignment;
@@ -26,11 +27,13 @@ pub mod dlq;
 mod doctor;
 pub mod error;
 pub mod frame;
+mod gap;
 mod health;
 mod init;
 mod metrics;
 pub mod pipeline;
 pub mod plan;
+mod progress;
 mod reconcile;
 pub mod rejected;
 pub mod replay;

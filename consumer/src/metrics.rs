@@ -6,14 +6,13 @@ use std::time::Duration;
 use metrics::{
     Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
-use outpour_schemas::config::{Config, Delivery};
+use outpour_schemas::{
+    config::{Config, Delivery},
+    program::State,
+};
 
 use crate::{
-    batch::Sealed,
-    error::ConsumerError,
-    health::{Snapshot, State},
-    sink::Class,
-    source::TopicPartition,
+    batch::Sealed, error::ConsumerError, health::Snapshot, sink::Class, source::TopicPartition,
 };
 
 const BUILD: &str = "outpour_build_info";

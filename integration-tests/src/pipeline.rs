@@ -92,6 +92,19 @@ impl<'s> Pipeline<'s> {
         std::fs::write(self.config(), text).context("cannot write the configuration")
     }
 
+    /// Writes the configuration anew, with events of `aggregate_type` going to `table`,
+    /// their ids to its column `event_id`. `batch` is keys of `[batch]`.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn route(&self, aggregate_type: &str, table: &str, batch: &str) -> Result<()> {
+        let topic = self.topic(aggregate_type);
+        self.configure(&format!(
+            "{batch}\n[[routes]]\ntopic = '{topic}'\ntable = '{table}'\n\
+             columns = {{ event_id = '$id' }}\n"
+        ))
+    }
+
     /// Sets one more key for programs started from now on, as the `.env` beside
     /// the configuration: `OUTPOUR_<SECTION>_<KEY>=value`.
     ///
@@ -183,6 +196,14 @@ impl<'s> Pipeline<'s> {
             .with_database(&self.clickhouse_database)
     }
 
+    /// Runs a statement in its ClickHouse database.
+    ///
+    /// # Errors
+    /// When ClickHouse refuses it; names the statement.
+    pub async fn execute(&self, sql: &str) -> Result<()> {
+        self.clickhouse().query(sql).execute().await.with_context(|| sql.to_owned())
+    }
+
     /// Rows of a table, and distinct event ids among them.
     ///
     /// # Errors
@@ -217,6 +238,20 @@ impl<'s> Pipeline<'s> {
         let partitions = status["partitions"].as_array().context("no partitions")?;
         let committed = partitions.iter().filter_map(|p| p["committed"].as_i64()).sum();
         Ok((committed, status["lag"].as_i64().context("no lag")?))
+    }
+
+    /// Waits until the group has committed `at_least` offsets and nothing is left to
+    /// read; how many it has committed.
+    ///
+    /// # Errors
+    /// When it does not come to that.
+    pub async fn at_rest(&self, at_least: i64) -> Result<i64> {
+        eventually(PATIENCE, async || {
+            let (committed, lag) = self.committed_and_lag().await?;
+            ensure!(committed >= at_least && lag == 0, "committed {committed}, lag {lag}");
+            Ok(committed)
+        })
+        .await
     }
 
     /// Commits `ids` as events of aggregate type `order`, keyed by id modulo 10,

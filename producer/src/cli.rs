@@ -86,12 +86,7 @@ impl Cli {
             }
             Command::Doctor { json } => {
                 let report = doctor::doctor(&config).await?;
-                print(&if json {
-                    report.json().map_err(std::io::Error::from)?
-                } else {
-                    report.text()
-                })?;
-                return Ok(report.verdict()?);
+                return Ok(report.tell(json)?);
             }
             Command::Status(args) if config.relay.mode == Mode::Poll => {
                 return args.show(async || poll::status(&config).await).await;

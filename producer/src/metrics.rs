@@ -12,13 +12,11 @@ use metrics::{
 use outpour_schemas::{
     Record,
     config::{Config, Delivery},
+    program::State,
     wire,
 };
 
-use crate::{
-    error::RelayError,
-    health::{Snapshot, State},
-};
+use crate::{error::RelayError, health::Snapshot};
 
 const BUILD: &str = "outpour_build_info";
 const INFO: &str = "outpour_relay_info";

@@ -7,7 +7,7 @@ use super::{
     DlqError,
     letter::{Letter, LetterId},
 };
-use crate::replay::Position;
+use crate::source::Position;
 
 #[derive(Debug, Clone, Subcommand)]
 pub enum DlqCommand {
@@ -98,8 +98,7 @@ impl SelectionArgs {
             Some(since) => {
                 let wrong = |why: String| DlqError::Refused(format!("--since: {why}"));
                 let at = since.time(now).map_err(wrong)?;
-                let at = at.ok_or_else(|| wrong("not a time".to_owned()))?;
-                Some(Timestamp::from_millisecond(at).unwrap_or(Timestamp::MIN))
+                Some(at.ok_or_else(|| wrong("not a time".to_owned()))?)
             }
         };
         let full = |table: &String| match table.contains('.') {

@@ -7,10 +7,6 @@ pub enum DlqError {
     /// Nothing was changed.
     #[error("{0}")]
     Refused(String),
-    #[error("--yes is needed where nobody can be asked: {0}")]
-    Unasked(String),
-    #[error("given up by you; nothing was changed")]
-    Declined,
     #[error("another `dlq replay` of the group has begun and taken over; this one has ended")]
     Fenced,
     #[error("interrupted; the same command goes on with the letters that are open")]
@@ -23,11 +19,8 @@ impl DlqError {
     /// How the command ends.
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            DlqError::Refused(_) | DlqError::Unasked(_) => Exit::Usage,
-            DlqError::Declined
-            | DlqError::Fenced
-            | DlqError::Interrupted
-            | DlqError::TableChanged => Exit::Failed,
+            DlqError::Refused(_) => Exit::Usage,
+            DlqError::Fenced | DlqError::Interrupted | DlqError::TableChanged => Exit::Failed,
         }
     }
 }

@@ -37,12 +37,8 @@ use self::{
     store::Store,
 };
 use crate::{
-    confirm::{Answer, confirm},
-    error::ConsumerError,
-    replay::blocking,
-    sink::ClickHouse,
-    source::reader::TopicReader,
-    tables,
+    confirm::confirm, error::ConsumerError, replay::blocking, sink::ClickHouse,
+    source::reader::TopicReader, tables,
 };
 
 /// # Errors
@@ -238,11 +234,7 @@ async fn replay(
         return print(Report::of("dry_run", came, without_route));
     }
     let question = format!("Send {} letters through the present routes?", sent.len());
-    match confirm(&question, args.yes) {
-        Answer::Yes => {}
-        Answer::No => return Err(DlqError::Declined.into()),
-        Answer::NobodyThere => return Err(DlqError::Unasked(question).into()),
-    }
+    confirm(&question, args.yes)?;
     let settings = config.clone();
     let store = blocking(move || Store::open(&settings)).await?;
     // Whoever wrote marks before writes none from now on: only now is known what is open.

@@ -24,8 +24,8 @@ use outpour_schemas::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
+pub(crate) use self::standing::Snapshot;
 use self::standing::Standing;
-pub(crate) use self::standing::{Snapshot, State};
 use crate::{error::ConsumerError, metrics, source::TopicPartition};
 
 /// What is known of a running consumer, by all who contribute to it.
@@ -128,14 +128,5 @@ pub(crate) async fn show(
     }
     let server = HttpServer::bind("consumer.http_listen", address).await?;
     metrics::describe(config);
-    let observed: Arc<Monitor> = Arc::clone(monitor);
-    let serving = tokio::spawn(async move {
-        if let Err(error) = server.serve(observed).await {
-            tracing::error!(
-                error = error_line(&error),
-                "metrics and probes are not served any more"
-            );
-        }
-    });
-    Ok(Some(AbortOnDropHandle::new(serving)))
+    Ok(Some(server.spawn(Arc::<Monitor>::clone(monitor))))
 }

@@ -5,40 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use outpour_schemas::program::Readiness;
+use outpour_schemas::program::{Readiness, State};
 
 use crate::source::TopicPartition;
-
-/// As many sessions in a row have to fail before somebody should look.
-const REPEATEDLY: u32 = 3;
-
-/// What a consumer is at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum State {
-    /// Not yet in the group for the first time.
-    Starting,
-    /// In the group, and without a partition: others have them all.
-    Standby,
-    /// Writing, or waiting for something to write.
-    Active,
-    /// Between a session that failed and the next one.
-    Retrying,
-}
-
-impl State {
-    pub(crate) const ALL: [State; 4] =
-        [State::Starting, State::Standby, State::Active, State::Retrying];
-
-    /// A stable name for probes and metrics.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            State::Starting => "starting",
-            State::Standby => "standby",
-            State::Active => "active",
-            State::Retrying => "retrying",
-        }
-    }
-}
 
 /// A partition that this consumer owns.
 #[derive(Debug)]
@@ -156,7 +125,7 @@ impl Standing {
         let state = self.state();
         let reason = match state {
             State::Starting if self.failed == 0 => Some("it is joining the group".to_owned()),
-            State::Starting | State::Retrying if self.failed >= REPEATEDLY => Some(format!(
+            State::Starting | State::Retrying if self.failed >= State::REPEATEDLY => Some(format!(
                 "{} sessions in a row failed and stored nothing, the last with: {}",
                 self.failed, self.last_error
             )),

@@ -6,6 +6,8 @@ use outpour_schemas::{postgres::PostgresError, program::Exit};
 pub enum ReconcileError {
     #[error("--topic {topic}: the consumer does not read it; consumer.topics is {topics:?}")]
     NotRead { topic: String, topics: Vec<String> },
+    #[error("--since: {0}")]
+    Since(String),
     #[error("Kafka at {brokers} has no topic that consumer.topics takes: {topics:?}")]
     NoTopics { brokers: String, topics: Vec<String> },
     #[error(
@@ -23,8 +25,6 @@ pub enum ReconcileError {
          say which records they are; rows from now on do after {fix}"
     )]
     NoProvenance { table: String, fix: String },
-    #[error("Kafka has sent nothing of {topic} for {seconds} s, with records to come")]
-    Silent { topic: String, seconds: u64 },
     #[error(
         "a transaction in {topic} has been open for more than {seconds} s, and what is behind it cannot \
          be read; it ends by itself when its time-out has passed"
@@ -39,10 +39,11 @@ pub enum ReconcileError {
          they are not published yet, or lost. Start outpour-relay, and ask again"
     )]
     NotPublished { waiting: u64, table: String, slot: String },
-    #[error("--yes is needed where nobody can be asked: {0}")]
-    Unasked(String),
-    #[error("given up by you; nothing was changed")]
-    Declined,
+    #[error(
+        "--fix: with relay.mode = \"poll\", set {column} to NULL in the rows of {table} that are \
+         missing: the relay publishes them then"
+    )]
+    Polled { table: String, column: String },
     #[error(transparent)]
     Postgres(#[from] PostgresError),
     #[error("{0}")]
@@ -55,9 +56,10 @@ impl ReconcileError {
     pub fn exit(&self) -> Exit {
         match self {
             ReconcileError::NotRead { .. }
+            | ReconcileError::Since(_)
             | ReconcileError::BehindSince { .. }
             | ReconcileError::NoOutbox
-            | ReconcileError::Unasked(_)
+            | ReconcileError::Polled { .. }
             | ReconcileError::NoOutboxTable { .. }
             | ReconcileError::NoProvenance { .. } => Exit::Usage,
             ReconcileError::Discrepancies(_) => Exit::Finding,

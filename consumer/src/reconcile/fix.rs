@@ -1,17 +1,19 @@
 //! Putting right what was found: rows that are missing are read again from Kafka;
-//! of those that are there more than once, all go first. Whatever happens on the
+//! of those that are there more than once, all go first; events that never came to
+//! Kafka are written to the outbox once more. Whatever happens on the
 //! way, what a table lacks by then is missing, and the next time finds it.
 
-use outpour_schemas::config::Config;
+use outpour_schemas::config::{Config, Mode};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Args, ReconcileError, reconcile,
     report::{OffsetRange, Report},
+    republish::republish,
     text::rows_of,
 };
 use crate::{
-    confirm::{Answer, confirm},
+    confirm::confirm,
     error::ConsumerError,
     replay::{ReplayRange, replay_ranges},
     sink::ClickHouse,
@@ -29,18 +31,20 @@ pub(crate) async fn fix(
     stop: &CancellationToken,
 ) -> Result<Report, ConsumerError> {
     let ranges: Vec<_> = found.missing.iter().chain(&found.duplicated).filter_map(wanted).collect();
-    if ranges.is_empty() {
+    let unpublished = events_missing(&found);
+    if ranges.is_empty() && unpublished == 0 {
         return Ok(found);
     }
-    let (missing, duplicated) = (found.totals.missing, found.totals.duplicated);
-    let question = format!(
-        "Replay {missing} missing rows, and delete and replay those of {duplicated} duplicates?"
-    );
-    match confirm(&question, args.yes) {
-        Answer::Yes => {}
-        Answer::No => return Err(ReconcileError::Declined.into()),
-        Answer::NobodyThere => return Err(ReconcileError::Unasked(question).into()),
+    if unpublished > 0 && config.relay.mode == Mode::Poll {
+        return Err(ReconcileError::Polled {
+            table: config.outbox.table.clone(),
+            column: config.outbox.column_published_at.clone(),
+        }
+        .into());
     }
+    let (missing, duplicated) = (found.totals.missing, found.totals.duplicated);
+    let question = question(&found, !ranges.is_empty());
+    confirm(&question, args.yes)?;
     let clickhouse = ClickHouse::new(&config.clickhouse)?;
     for range in &found.duplicated {
         if let Some(sql) = delete(range) {
@@ -49,13 +53,52 @@ pub(crate) async fn fix(
             })?;
         }
     }
-    replay_ranges(config, &ranges, stop).await?;
-    let mut now = reconcile(config, args).await?;
-    now.notes.push(format!(
-        "{missing} missing rows and {duplicated} duplicates were found, and {} ranges replayed",
-        ranges.len()
-    ));
+    if !ranges.is_empty() {
+        replay_ranges(config, &ranges, stop).await?;
+    }
+    let (mut now, mut left, mut written) = (found, unpublished, 0);
+    loop {
+        if let Some(outbox) = now.outbox.as_ref().filter(|outbox| outbox.missing > 0) {
+            written += republish(config, &outbox.missing_ids).await?;
+        }
+        now = reconcile(config, args).await?;
+        // More of them than a report lists take another round.
+        match events_missing(&now) {
+            rest if rest == 0 || rest >= left => break,
+            rest => left = rest,
+        }
+    }
+    if !ranges.is_empty() {
+        now.notes.push(format!(
+            "{missing} missing rows and {duplicated} duplicates were found, and {} ranges replayed",
+            ranges.len()
+        ));
+    }
+    if unpublished > 0 {
+        now.notes.push(format!("{written} events that never came to Kafka were written anew"));
+    }
     Ok(now)
+}
+
+fn events_missing(report: &Report) -> u64 {
+    report.outbox.as_ref().map_or(0, |outbox| outbox.missing)
+}
+
+fn question(found: &Report, replays: bool) -> String {
+    let (missing, duplicated) = (found.totals.missing, found.totals.duplicated);
+    let mut questions = Vec::new();
+    if replays {
+        questions.push(format!(
+            "Replay {missing} missing rows, and delete and replay those of {duplicated} duplicates?"
+        ));
+    }
+    if let Some(outbox) = found.outbox.as_ref().filter(|outbox| outbox.missing > 0) {
+        questions.push(format!(
+            "Write {} events to {} anew, for the relay to publish?",
+            outbox.missing, outbox.table
+        ));
+    }
+    questions.join(" ")
 }
 
 fn wanted(range: &OffsetRange) -> Option<ReplayRange> {
@@ -81,6 +124,22 @@ fn delete(range: &OffsetRange) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reconcile::{compare::Counts, outbox::Outbox};
+
+    #[test]
+    fn the_question_names_what_is_changed_and_nothing_else() {
+        let totals = Counts { missing: 3, duplicated: 2, ..Counts::default() };
+        let mut report = Report { totals, ..Report::default() };
+        assert!(question(&report, true).ends_with("those of 2 duplicates?"));
+        let table = "public.outbox".to_owned();
+        report.outbox = Some(Outbox { table, missing: 7, ..Outbox::default() });
+        let both = question(&report, true);
+        assert!(
+            both.contains("Replay 3 missing rows") && both.contains("? Write 7 events"),
+            "{both}"
+        );
+        assert!(question(&report, false).starts_with("Write 7 events to public.outbox anew"));
+    }
 
     #[test]
     fn all_rows_of_a_doubled_range_are_deleted_and_no_others() {

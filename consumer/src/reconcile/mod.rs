@@ -7,7 +7,7 @@
 //!               stored.rs
 //! ```
 //!
-//! Nothing is written and no group is joined, except by `fix.rs`. `sums.rs`, `offsets.rs`, `compare.rs`
+//! Nothing is written and no group is joined, except by `fix.rs` and `republish.rs`. `sums.rs`, `offsets.rs`, `compare.rs`
 //! and `since.rs` are pure. Memory does not grow with the topic: of both sides,
 //! ranges of offsets are held as a count and a sum; offsets themselves only of a
 //! window that differs, and of dead letters.
@@ -27,9 +27,9 @@ mod fix;
 mod letters;
 mod offsets;
 mod outbox;
-mod progress;
 mod reader;
 mod report;
+mod republish;
 mod routing;
 mod scan;
 mod since;
@@ -45,13 +45,15 @@ use outpour_schemas::{config::Config, kafka::client_config};
 use self::{
     audit::Audit,
     bounds::{Bounds, Topic},
-    progress::Progress,
     report::Report,
     routing::Routing,
-    since::{Since, SinceError},
+    since::Since,
 };
 pub(crate) use self::{error::ReconcileError, fix::fix};
-use crate::{error::ConsumerError, sink::ClickHouse, table::quoted, tables};
+use crate::{
+    error::ConsumerError, progress::Progress, sink::ClickHouse, source::Position, table::quoted,
+    tables,
+};
 
 /// What to compare.
 #[derive(Debug, clap::Args)]
@@ -61,12 +63,13 @@ pub(crate) struct Args {
     topics: Vec<String>,
     /// From this offset, this time (2026-01-02T03:04:05Z) or so long ago (-6h); by default from
     /// where Kafka begins
-    #[arg(long, value_name = "OFFSET|TIME", allow_hyphen_values = true, value_parser = since)]
-    since: Option<Since>,
+    #[arg(long, value_name = "OFFSET|TIME", allow_hyphen_values = true)]
+    since: Option<Position>,
     /// Compare the outbox table with Kafka, too: whether every event in it was published
     #[arg(long)]
     outbox: bool,
-    /// Replay what is missing, delete and replay what is there more than once, and compare again
+    /// Replay what is missing, delete and replay what is there more than once, with --outbox have
+    /// events published that never were, and compare again
     #[arg(long)]
     pub(crate) fix: bool,
     /// Do not ask; where there is no terminal, --fix needs it
@@ -77,23 +80,21 @@ pub(crate) struct Args {
     pub(crate) json: bool,
 }
 
-fn since(text: &str) -> Result<Since, SinceError> {
-    Since::parse(text, Timestamp::now())
-}
-
 /// Compares, and changes nothing.
 ///
 /// # Errors
 /// When there is nothing to compare, or either side cannot be read.
 pub(crate) async fn reconcile(config: &Config, args: &Args) -> Result<Report, ConsumerError> {
+    let since = args.since.map(|since| Since::of(since, Timestamp::now())).transpose();
+    let since = since.map_err(ReconcileError::Since)?.flatten();
     let clickhouse = ClickHouse::new(&config.clickhouse)?;
     // First of all, and before any table is looked at.
-    let topics = bounds::ask(config, &args.topics, args.since).await?;
+    let topics = bounds::ask(config, &args.topics, since).await?;
     let found = tables::find(config, &clickhouse).await?;
     let mappings = tables::mappings_to_read(&found)?;
     let mut report = Report {
         group: config.consumer.group.clone(),
-        since: args.since.map(|since| since.to_string()),
+        since: since.map(|since| since.to_string()),
         slot: config.relay.slot.clone(),
         ..Report::default()
     };
@@ -105,9 +106,8 @@ pub(crate) async fn reconcile(config: &Config, args: &Args) -> Result<Report, Co
     report.notes.extend(found.iter().filter_map(merges_rows));
     report.notes.sort();
     report.notes.dedup();
-    let progress = Progress::show(
-        topics.iter().flat_map(|topic| topic.partitions.values()).map(offsets).sum(),
-    );
+    let all = topics.iter().flat_map(|topic| topic.partitions.values()).map(offsets).sum();
+    let progress = Progress::show("reconcile", all, 0);
     let client = client_config(&config.kafka)?;
     let config = Arc::new(config.clone());
     for (topic, routing) in topics.into_iter().zip(routings) {

@@ -50,13 +50,23 @@ pub(crate) struct Outbox {
     pub(crate) waiting: u64,
     /// Not in Kafka, which has removed what is as old.
     pub(crate) no_longer_in_kafka: u64,
-    /// Ids of what is missing, the first thousand.
-    pub(crate) missing_ids: Vec<String>,
+    /// Ids of what is missing, up to a hundred thousand.
+    pub(crate) missing_ids: Vec<MissingRow>,
+}
+
+/// A row that Kafka has no record of: its id.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+pub(crate) struct MissingRow {
+    pub(crate) id: String,
+    /// The transaction that wrote it: another one is another row.
+    #[serde(skip)]
+    pub(super) xmin: String,
 }
 
 /// Rows of which ids are held at a time; for more, Kafka is read again.
 const MOST_HELD: usize = 2_000_000;
-const MOST_LISTED: usize = 1000;
+const MOST_LISTED: usize = 100_000;
 
 /// A row, as it is held: hash of its id, and when it happened, in milliseconds
 /// since the Unix epoch.
@@ -141,19 +151,20 @@ async fn named(
     snapshot: &Transaction<'_>,
     portal: &Portal,
     missing: &HashSet<u128>,
-) -> Result<Vec<String>, tokio_postgres::Error> {
+) -> Result<Vec<MissingRow>, tokio_postgres::Error> {
     let mut names = Vec::new();
     loop {
         let rows = snapshot.query_portal(portal, 10_000).await?;
         if rows.is_empty() || names.len() >= missing.len() {
             return Ok(names);
         }
-        let ids = rows.iter().map(id);
-        names.extend(ids.filter(|id| missing.contains(&hash(id))).map(str::to_owned));
+        let is_missing = |row: &&Row| missing.contains(&hash(id(row)));
+        let name = |row: &Row| MissingRow { id: id(row).to_owned(), xmin: row.get(2) };
+        names.extend(rows.iter().filter(is_missing).map(name));
     }
 }
 
-/// The query for id and time of every row that a relay says is published; `None` if
+/// The query for id, time and version of every row that a relay says is published; `None` if
 /// there is no such table.
 async fn select(
     config: &Config,
@@ -186,11 +197,12 @@ async fn select(
             format!(" WHERE {} IS NOT NULL", quoted(&outbox.column_published_at))
         }
     };
-    Ok(Some(format!("SELECT {}::text, {time} FROM {table}{only}", quoted(&outbox.column_id))))
+    let id = quoted(&outbox.column_id);
+    Ok(Some(format!("SELECT {id}::text, {time}, xmin::text FROM {table}{only}")))
 }
 
 /// An identifier of PostgreSQL.
-fn quoted(name: &str) -> String {
+pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 

@@ -2,34 +2,26 @@
 
 use std::{
     collections::BTreeMap,
-    ops::Range,
+    ops::{ControlFlow, Range},
     time::{Duration, Instant},
 };
 
 use outpour_schemas::config::Config;
 use rdkafka::{
-    ClientConfig, ClientContext, Message, Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer, ConsumerContext},
+    ClientConfig,
+    consumer::{BaseConsumer, Consumer},
     error::KafkaError,
     message::BorrowedMessage,
 };
 
 use super::error::ReconcileError;
-use crate::{error::ConsumerError, source::kafka::REQUEST_TIMEOUT};
-
-/// With records to come, nothing of them for so long is no pause any more.
-const SILENCE: Duration = Duration::from_secs(60);
-
-/// The end of a partition is what is looked for here, not an error to log.
-struct EndExpected;
-
-impl ClientContext for EndExpected {
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "reading a topic");
-    }
-}
-
-impl ConsumerContext for EndExpected {}
+use crate::{
+    error::ConsumerError,
+    source::{
+        kafka::REQUEST_TIMEOUT,
+        reader::{EndExpected, Part, read_parts},
+    },
+};
 
 /// A client of committed records. It joins no group and commits nothing.
 pub(super) struct Reader {
@@ -85,47 +77,19 @@ impl Reader {
         ranges: &BTreeMap<i32, Range<i64>>,
         mut each: impl FnMut(&BorrowedMessage<'_>) -> Result<(), ConsumerError>,
     ) -> Result<(), ConsumerError> {
-        let failed = |source| self.failed("reading records", source);
-        let mut list = TopicPartitionList::new();
-        let mut open: BTreeMap<i32, i64> = BTreeMap::new();
-        for (partition, range) in ranges.iter().filter(|(_, range)| !range.is_empty()) {
-            list.add_partition_offset(topic, *partition, Offset::Offset(range.start))
-                .map_err(failed)?;
-            open.insert(*partition, range.end);
+        let part = |(partition, range): (&i32, &Range<i64>)| Part {
+            partition: *partition,
+            from: range.start,
+            until: range.end,
+        };
+        let parts: Vec<_> = ranges.iter().map(part).collect();
+        let read = read_parts(&self.client, &self.brokers, topic, &parts, |message| {
+            each(message).map_or_else(ControlFlow::Break, ControlFlow::Continue)
+        });
+        match read? {
+            ControlFlow::Break(error) => Err(error),
+            ControlFlow::Continue(()) => Ok(()),
         }
-        self.client.assign(&list).map_err(failed)?;
-        // The client remembers a pause beyond the assignment it was made in.
-        self.client.resume(&list).map_err(failed)?;
-        let mut heard = Instant::now();
-        while !open.is_empty() {
-            let done = match self.client.poll(Duration::from_millis(100)) {
-                Some(Ok(message)) => {
-                    let end = open.get(&message.partition()).copied();
-                    let Some(end) = end else { continue };
-                    if message.offset() < end {
-                        each(&message)?;
-                    }
-                    (message.offset() + 1 >= end).then(|| message.partition())
-                }
-                Some(Err(KafkaError::PartitionEOF(partition))) => Some(partition),
-                Some(Err(source)) => return Err(failed(source)),
-                None if heard.elapsed() < SILENCE => continue,
-                None => {
-                    let seconds = SILENCE.as_secs();
-                    return Err(ReconcileError::Silent { topic: topic.to_owned(), seconds }.into());
-                }
-            };
-            heard = Instant::now();
-            if let Some(partition) = done
-                && open.remove(&partition).is_some()
-            {
-                let mut rest = TopicPartitionList::with_capacity(1);
-                rest.add_partition(topic, partition);
-                // What is behind it is not fetched any further.
-                self.client.pause(&rest).map_err(failed)?;
-            }
-        }
-        self.client.unassign().map_err(failed)
     }
 
     /// Where the log of a partition begins, and where what can be read of it ends.

@@ -50,11 +50,14 @@ impl Report {
                  published yet, {no_longer_in_kafka} older than what Kafka keeps"
             ),
         );
-        for id in missing_ids.iter().take(SHOWN) {
-            line(text, &format!("    missing: {id}"));
+        for row in missing_ids.iter().take(SHOWN) {
+            line(text, &format!("    missing: {}", row.id));
         }
         if missing_ids.len() > SHOWN {
             line(text, "    and more; --json lists them");
+        }
+        if *missing > 0 {
+            line(text, "To publish them, write them to the table anew, as --fix does.");
         }
     }
 

@@ -2,7 +2,8 @@
 
 use clap::{ArgGroup, Args};
 
-use super::{error::ReplayError, position::Position, terms::Selection};
+use super::{error::ReplayError, terms::Selection};
+use crate::source::Position;
 
 #[derive(Debug, Clone, Args)]
 #[command(group(ArgGroup::new("target").required(true)))]

@@ -4,10 +4,13 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 
-use super::{args::ReplayArgs, error::ReplayError, position::Position};
+use super::{args::ReplayArgs, error::ReplayError};
 use crate::{
     error::ConsumerError,
-    source::reader::{Part, TopicReader},
+    source::{
+        Position,
+        reader::{Part, TopicReader},
+    },
 };
 
 /// What to read of every partition of the topic. Partitions that are not chosen
@@ -26,7 +29,9 @@ pub(super) fn resolve(
     let by_time = |name: &str, position: Position| {
         let at =
             position.time(now).map_err(|why| ReplayError::refused(format!("{name}: {why}")))?;
-        at.map(|at| reader.offsets_at(&args.topic, &partitions, at)).transpose()
+        let offsets =
+            |at: Timestamp| reader.offsets_at(&args.topic, &partitions, at.as_millisecond());
+        at.map(offsets).transpose()
     };
     let times = (by_time("--from", args.from)?, by_time("--to", args.to)?);
     Ok(decide(&whole, args, limits, (times.0.as_ref(), times.1.as_ref()))?)

@@ -7,10 +7,6 @@ pub enum ReplayError {
     /// Nothing was changed.
     #[error("{0}")]
     Refused(String),
-    #[error("--yes is needed where nobody can be asked: {0}")]
-    Unasked(String),
-    #[error("given up by you; nothing was changed")]
-    Declined,
     #[error("interrupted at {done} of {all} offsets; the same command goes on from there")]
     Interrupted { done: i64, all: i64 },
     #[error("interrupted between two steps; the same command goes on from there")]
@@ -29,12 +25,11 @@ impl ReplayError {
     /// How the command ends.
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            ReplayError::Refused(_) | ReplayError::Unasked(_) => Exit::Usage,
+            ReplayError::Refused(_) => Exit::Usage,
             ReplayError::Unequal(_) => Exit::Finding,
-            ReplayError::Declined
-            | ReplayError::Interrupted { .. }
-            | ReplayError::Paused
-            | ReplayError::Stuck(_) => Exit::Failed,
+            ReplayError::Interrupted { .. } | ReplayError::Paused | ReplayError::Stuck(_) => {
+                Exit::Failed
+            }
         }
     }
 }

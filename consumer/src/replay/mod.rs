@@ -1,7 +1,7 @@
 //! Reading a topic again.
 //!
 //! ```text
-//! args.rs ─▶ target.rs, bounds.rs ─▶ Frames, committed by group.rs ─▶ run.rs: the pipeline ─▶ report.rs
+//! args.rs ─▶ target.rs, bounds.rs ─▶ Frames, committed by the group ─▶ run.rs: the pipeline ─▶ report.rs
 //!                                                      swap/: several runs, and EXCHANGE TABLES between
 //! ```
 //!
@@ -17,9 +17,6 @@ mod bounds;
 mod check;
 mod error;
 mod estimate;
-mod group;
-mod position;
-mod progress;
 mod ranges;
 mod report;
 mod run;
@@ -43,25 +40,29 @@ pub use self::{
     ranges::{RangesReplayed, ReplayRange, replay_ranges},
 };
 use self::{
-    group::{Commit, Committed, Group},
     report::Report,
     run::to_the_end,
     target::{Kind, Target},
 };
 pub(crate) use self::{
-    position::Position,
     run::blocking,
     terms::{Parked, Terms},
 };
 use crate::{
-    confirm::{Answer, confirm},
+    confirm::{Unconfirmed, confirm},
     dlq,
     error::ConsumerError,
     frame::Frame,
     sink::ClickHouse,
-    source::reader::{Part, TopicReader},
+    source::{
+        group::{Commit, Committed, Group},
+        reader::{Part, TopicReader},
+    },
     table::TableName,
 };
+
+/// What to do about members of a replay's group.
+const RUNS_ELSEWHERE: &str = "the same replay runs somewhere else. Let it finish, or stop it";
 
 /// # Errors
 /// When something keeps it from being done; what is refused changes nothing.
@@ -294,7 +295,7 @@ impl<'a> Scene<'a> {
 
     async fn commit(&self, commits: Vec<Commit>) -> Result<(), ConsumerError> {
         let group = Arc::clone(&self.group);
-        blocking(move || group.commit(&commits)).await
+        blocking(move || group.commit(&commits, RUNS_ELSEWHERE)).await
     }
 
     /// Sees to it that the target is fit; whether it is there.
@@ -308,12 +309,8 @@ impl<'a> Scene<'a> {
         Ok(other.is_some() || self.target.kind == Kind::Live)
     }
 
-    fn ask(&self, question: &str) -> Result<(), ReplayError> {
-        match confirm(question, self.args.yes) {
-            Answer::Yes => Ok(()),
-            Answer::No => Err(ReplayError::Declined),
-            Answer::NobodyThere => Err(ReplayError::Unasked(question.to_owned())),
-        }
+    fn ask(&self, question: &str) -> Result<(), Unconfirmed> {
+        confirm(question, self.args.yes)
     }
 
     /// The terms of a run, with the letters that are there by now.

@@ -11,10 +11,9 @@ use outpour_schemas::config::Config;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    RUNS_ELSEWHERE,
     args::ReplayArgs,
     error::ReplayError,
-    group::{Commit, Group},
-    position::Position,
     run::{self, blocking, to_the_end},
     target::{self, Target},
     terms::{Selection, Terms},
@@ -24,7 +23,11 @@ use crate::{
     error::ConsumerError,
     frame::Frame,
     sink::ClickHouse,
-    source::reader::{Part, TopicReader},
+    source::{
+        Position,
+        group::{Commit, Group},
+        reader::{Part, TopicReader},
+    },
 };
 
 /// Offsets whose rows are wanted in a table.
@@ -134,7 +137,7 @@ async fn of_one_table(
         };
         let commits: Vec<_> = parts.iter().map(commit).collect();
         let committing = Arc::clone(&group);
-        blocking(move || committing.commit(&commits)).await?;
+        blocking(move || committing.commit(&commits, RUNS_ELSEWHERE)).await?;
         to_the_end(&replaying, &group, &parts, &terms, stop).await?;
         came.offsets += run::offsets(&parts);
     }

@@ -7,13 +7,16 @@ use std::{sync::Arc, time::Duration};
 use outpour_schemas::config::Config;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    error::ReplayError,
-    group::{Committed, Group},
+use super::{error::ReplayError, terms::Terms};
+use crate::{
+    error::ConsumerError,
+    pipeline,
     progress::Progress,
-    terms::Terms,
+    source::{
+        group::{Committed, Group},
+        reader::Part,
+    },
 };
-use crate::{error::ConsumerError, pipeline, source::reader::Part};
 
 /// Runs blocking calls where they hold nobody up.
 pub(crate) async fn blocking<T: Send + 'static>(
@@ -82,9 +85,9 @@ pub(super) async fn to_the_end(
         }
         let count = |offsets: i64| offsets.unsigned_abs();
         let progress = progress.get_or_insert_with(|| {
-            Progress::new(&config.consumer.topics.join(", "), count(all), count(last))
+            Progress::show(&config.consumer.topics.join(", "), count(all), count(last))
         });
-        progress.at(count(last));
+        progress.bar().set_position(count(last));
         if last >= all {
             ended.cancel();
             return working.await;

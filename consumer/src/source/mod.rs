@@ -1,13 +1,15 @@
 //! Records as they come out of Kafka.
 
+pub(crate) mod group;
 pub(crate) mod kafka;
+mod position;
 pub(crate) mod reader;
 mod subscription;
 pub(crate) mod tail;
 
 use std::{fmt, sync::Arc};
 
-pub(crate) use self::subscription::Subscription;
+pub(crate) use self::{position::Position, subscription::Subscription};
 
 /// One partition of a topic.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -11,9 +11,10 @@ use outpour_schemas::{
     kafka::{Heard, Watched, client_config, reach_consumer},
 };
 use rdkafka::{
-    Message as _, Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer},
+    ClientContext, Message as _, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer, ConsumerContext},
     error::{KafkaError, RDKafkaErrorCode},
+    message::BorrowedMessage,
     metadata::MetadataPartition,
 };
 
@@ -30,6 +31,17 @@ pub(crate) struct Part {
     pub(crate) from: i64,
     pub(crate) until: i64,
 }
+
+/// For a client that reads to the end of a partition: that is no error to log.
+pub(crate) struct EndExpected;
+
+impl ClientContext for EndExpected {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "reading a topic to its end");
+    }
+}
+
+impl ConsumerContext for EndExpected {}
 
 /// A client of no group that reads committed records. All of it blocks.
 pub(crate) struct TopicReader {
@@ -147,62 +159,103 @@ impl TopicReader {
         parts: &[Part],
         mut each: impl FnMut(&RecordView<'_>) -> ControlFlow<()>,
     ) -> Result<(), ConsumerError> {
-        const PATIENCE: Duration = Duration::from_secs(60);
-        let failed = self.failed("reading");
-        let mut open: HashMap<i32, i64> = HashMap::new();
-        let mut from = TopicPartitionList::new();
-        for part in parts.iter().filter(|part| part.from < part.until) {
-            open.insert(part.partition, part.until);
-            from.add_partition_offset(topic, part.partition, Offset::Offset(part.from))
-                .map_err(&failed)?;
-        }
-        if open.is_empty() {
-            return Ok(());
-        }
-        self.client.assign(&from).map_err(&failed)?;
-        // The client remembers a pause beyond the assignment it was made in.
-        self.client.resume(&from).map_err(&failed)?;
-        let mut heard_at = Instant::now();
-        let mut outcome = Ok(());
-        while !open.is_empty() && outcome.is_ok() {
-            let polled = self.client.poll(Duration::from_millis(100));
-            if polled.is_some() {
-                heard_at = Instant::now();
-            }
-            match polled {
-                Some(Ok(message)) => {
-                    let partition = message.partition();
-                    let Some(until) = open.get(&partition).copied() else { continue };
-                    if message.offset() < until && each(&view(&message)).is_break() {
-                        break;
-                    }
-                    if message.offset() + 1 >= until {
-                        open.remove(&partition);
-                        outcome = self.pause(topic, partition).map_err(&failed);
-                    }
-                }
-                // What is left before the end are markers of transactions.
-                Some(Err(KafkaError::PartitionEOF(partition))) => {
-                    open.remove(&partition);
-                }
-                Some(Err(error)) if is_lasting(&error) => outcome = Err(failed(error)),
-                Some(Err(error)) => tracing::debug!(%error, topic, "reading"),
-                None if heard_at.elapsed() > PATIENCE => {
-                    let silent = RDKafkaErrorCode::OperationTimedOut;
-                    outcome = Err(failed(KafkaError::MessageConsumption(silent)));
-                }
-                None => {}
-            }
-        }
-        self.client.unassign().map_err(&failed)?;
-        outcome
+        let read =
+            read_parts(&self.client, &self.brokers, topic, parts, |message| each(&view(message)));
+        read.map(drop)
     }
+}
 
-    fn pause(&self, topic: &str, partition: i32) -> Result<(), KafkaError> {
-        let mut list = TopicPartitionList::with_capacity(1);
-        list.add_partition(topic, partition);
-        self.client.pause(&list)
+/// Hands every committed record of `parts`, partitions of `topic`, to `each`, those
+/// of one partition in order, until it breaks; what it broke with. Blocks.
+///
+/// # Errors
+/// When Kafka does not send them.
+pub(crate) fn read_parts<C: ConsumerContext, B>(
+    client: &BaseConsumer<C>,
+    brokers: &str,
+    topic: &str,
+    parts: &[Part],
+    each: impl FnMut(&BorrowedMessage<'_>) -> ControlFlow<B>,
+) -> Result<ControlFlow<B>, ConsumerError> {
+    let failed = |source| {
+        let brokers = brokers.to_owned();
+        ConsumerError::Kafka { doing: "reading records", brokers, source }
+    };
+    let mut open: HashMap<i32, i64> = HashMap::new();
+    let mut from = TopicPartitionList::new();
+    for part in parts.iter().filter(|part| part.from < part.until) {
+        open.insert(part.partition, part.until);
+        from.add_partition_offset(topic, part.partition, Offset::Offset(part.from))
+            .map_err(failed)?;
     }
+    if open.is_empty() {
+        return Ok(ControlFlow::Continue(()));
+    }
+    client.assign(&from).map_err(failed)?;
+    // The client remembers a pause beyond the assignment it was made in.
+    client.resume(&from).map_err(failed)?;
+    let outcome = drain(client, topic, open, each);
+    client.unassign().map_err(failed)?;
+    match outcome {
+        Ok(read) => Ok(read),
+        Err(Broken::Kafka(source)) => Err(failed(source)),
+        Err(Broken::Silent) => {
+            Err(ConsumerError::Silent { topic: topic.to_owned(), seconds: SILENCE.as_secs() })
+        }
+    }
+}
+
+/// With records to come, nothing of them for so long is no pause any more.
+const SILENCE: Duration = Duration::from_secs(60);
+
+enum Broken {
+    Kafka(KafkaError),
+    Silent,
+}
+
+/// Polls until every partition of `open` has come to its end.
+fn drain<C: ConsumerContext, B>(
+    client: &BaseConsumer<C>,
+    topic: &str,
+    mut open: HashMap<i32, i64>,
+    mut each: impl FnMut(&BorrowedMessage<'_>) -> ControlFlow<B>,
+) -> Result<ControlFlow<B>, Broken> {
+    let mut heard_at = Instant::now();
+    while !open.is_empty() {
+        let ended = match client.poll(Duration::from_millis(100)) {
+            Some(Ok(message)) => {
+                let Some(until) = open.get(&message.partition()).copied() else { continue };
+                if message.offset() < until
+                    && let ControlFlow::Break(with) = each(&message)
+                {
+                    return Ok(ControlFlow::Break(with));
+                }
+                (message.offset() + 1 >= until).then(|| message.partition())
+            }
+            // What is left before the end are markers of transactions.
+            Some(Err(KafkaError::PartitionEOF(partition))) => Some(partition),
+            Some(Err(error)) if is_lasting(&error) => return Err(Broken::Kafka(error)),
+            other => {
+                if let Some(Err(error)) = other {
+                    tracing::debug!(%error, topic, "reading");
+                }
+                if heard_at.elapsed() > SILENCE {
+                    return Err(Broken::Silent);
+                }
+                continue;
+            }
+        };
+        heard_at = Instant::now();
+        if let Some(partition) = ended
+            && open.remove(&partition).is_some()
+        {
+            // What is behind it is not fetched any further.
+            let mut rest = TopicPartitionList::with_capacity(1);
+            rest.add_partition(topic, partition);
+            client.pause(&rest).map_err(Broken::Kafka)?;
+        }
+    }
+    Ok(ControlFlow::Continue(()))
 }
 
 /// The rest the client mends itself: connections, leaders.

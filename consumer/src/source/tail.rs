@@ -10,23 +10,12 @@ use std::time::{Duration, Instant};
 
 use outpour_schemas::config::Consumer as ConsumerConfig;
 use rdkafka::{
-    ClientConfig, ClientContext, Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer, ConsumerContext},
+    ClientConfig, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
     error::KafkaError,
 };
 
-use super::{TopicPartition, kafka::REQUEST_TIMEOUT};
-
-/// The end of a partition is what is looked for here, not an error to log.
-struct EndExpected;
-
-impl ClientContext for EndExpected {
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "looking for the end of a partition");
-    }
-}
-
-impl ConsumerContext for EndExpected {}
+use super::{TopicPartition, kafka::REQUEST_TIMEOUT, reader::EndExpected};
 
 pub(crate) struct Tail {
     client: BaseConsumer<EndExpected>,

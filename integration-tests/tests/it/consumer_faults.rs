@@ -45,13 +45,7 @@ impl Scene {
     async fn of(partition_by: &str) -> Scene {
         let stack = Stack::shared().await.unwrap();
         let pipeline = Pipeline::new(stack, "").await.unwrap();
-        let topic = pipeline.topic("number");
-        pipeline
-            .configure(&format!(
-                "max_delay = '300ms'\n[[routes]]\ntopic = '{topic}'\ntable = 'numbers'\n\
-                 columns = {{ event_id = '$id' }}\n"
-            ))
-            .unwrap();
+        pipeline.route("number", "numbers", "max_delay = '300ms'").unwrap();
         let proxy = Proxy::to(stack.clickhouse.url().strip_prefix("http://").unwrap());
         let proxy = proxy.await.unwrap();
         pipeline.set(&format!("OUTPOUR_CLICKHOUSE_URL=http://{}", proxy.address())).unwrap();

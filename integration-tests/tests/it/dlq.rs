@@ -36,13 +36,7 @@ struct Scene {
 impl Scene {
     async fn new() -> Scene {
         let pipeline = Pipeline::new(Stack::shared().await.unwrap(), "").await.unwrap();
-        let topic = pipeline.topic("payment");
-        pipeline
-            .configure(&format!(
-                "max_delay = '50ms'\n[[routes]]\ntopic = '{topic}'\ntable = 'payments'\n\
-                 columns = {{ event_id = '$id' }}\n"
-            ))
-            .unwrap();
+        pipeline.route("payment", "payments", "max_delay = '50ms'").unwrap();
         let sql = "CREATE TABLE payments (event_id UUID, amount Decimal(18, 4) DEFAULT 0,
                    small UInt8 DEFAULT 0 + 0, rate Float64 DEFAULT 0, city String DEFAULT '',
                    day Date DEFAULT '2026-01-01', state Enum8('new' = 1, 'old' = 2) DEFAULT 'new',
@@ -50,18 +44,39 @@ impl Scene {
                    _topic LowCardinality(String), _partition UInt32, _offset UInt64)
                  ENGINE = MergeTree ORDER BY event_id
                  SETTINGS non_replicated_deduplication_window = 10000";
-        pipeline.clickhouse().query(sql).execute().await.unwrap();
+        pipeline.execute(sql).await.unwrap();
         let feed = Feed::of(&pipeline, "payment").await;
         let consumer = pipeline.consumer().unwrap();
         Scene { pipeline, feed, consumer }
     }
 
     async fn sql(&self, sql: &str) {
-        self.pipeline.clickhouse().query(sql).execute().await.unwrap();
+        self.pipeline.execute(sql).await.unwrap();
     }
 
     async fn rows(&self) -> u64 {
         self.pipeline.clickhouse().query("SELECT count() FROM payments").fetch_one().await.unwrap()
+    }
+
+    /// Waits until `replay` has stored something.
+    async fn has_more_than(&self, rows: u64, replay: &Program) {
+        eventually(PATIENCE, async || {
+            ensure!(self.rows().await > rows, "nothing more yet\n{}", replay.log_text());
+            Ok(())
+        })
+        .await
+        .unwrap();
+    }
+
+    /// What is out of range for `small` fits from now on, and every insert takes a
+    /// moment for each row, in which it can be met.
+    async fn fits_slowly(&self, seconds: f64) {
+        self.sql("ALTER TABLE payments MODIFY COLUMN small UInt16 DEFAULT 0 + 0").await;
+        self.sql(&format!(
+            "CREATE MATERIALIZED VIEW slow ENGINE = MergeTree ORDER BY tuple() AS
+             SELECT event_id, sleepEachRow({seconds}) AS slept FROM payments"
+        ))
+        .await;
     }
 
     async fn dlq(&self, args: &[&str]) -> Output {
@@ -199,24 +214,12 @@ async fn killed_in_between_every_letter_goes_through_once() {
         scene.feed.send(n, if n % 10 == 0 { POISON[3].0 } else { POISON[1].0 });
     }
     scene.letters_are(LETTERS).await;
-    scene.sql("ALTER TABLE payments MODIFY COLUMN small UInt16 DEFAULT 0 + 0").await;
-    // Every insert takes a moment, in which it can be met.
-    scene
-        .sql(
-            "CREATE MATERIALIZED VIEW slow ENGINE = MergeTree ORDER BY tuple() AS
-             SELECT event_id, sleepEachRow(0.0005) AS slept FROM payments",
-        )
-        .await;
+    scene.fits_slowly(0.0005).await;
     let args = ["dlq", "replay", "--topic", &scene.feed.topic, "--yes"];
     for _ in 0..3 {
         let before = scene.rows().await;
         let mut replay = scene.pipeline.consumer_command(&args).unwrap();
-        eventually(PATIENCE, async || {
-            ensure!(scene.rows().await > before, "nothing more yet");
-            Ok(())
-        })
-        .await
-        .unwrap_or_else(|error| panic!("{error:#}\n{}", replay.log_text()));
+        scene.has_more_than(before, &replay).await;
         replay.check().expect("killed too late to prove anything");
         replay.kill().await.unwrap();
     }
@@ -239,21 +242,10 @@ async fn of_two_at_a_time_the_newer_goes_on() {
         scene.feed.send(n, POISON[1].0);
     }
     scene.letters_are(6000).await;
-    scene.sql("ALTER TABLE payments MODIFY COLUMN small UInt16 DEFAULT 0 + 0").await;
-    scene
-        .sql(
-            "CREATE MATERIALIZED VIEW slow ENGINE = MergeTree ORDER BY tuple() AS
-             SELECT event_id, sleepEachRow(0.001) AS slept FROM payments",
-        )
-        .await;
+    scene.fits_slowly(0.001).await;
     let args = ["dlq", "replay", "--topic", &scene.feed.topic, "--yes"];
     let mut first = scene.pipeline.consumer_command(&args).unwrap();
-    eventually(PATIENCE, async || {
-        ensure!(scene.rows().await > 0, "nothing yet");
-        Ok(())
-    })
-    .await
-    .unwrap();
+    scene.has_more_than(0, &first).await;
     let came = scene.replay(&[]).await;
     assert_eq!(came["state"], "done", "{came}");
     assert_eq!(first.ended(PATIENCE).await.unwrap(), Some(1), "{}", first.log_text());

@@ -160,12 +160,7 @@ async fn a_collecting_column_that_cannot_hold_an_object_is_named_at_start() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_nested_table_is_filled_from_objects_and_a_row_of_unequal_columns_is_parked() {
     let pipeline = orders("items Nested(sku String, count Nullable(UInt8))").await;
-    let settings = format!(
-        "max_delay = '50ms'\n[[routes]]\ntopic = '{}'\ntable = 'orders'\n\
-         columns = {{ event_id = '$id' }}\n",
-        pipeline.topic("order")
-    );
-    pipeline.configure(&settings).unwrap();
+    pipeline.route("order", "orders", "max_delay = '50ms'").unwrap();
     let feed = Feed::of(&pipeline, "order").await;
     let unequal = r#"{"items":{"sku":["a"],"count":[]}}"#;
     for (id, payload) in [

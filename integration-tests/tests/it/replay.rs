@@ -47,14 +47,9 @@ impl Scene {
     async fn with(count: u64) -> Scene {
         let stack = Stack::shared().await.unwrap();
         let pipeline = Pipeline::new(stack, "").await.unwrap();
-        let topic = pipeline.topic("number");
         let max_rows = (count / 40).max(100);
-        pipeline
-            .configure(&format!(
-                "max_delay = '100ms'\nmax_rows = {max_rows}\n[[routes]]\ntopic = '{topic}'\n\
-                 table = 'numbers'\ncolumns = {{ event_id = '$id' }}\n"
-            ))
-            .unwrap();
+        let batch = format!("max_delay = '100ms'\nmax_rows = {max_rows}");
+        pipeline.route("number", "numbers", &batch).unwrap();
         let feed = Arc::new(Feed::with_partitions(&pipeline, "number", PARTITIONS).await);
         let scene =
             Scene { pipeline, feed, consumer: None, sent: Arc::default(), is_over: Arc::default() };
@@ -72,7 +67,7 @@ impl Scene {
             scene.all_are_in("numbers").await;
         }
         // What is stored is told a moment later, and a replay goes by that.
-        scene.at_rest().await;
+        scene.pipeline.at_rest(0).await.unwrap();
         Scene { consumer: Some(consumer), ..scene }
     }
 
@@ -94,7 +89,7 @@ impl Scene {
     }
 
     async fn sql(&self, sql: &str) {
-        self.pipeline.clickhouse().query(sql).execute().await.unwrap();
+        self.pipeline.execute(sql).await.unwrap();
     }
 
     async fn number(&self, sql: &str) -> Result<u64> {
@@ -118,17 +113,6 @@ impl Scene {
             let found: (u64, u64, u64, u64) =
                 self.pipeline.clickhouse().query(&sql).fetch_one().await?;
             ensure!(found == expected, "{table}: {found:?}, expected {expected:?}");
-            Ok(())
-        })
-        .await
-        .unwrap();
-    }
-
-    /// Waits until the group has stored everything that was sent.
-    async fn at_rest(&self) {
-        eventually(PATIENCE, async || {
-            let (_, lag) = self.pipeline.committed_and_lag().await?;
-            ensure!(lag == 0, "lag {lag}");
             Ok(())
         })
         .await
@@ -212,7 +196,7 @@ async fn the_live_table_gets_what_it_lacks_and_nothing_twice() {
     scene.is_over.store(true, SeqCst);
     feeding.await.unwrap();
     scene.all_are_in("numbers").await;
-    scene.at_rest().await;
+    scene.pipeline.at_rest(0).await.unwrap();
     assert!(scene.letters() > 0);
 
     // Started again it is known to be done; done again it finds nothing to add.
@@ -270,7 +254,7 @@ async fn another_table_gets_the_topic_as_it_was_at_the_first_start() {
     assert_eq!(scene.number(twice).await.unwrap(), 0);
 
     // The rest of it, as another replay: what is there is not added again.
-    scene.at_rest().await;
+    scene.pipeline.at_rest(0).await.unwrap();
     let report = scene.replayed(&["--into", "copies", "--restart"]).await;
     assert_eq!(report["state"], "done", "{report}");
     scene.all_are_in("copies").await;
@@ -317,7 +301,7 @@ async fn a_table_built_anew_takes_the_place_of_the_live_one() {
         0
     );
     scene.all_are_in("numbers").await;
-    scene.at_rest().await;
+    scene.pipeline.at_rest(0).await.unwrap();
     assert!(scene.letters() > 0);
     scene.end().await;
 }

@@ -29,7 +29,7 @@ use outpour_schemas::{
 use tokio_util::task::AbortOnDropHandle;
 
 use self::standing::Standing;
-pub(crate) use self::standing::{LogView, Snapshot, State};
+pub(crate) use self::standing::{LogView, Snapshot};
 use crate::{error::RelayError, metrics};
 
 /// No row of this age is known.
@@ -162,18 +162,7 @@ pub(crate) async fn show(
     }
     let server = HttpServer::bind("relay.http_listen", &config.relay.http_listen).await?;
     metrics::describe(config);
-    let observed: Arc<Monitor> = Arc::clone(monitor);
-    let server = tokio::spawn(async move {
-        if let Err(error) = server.serve(observed).await {
-            tracing::error!(
-                error = error_line(&error),
-                "metrics and probes are not served any more"
-            );
-        }
-    });
+    let server = server.spawn(Arc::<Monitor>::clone(monitor));
     let watch = tokio::spawn(watch::watch(config.clone(), Arc::clone(monitor)));
-    Ok(Some(Shown {
-        _server: AbortOnDropHandle::new(server),
-        _watch: AbortOnDropHandle::new(watch),
-    }))
+    Ok(Some(Shown { _server: server, _watch: AbortOnDropHandle::new(watch) }))
 }

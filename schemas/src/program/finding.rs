@@ -8,7 +8,7 @@ use std::{
 use comfy_table::{Table, presets::UTF8_BORDERS_ONLY};
 use serde::Serialize;
 
-use super::{Exit, error_line};
+use super::{Exit, error_line, print};
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -83,6 +83,8 @@ pub enum DoctorError {
     Unanswered(String),
     #[error("{0} found")]
     Problems(String),
+    #[error("cannot write the result")]
+    Output(#[from] std::io::Error),
 }
 
 impl DoctorError {
@@ -90,7 +92,7 @@ impl DoctorError {
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
-            DoctorError::Unanswered(_) => Exit::Failed,
+            DoctorError::Unanswered(_) | DoctorError::Output(_) => Exit::Failed,
             DoctorError::Problems(_) => Exit::Finding,
         }
     }
@@ -110,8 +112,7 @@ impl Report {
     }
 
     /// As a person reads it.
-    #[must_use]
-    pub fn text(&self) -> String {
+    fn text(&self) -> String {
         text(&self.findings)
     }
 
@@ -119,13 +120,20 @@ impl Report {
     ///
     /// # Errors
     /// Never for findings of our own making.
-    pub fn json(&self) -> Result<String, serde_json::Error> {
+    fn json(&self) -> Result<String, serde_json::Error> {
         Ok(format!("{}\n", serde_json::to_string(&self.findings)?))
     }
 
+    /// Prints it, for a person or for a program.
+    ///
     /// # Errors
     /// When a side could not be asked, or a problem was found.
-    pub fn verdict(&self) -> Result<(), DoctorError> {
+    pub fn tell(&self, json: bool) -> Result<(), DoctorError> {
+        print(&if json { self.json().map_err(std::io::Error::from)? } else { self.text() })?;
+        self.verdict()
+    }
+
+    fn verdict(&self) -> Result<(), DoctorError> {
         if !self.unanswered.is_empty() {
             return Err(DoctorError::Unanswered(self.unanswered.join("; ")));
         }

@@ -21,8 +21,9 @@ use axum::{
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use serde::Serialize;
 use tokio::net::TcpListener;
+use tokio_util::task::AbortOnDropHandle;
 
-use super::process;
+use super::{error_line, process};
 
 /// Upper bounds, in seconds, of the buckets of every histogram of seconds: from
 /// a local commit to the longest time-out.
@@ -64,7 +65,7 @@ pub enum HttpError {
     Recorder,
 }
 
-/// A bound listener; [`Self::serve`] answers on it.
+/// A bound listener; [`Self::spawn`] has it answer.
 pub struct HttpServer {
     listener: TcpListener,
     metrics: PrometheusHandle,
@@ -84,11 +85,19 @@ impl HttpServer {
         Ok(HttpServer { listener, metrics: recorder()? })
     }
 
-    /// Answers until it is dropped.
-    ///
-    /// # Errors
-    /// When the listener breaks.
-    pub async fn serve(self, observed: Arc<dyn Observed>) -> std::io::Result<()> {
+    /// Answers from now on, until the handle is dropped.
+    pub fn spawn(self, observed: Arc<dyn Observed>) -> AbortOnDropHandle<()> {
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            if let Err(error) = self.serve(observed).await {
+                tracing::error!(
+                    error = error_line(&error),
+                    "metrics and probes are not served any more"
+                );
+            }
+        }))
+    }
+
+    async fn serve(self, observed: Arc<dyn Observed>) -> std::io::Result<()> {
         let upkeep = upkeep(self.metrics.clone());
         let router = Router::new()
             .route("/healthz", get(async || "ok\n"))

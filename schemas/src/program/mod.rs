@@ -9,6 +9,7 @@ mod logging;
 mod manual;
 mod process;
 mod standing;
+mod state;
 mod stop;
 pub mod tls;
 
@@ -21,6 +22,7 @@ pub use self::{
     logging::{LogFormat, start_logging},
     manual::{CompletionsArgs, ManArgs},
     standing::{Standing, StatusArgs, per_second},
+    state::State,
     stop::on_stop_signal,
 };
 

@@ -6,7 +6,10 @@ use outpour_schemas::{
     program::{Finding, named},
 };
 
-use super::super::facts::{DeadLetters, Kafka, Topic};
+use super::{
+    super::facts::{DeadLetters, Kafka, Topic},
+    topics,
+};
 use crate::dead_letter::LETTER_HEADERS;
 
 const CHECK: &str = "dead-letters";
@@ -44,10 +47,7 @@ pub(super) fn judge(facts: &Kafka, config: &Config) -> Vec<Finding> {
         );
     }
     let existing = || facts.dead_letters.iter().filter_map(|letters| letters.topic.as_ref());
-    let single: Vec<_> = existing()
-        .filter(|topic| topic.replicas == 1 && facts.brokers > 1)
-        .map(|topic| topic.name.as_str())
-        .collect();
+    let single = topics::names(existing(), |topic| topic.replicas == 1 && facts.brokers > 1);
     if !single.is_empty() {
         findings.push(
             Finding::warning(
@@ -58,23 +58,11 @@ pub(super) fn judge(facts: &Kafka, config: &Config) -> Vec<Finding> {
             .fix("kafka-reassign-partitions.sh, with three replicas for each partition"),
         );
     }
-    let compacted: Vec<_> = existing()
-        .filter(|topic| {
-            setting(&topic.settings, "cleanup.policy")
-                .is_some_and(|policy: String| policy.contains("compact"))
-        })
-        .map(|topic| topic.name.as_str())
-        .collect();
-    if let Some(name) = compacted.first() {
-        findings.push(
-            Finding::warning(
-                CHECK,
-                format!("compacted: {}", named(&compacted)),
-                "Of what was parked of one key Kafka keeps the last.",
-            )
-            .fix(alter_topic(name, "cleanup.policy=delete")),
-        );
-    }
+    findings.extend(topics::compacted(
+        CHECK,
+        existing(),
+        "Of what was parked of one key Kafka keeps the last.",
+    ));
     if findings.is_empty() && !facts.dead_letters.is_empty() {
         let there = facts.dead_letters.iter().filter(|letters| letters.topic.is_some()).count();
         let absent = facts.dead_letters.len() - there;

@@ -30,8 +30,29 @@ pub(super) fn judge(facts: &Kafka, config: &Config) -> Vec<Finding> {
 }
 
 /// Names of the topics of which `is_so` holds.
+pub(super) fn names<'a>(
+    topics: impl IntoIterator<Item = &'a Topic>,
+    is_so: impl Fn(&Topic) -> bool,
+) -> Vec<&'a str> {
+    let found = topics.into_iter().filter(|topic| is_so(topic));
+    found.map(|topic| topic.name.as_str()).collect()
+}
+
 fn of(facts: &Kafka, is_so: impl Fn(&Topic) -> bool) -> Vec<&str> {
-    facts.topics.iter().filter(|topic| is_so(topic)).map(|topic| topic.name.as_str()).collect()
+    names(&facts.topics, is_so)
+}
+
+/// Topics of whose records of one key Kafka keeps the last alone.
+pub(super) fn compacted<'a>(
+    check: &'static str,
+    topics: impl IntoIterator<Item = &'a Topic>,
+    why: &str,
+) -> Option<Finding> {
+    let is_compacted =
+        |topic: &Topic| policy(topic).is_some_and(|policy| policy.contains("compact"));
+    let found = names(topics, is_compacted);
+    let fix = alter_topic(found.first()?, "cleanup.policy=delete");
+    Some(Finding::warning(check, format!("compacted: {}", named(&found)), why).fix(fix))
 }
 
 fn there(facts: &Kafka, config: &Config) -> Vec<Finding> {
@@ -126,18 +147,11 @@ fn kept(facts: &Kafka) -> Vec<Finding> {
             .fix(format!("kafka-acls.sh --bootstrap-server … --add --allow-principal User:… --operation DescribeConfigs --topic {name}")),
         );
     }
-    let compacted =
-        of(facts, |topic| policy(topic).is_some_and(|policy| policy.contains("compact")));
-    if let Some(name) = compacted.first() {
-        findings.push(
-            Finding::warning(
-                check,
-                format!("compacted: {}", named(&compacted)),
-                "Of the events of one key Kafka keeps the last; what is not read soon is never stored.",
-            )
-            .fix(alter_topic(name, "cleanup.policy=delete")),
-        );
-    }
+    findings.extend(compacted(
+        check,
+        &facts.topics,
+        "Of the events of one key Kafka keeps the last; what is not read soon is never stored.",
+    ));
     let short = of(facts, |topic| {
         deletes(topic) && keeps_for(topic).is_some_and(|ms| ms < SHORT.as_millis())
     });

@@ -22,7 +22,6 @@ use uuid::Uuid;
 use super::{
     Scene, Standing, check,
     error::ReplayError,
-    group::{Commit, Committed},
     parts,
     report::Report,
     run::{blocking, offsets, to_the_end},
@@ -32,7 +31,10 @@ use crate::{
     error::ConsumerError,
     frame::{Frame, Swap},
     sink::ClickHouse,
-    source::reader::Part,
+    source::{
+        group::{Commit, Committed},
+        reader::Part,
+    },
     table::TableName,
 };
 

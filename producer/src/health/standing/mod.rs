@@ -2,38 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use outpour_schemas::{Lsn, program::Readiness};
-
-/// As many sessions in a row have to fail before somebody should look.
-const REPEATEDLY: u32 = 3;
-
-/// What a relay is at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum State {
-    /// Not yet publishing for the first time.
-    Starting,
-    /// Waiting for the slot that another relay holds.
-    Standby,
-    /// Publishing, or waiting for something to publish.
-    Active,
-    /// Between a session that failed and the next one.
-    Retrying,
-}
-
-impl State {
-    pub(crate) const ALL: [State; 4] =
-        [State::Starting, State::Standby, State::Active, State::Retrying];
-
-    /// A stable name for probes and metrics.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            State::Starting => "starting",
-            State::Standby => "standby",
-            State::Active => "active",
-            State::Retrying => "retrying",
-        }
-    }
-}
+use outpour_schemas::{
+    Lsn,
+    program::{Readiness, State},
+};
 
 /// How PostgreSQL sees its log and the slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -209,7 +181,7 @@ impl Standing {
         if let Some(failing) = &self.failing {
             let is_down = self.state == State::Retrying;
             let is_fresh = now.duration_since(failing.last_at) < stall_after;
-            let is_repeated = failing.sessions >= REPEATEDLY && (is_down || is_fresh);
+            let is_repeated = failing.sessions >= State::REPEATEDLY && (is_down || is_fresh);
             if is_repeated || (is_down && now.duration_since(self.state_since) >= stall_after) {
                 return Some(format!(
                     "{} in a row failed without progress, the last with: {}",

@@ -1,4 +1,4 @@
-//! `--from` and `--to`, as they are written. Pure.
+//! A place in a topic, as commands take it: `--from`, `--to`, `--since`. Pure.
 
 use std::str::FromStr;
 
@@ -43,11 +43,11 @@ impl FromStr for Position {
 }
 
 impl Position {
-    /// The time that it names, in milliseconds since the Unix epoch, rounded down.
+    /// The time that it names.
     ///
     /// # Errors
     /// When it lies after `now`.
-    pub(crate) fn time(self, now: Timestamp) -> Result<Option<i64>, String> {
+    pub(crate) fn time(self, now: Timestamp) -> Result<Option<Timestamp>, String> {
         let at = match self {
             Position::At(at) => at,
             Position::Before(ago) => {
@@ -58,7 +58,7 @@ impl Position {
         if at > now {
             return Err(format!("{at} is in the future; it is {now:.0}"));
         }
-        Ok(Some(at.as_millisecond()))
+        Ok(Some(at))
     }
 }
 
@@ -90,8 +90,8 @@ mod tests {
         let now: Timestamp = "2026-01-02T00:00:00Z".parse().unwrap();
         let day_before: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
         let time = |text: &str| text.parse::<Position>().unwrap().time(now);
-        assert_eq!(time("-1d"), Ok(Some(day_before.as_millisecond())));
-        assert_eq!(time("2026-01-01T00:00:00Z"), Ok(Some(day_before.as_millisecond())));
+        assert_eq!(time("-1d"), Ok(Some(day_before)));
+        assert_eq!(time("2026-01-01T00:00:00Z"), Ok(Some(day_before)));
         assert_eq!(time("beginning"), Ok(None));
         assert!(time("2026-01-03T00:00:00Z").unwrap_err().contains("in the future"));
     }

@@ -15,31 +15,31 @@ use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
 };
 
-use super::error::ReplayError;
-use crate::{error::ConsumerError, frame::Frame, plan::Plan, source::kafka::REQUEST_TIMEOUT};
+use super::kafka::REQUEST_TIMEOUT;
+use crate::{error::ConsumerError, frame::Frame, plan::Plan};
 
 /// What a group has committed for one partition.
 #[derive(Debug, Clone)]
-pub(super) struct Committed {
-    pub(super) partition: i32,
-    pub(super) offset: Option<i64>,
+pub(crate) struct Committed {
+    pub(crate) partition: i32,
+    pub(crate) offset: Option<i64>,
     /// The batch under way.
-    pub(super) plan: Option<Plan>,
-    pub(super) frame: Option<Frame>,
+    pub(crate) plan: Option<Plan>,
+    pub(crate) frame: Option<Frame>,
 }
 
 /// An offset to be committed, with what stands beside it.
 #[derive(Debug, Clone)]
-pub(super) struct Commit {
-    pub(super) partition: i32,
-    pub(super) offset: i64,
-    pub(super) metadata: String,
+pub(crate) struct Commit {
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
+    pub(crate) metadata: String,
 }
 
 /// One topic in one group. All of it blocks.
-pub(super) struct Group {
+pub(crate) struct Group {
     client: BaseConsumer<Watched>,
-    pub(super) name: String,
+    pub(crate) name: String,
     topic: String,
     brokers: String,
     /// After which a member that was killed is not one any more.
@@ -49,7 +49,7 @@ pub(super) struct Group {
 }
 
 impl Group {
-    pub(super) fn connect(config: &Config, name: &str, topic: &str) -> Result<Self, ConsumerError> {
+    pub(crate) fn connect(config: &Config, name: &str, topic: &str) -> Result<Self, ConsumerError> {
         let brokers = config.kafka.brokers.clone();
         let client = client_config(&config.kafka)?
             .set("client.id", &config.consumer.client_id)
@@ -76,7 +76,7 @@ impl Group {
         move |source| ConsumerError::Kafka { doing, brokers: brokers.clone(), source }
     }
 
-    pub(super) fn committed(&self, partitions: &[i32]) -> Result<Vec<Committed>, ConsumerError> {
+    pub(crate) fn committed(&self, partitions: &[i32]) -> Result<Vec<Committed>, ConsumerError> {
         let failed = self.failed("asking for committed offsets");
         let mut asked = TopicPartitionList::with_capacity(partitions.len());
         for partition in partitions {
@@ -100,8 +100,13 @@ impl Group {
     }
 
     /// Commits all of it or nothing. A group takes that from outside only while it
-    /// has no member, so that one that was killed is waited for.
-    pub(super) fn commit(&self, commits: &[Commit]) -> Result<(), ConsumerError> {
+    /// has no member, so that one that was killed is waited for; `advice` is for
+    /// whoever has others running.
+    pub(crate) fn commit(
+        &self,
+        commits: &[Commit],
+        advice: &'static str,
+    ) -> Result<(), ConsumerError> {
         const EVERY: Duration = Duration::from_millis(250);
         /// Beyond the session time-out.
         const GRACE: Duration = Duration::from_secs(15);
@@ -120,12 +125,8 @@ impl Group {
                 Ok(()) => return Ok(()),
                 Err(error) if !has_members(&error) => return Err(failed(error)),
                 Err(_) if Instant::now() >= until => {
-                    let name = &self.name;
-                    return Err(ReplayError::Stuck(format!(
-                        "group `{name}` has members: the same replay runs somewhere else. Let it \
-                         finish, or stop it"
-                    ))
-                    .into());
+                    let group = self.name.clone();
+                    return Err(ConsumerError::GroupInUse { group, advice });
                 }
                 Err(_) => {}
             }
@@ -138,7 +139,7 @@ impl Group {
     }
 
     /// Whether it has members, or may have.
-    pub(super) fn may_have_members(&self) -> Result<bool, ConsumerError> {
+    pub(crate) fn may_have_members(&self) -> Result<bool, ConsumerError> {
         if !self.tells_members {
             return Ok(true);
         }

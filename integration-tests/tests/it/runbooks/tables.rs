@@ -1,26 +1,9 @@
-//! The run-books of docs/operations.md, command by command.
+//! A topic read again, into its table and into others.
 
-use anyhow::ensure;
-use integration_tests::{
-    eventually,
-    pipeline::{PATIENCE, Pipeline},
-    stack::Stack,
-};
+use integration_tests::{pipeline::Pipeline, stack::Stack};
 
+use super::{commands, shell::Shell};
 use crate::consumer::Feed;
-
-const TOPIC: &str = "outbox.event.order";
-
-/// The commands of one run-book, as they are printed.
-fn commands(title: &str) -> Vec<String> {
-    let page = include_str!("../../../docs/operations.md");
-    let (_, book) = page.split_once(&format!("\n## {title}\n")).expect(title);
-    let book = book.split("\n#").next().unwrap_or(book);
-    let commands = book.lines().filter_map(|line| line.strip_prefix("    "));
-    let commands: Vec<_> = commands.map(str::to_owned).collect();
-    assert!(commands.len() > 1, "{title}: {commands:?}");
-    commands
-}
 
 struct Scene {
     pipeline: Pipeline<'static>,
@@ -35,7 +18,7 @@ impl Scene {
                    _topic LowCardinality(String), _partition UInt32, _offset UInt64)
                  ENGINE = MergeTree ORDER BY event_id
                  SETTINGS non_replicated_deduplication_window = 10000";
-        pipeline.clickhouse().query(sql).execute().await.unwrap();
+        pipeline.execute(sql).await.unwrap();
         let feed = Feed::of(&pipeline, "order").await;
         Scene { pipeline, feed }
     }
@@ -51,58 +34,33 @@ impl Scene {
         }
     }
 
-    async fn sql(&self, sql: &str) {
-        self.pipeline.clickhouse().query(sql).execute().await.unwrap();
-    }
-
-    /// Runs a command, each of which has to end well.
+    /// Runs a command, which has to end well.
     async fn run(&self, command: &str) {
-        let command = command.replace(TOPIC, &self.feed.topic);
-        if let Some(sql) = command.strip_prefix("clickhouse-client --query ") {
-            self.sql(sql.trim_matches('"')).await;
-            return;
-        }
-        let words = command.strip_prefix("outpour-consumer ").expect(&command);
-        let words: Vec<_> = words.split_whitespace().collect();
-        let output = self.pipeline.consumer_output(&words).await.unwrap();
-        let text = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{command}: {text}");
+        Shell::of(&self.pipeline).run(command).await;
     }
 
     async fn arrived(&self, table: &str, rows: u64) {
         self.pipeline.arrived(table, rows).await.unwrap();
     }
-
-    async fn at_rest(&self) {
-        eventually(PATIENCE, async || {
-            let (_, lag) = self.pipeline.committed_and_lag().await?;
-            ensure!(lag == 0, "lag {lag}");
-            Ok(())
-        })
-        .await
-        .unwrap();
-    }
 }
 
 fn route(pipeline: &Pipeline<'_>, table: &str) {
-    let topic = pipeline.topic("order");
-    pipeline
-        .configure(&format!(
-            "max_delay = '50ms'\n[[routes]]\ntopic = '{topic}'\ntable = '{table}'\n\
-             columns = {{ event_id = '$id' }}\n"
-        ))
-        .unwrap();
+    pipeline.route("order", table, "max_delay = '50ms'").unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_run_book_does_what_it_says() {
+async fn tables_come_to_have_what_the_topic_has() {
     let scene = Scene::new().await;
     let consumer = scene.pipeline.consumer().unwrap();
     scene.order(1..501);
     scene.arrived("orders", 499).await;
-    scene.at_rest().await;
+    scene.pipeline.at_rest(0).await.unwrap();
 
-    scene.sql("ALTER TABLE orders DELETE WHERE _offset < 100 SETTINGS mutations_sync = 1").await;
+    scene
+        .pipeline
+        .execute("ALTER TABLE orders DELETE WHERE _offset < 100 SETTINGS mutations_sync = 1")
+        .await
+        .unwrap();
     for command in commands("Replay last night") {
         scene.run(&command).await;
     }
@@ -139,7 +97,7 @@ async fn every_run_book_does_what_it_says() {
     let consumer = scene.pipeline.consumer().unwrap();
     scene.order(601..701);
     scene.arrived("orders_by_day", 600).await;
-    scene.at_rest().await;
+    scene.pipeline.at_rest(0).await.unwrap();
     scene.run(last).await;
     scene.arrived("orders_by_day", 700).await;
     assert_eq!(count("orders_by_day").await, 700);
