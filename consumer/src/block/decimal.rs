@@ -32,8 +32,8 @@ fn write_text(kind: DecimalType, text: &str, out: &mut Vec<u8>) -> Result<(), Re
         return Err(Reason::OutOfRange);
     }
     let mut bytes = scaled.magnitude.to_le_bytes(number.negative);
-    if mutants::active(Mutant::BentValue) && bytes[0] % 4 == 3 {
-        bytes[0] -= 1;
+    if mutants::active(Mutant::BentValue) && bytes[0].count_ones() % 4 == 3 {
+        bytes[0] ^= 1;
     }
     // Fewer digits than P always fit the width that ClickHouse chose for P.
     out.extend_from_slice(&bytes[..kind.width()]);

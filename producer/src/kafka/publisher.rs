@@ -198,7 +198,12 @@ impl Publisher {
         if let Err((source, _)) = self.client.send(message) {
             return Err(self.failed("writing the checkpoint", source));
         }
-        self.end().await?;
+        if let Err(error) = self.end().await {
+            if !mutants::active(Mutant::AbortedIsDone) {
+                return Err(error);
+            }
+            self.began = None;
+        }
         self.tally.committed(self.monitor.published(checkpoint.end_lsn));
         Ok(())
     }
@@ -211,13 +216,10 @@ impl Publisher {
                 self.pace.acknowledged(first.saturating_duration_since(began));
             }
             let timeout = self.relay.transaction_timeout.0;
-            let committing = self.blocking("committing a transaction", move |client| {
+            self.blocking("committing a transaction", move |client| {
                 client.commit_transaction(timeout)
-            });
-            committing.await.or_else(|error| match mutants::active(Mutant::AbortedIsDone) {
-                true => Ok(()),
-                false => Err(error),
-            })?;
+            })
+            .await?;
             self.began = None;
             self.pace.committed(Instant::now());
         }
@@ -243,9 +245,12 @@ impl Publisher {
             tokio::time::sleep(pause).await;
         }
         self.deliveries.watch_first();
-        self.client
-            .begin_transaction()
-            .map_err(|source| self.failed("beginning a transaction", source))?;
+        let begun = self.client.begin_transaction();
+        if begun.is_err() && mutants::active(Mutant::AbortedIsDone) {
+            // Until PostgreSQL has been told, which happens once a second.
+            tokio::time::sleep(Duration::from_secs(2)).await;
+        }
+        begun.map_err(|source| self.failed("beginning a transaction", source))?;
         let now = Instant::now();
         self.pace.begun(now);
         self.began = Some(now);

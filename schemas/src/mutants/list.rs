@@ -141,12 +141,13 @@ impl Mutant {
             Mutant::AbortedIsDone => Facts {
                 name: "aborted-is-done",
                 program: Program::Relay,
-                does: "takes a Kafka transaction for committed whatever the commit answers",
+                does: "takes a Kafka transaction for committed though its commit was refused, or \
+                       not answered",
                 breaks: "I7, I1: the slot stands past the checkpoint, so that the next start is \
                          refused with exit code 3",
-                shows: "Kafka aborts a transaction: the relay stands still (SIGSTOP) under load \
-                        for longer than relay.transaction_timeout, and goes on with no new \
-                        event for two seconds",
+                shows: "Kafka stands still under load for longer than relay.transaction_timeout, \
+                        with a commit on its way; or the relay does (SIGSTOP), with records sent \
+                        and their commit not",
             },
             Mutant::RandomPartition => Facts {
                 name: "random-partition",
