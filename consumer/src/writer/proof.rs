@@ -77,10 +77,13 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
         }
         let target = insert.mapping.target();
         let token = plan.first_token(&self.edges.cluster, &self.partition, &target);
-        let mut found = Refusals::new();
+        let mut rows = 0;
         let mut open = halves(&(batch.start..batch.end));
         let mut delays = backoff();
         while let Some(range) = open.pop() {
+            if self.stop.is_cancelled() {
+                return Ok(None);
+            }
             let attempt = Attempt::new(batch.trace);
             let sink = &self.edges.sink;
             // Whoever has to find it anew comes to the same halves.
@@ -91,7 +94,10 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
             match error.class() {
                 Class::Data if range.end - range.start == 1 => {
                     let rejection = Rejection::refused(&insert.mapping, &error);
-                    found.insert((insert.mapping.index(), range.start), rejection);
+                    // At once: whoever is interrupted has less to find the next time.
+                    let found = [((insert.mapping.index(), range.start), rejection)];
+                    self.edges.refused.add(&self.partition, Refusals::from(found));
+                    rows += 1;
                 }
                 Class::Data => open.extend(halves(&range)),
                 Class::SchemaDrift => {
@@ -111,8 +117,6 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
                 }
             }
         }
-        let rows = found.len();
-        self.edges.refused.add(&self.partition, found);
         Ok(Some(WriteError::Refused {
             partition: self.partition.clone(),
             table: table.to_string(),

@@ -157,16 +157,17 @@ impl Seen {
 }
 
 fn letter(message: &BorrowedMessage<'_>, id: Uuid) -> Result<Letter> {
-    let source = text(message, dead_letter::SOURCE_TOPIC)
-        .map(|topic| {
-            let number = |name| text(message, name).context("a dead letter without its source");
-            anyhow::Ok(Place {
-                topic: Arc::from(topic),
-                partition: number(dead_letter::SOURCE_PARTITION)?.parse()?,
-                offset: number(dead_letter::SOURCE_OFFSET)?.parse()?,
-            })
-        })
-        .transpose()?;
+    let number = |name| text(message, name).map(str::parse::<i64>).transpose();
+    // The relay's letters have no place: their records have never been anywhere.
+    let source = match text(message, dead_letter::SOURCE_TOPIC)
+        .zip(number(dead_letter::SOURCE_PARTITION)?)
+        .zip(number(dead_letter::SOURCE_OFFSET)?)
+    {
+        Some(((topic, partition), offset)) => {
+            Some(Place { topic: Arc::from(topic), partition: i32::try_from(partition)?, offset })
+        }
+        None => None,
+    };
     let reason = text(message, dead_letter::REASON).unwrap_or_default().to_owned();
     Ok(Letter { id, reason, source })
 }

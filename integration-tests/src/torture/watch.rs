@@ -13,6 +13,7 @@ use rdkafka::{
     ClientConfig, TopicPartitionList,
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer},
+    metadata::MetadataTopic,
 };
 use tokio::{task::spawn_blocking, time::sleep};
 use uuid::Uuid;
@@ -200,10 +201,9 @@ fn committed(brokers: &str) -> Result<HashMap<(&'static str, i32), i64>> {
     for kind in KINDS {
         let topic = format!("outbox.event.{kind}");
         let metadata = client.fetch_metadata(Some(&topic), REQUEST)?;
-        let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
-        partitions.for_each(|partition| {
+        for partition in metadata.topics().iter().flat_map(MetadataTopic::partitions) {
             asked.add_partition(&topic, partition.id());
-        });
+        }
     }
     let answered = client.committed_offsets(asked, REQUEST)?;
     let mut committed = HashMap::new();
