@@ -143,7 +143,9 @@ impl Partition {
     pub(super) fn quiet(&mut self, now: Instant) -> Option<i64> {
         let is_quiet = self.last_record.is_some_and(|at| now >= at + QUIET)
             && self.batch.is_empty()
-            && self.waiting.is_empty();
+            && self.waiting.is_empty()
+            // Or its writer could not be told where it ends, and nobody would ask again.
+            && self.work.capacity() > 0;
         is_quiet.then(|| {
             self.last_record = None;
             self.batch.end()

@@ -252,6 +252,25 @@ async fn a_partition_that_is_ahead_of_its_writer_is_paused_alone() {
     assert_eq!(told(scene.tick().flows), [(0, Flow::Resume)]);
 }
 
+#[tokio::test]
+async fn a_partition_is_quiet_only_when_its_writer_can_be_told_so() {
+    let mut scene = Scene::new(KIB);
+    scene.assign(0, None);
+    // One with the writer, and one that fills the way to it.
+    (0..2).for_each(|_| {
+        scene.record(0);
+    });
+    scene.now += Duration::from_secs(2);
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+        scene.tick();
+        assert_eq!(scene.work.quiet(scene.now), [], "ClickHouse has taken nothing");
+    }
+    scene.takes(2, 0).await;
+    assert_eq!(scene.work.quiet(scene.now), [(name(0), 2)]);
+    assert_eq!(scene.work.quiet(scene.now), [], "once");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_one_writer_ends_with_ends_the_session_and_the_others_in_order() {
     let mut scene = Scene::new(KIB);
