@@ -287,7 +287,7 @@ async fn what_one_writer_ends_with_ends_the_session_and_the_others_in_order() {
         }
     };
     let failure = tokio::time::timeout(Duration::from_secs(60), failing).await.unwrap();
-    assert!(error_line(&failure).contains("Illegal generation"), "{}", error_line(&failure));
+    assert!(error_line(&failure).contains("IllegalGeneration"), "{}", error_line(&failure));
     tokio::task::block_in_place(|| scene.work.leave());
     assert!(scene.work.owned().each().next().is_none());
 }
