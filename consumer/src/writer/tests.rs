@@ -39,6 +39,8 @@ struct Script {
     did: Mutex<Vec<Did>>,
     insert_faults: Mutex<VecDeque<u32>>,
     /// Offsets of rows that are refused, whatever else goes well.
+    /// Told to stop while it tries this range.
+    stops_after: Option<(Range<i64>, CancellationToken)>,
     refuses: Vec<i64>,
     refused: Arc<Refused>,
     park_faults: Mutex<u32>,
@@ -82,6 +84,9 @@ impl Sink for Arc<Script> {
         _: &Attempt,
     ) -> Result<(), SinkError> {
         let refuses = self.refuses.iter().any(|offset| range.contains(offset));
+        if let Some((_, stop)) = self.stops_after.as_ref().filter(|(last, _)| *last == range) {
+            stop.cancel();
+        }
         Script::insert(self, Did::InsertedMissing(range, token.unwrap()))?;
         if refuses {
             Err(SinkError { code: Some(469), message: "scripted".into() })
@@ -393,6 +398,20 @@ async fn rows_that_are_refused_are_found_one_by_one_and_the_others_stored() {
     let mut offsets: Vec<_> = script.refused.of(&partition).into_keys().collect();
     offsets.sort_unstable();
     assert_eq!(offsets, [(0, 1), (0, 4)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_been_found_of_refused_rows_outlives_an_interruption() {
+    let stop = CancellationToken::new();
+    let stops_after = Some((1..2, stop.clone()));
+    let mut script = Script { refuses: vec![1, 4], stops_after, ..Script::default() };
+    script.insert_faults = Mutex::new(vec![469].into());
+    let script = Arc::new(script);
+    let (outcome, did) = run(&script, None, stop, vec![batch(0..6)]).await;
+    outcome.unwrap();
+    assert_eq!(steps(&did).last().unwrap(), "insert missing 1..2", "nothing more is tried");
+    let partition = TopicPartition { topic: "t".into(), partition: 3 };
+    assert_eq!(script.refused.of(&partition).into_keys().collect::<Vec<_>>(), [(0, 1)]);
 }
 
 #[tokio::test(start_paused = true)]
