@@ -53,7 +53,7 @@ use crate::{
 };
 
 /// The exit code of a program that a signal ended.
-const INTERRUPTED: u8 = 130;
+pub(crate) const INTERRUPTED: u8 = 130;
 
 /// What programs read after the run.
 const REPORT: &str = "report.json";
@@ -224,7 +224,7 @@ impl Stages {
 
 /// Cancelled by SIGINT, SIGTERM or SIGHUP. Further ones change nothing: ending
 /// in order is quick, and ending at once would leave processes behind.
-fn stop_on_signals() -> Result<CancellationToken> {
+pub(crate) fn stop_on_signals() -> Result<CancellationToken> {
     let stop = CancellationToken::new();
     for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
         let signals = signal(kind).context("cannot listen for signals")?;

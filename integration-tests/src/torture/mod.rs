@@ -34,6 +34,7 @@ mod writers;
 use std::{
     fs,
     process::ExitCode,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -59,6 +60,7 @@ use self::{
 use crate::{
     place::Place,
     program::Binary,
+    run::{INTERRUPTED, stop_on_signals},
     stack::{Stack, StackOptions},
 };
 
@@ -79,8 +81,12 @@ pub struct Options {
 pub async fn run(options: Options) -> Result<ExitCode> {
     // Missing programs are told before anything is started for them.
     [Binary::Relay, Binary::Consumer].into_iter().try_for_each(|binary| binary.path().map(drop))?;
-    let report = campaign(&Campaign::whole(&options)).await?;
-    Ok(if report.is_clean() { ExitCode::SUCCESS } else { Exit::Finding.into() })
+    let stop = stop_on_signals()?;
+    Ok(match campaign(&Campaign::whole(&options), &stop).await? {
+        None => INTERRUPTED.into(),
+        Some(report) if report.is_clean() => ExitCode::SUCCESS,
+        Some(_) => Exit::Finding.into(),
+    })
 }
 
 /// One run on services of its own.
@@ -110,31 +116,36 @@ impl Campaign {
     }
 }
 
-async fn campaign(campaign: &Campaign) -> Result<Report> {
-    let place = Place::claim("torture")?;
-    let launching = StackOptions {
+/// `None` if it was told to stop before its end.
+async fn campaign(campaign: &Campaign, stop: &CancellationToken) -> Result<Option<Report>> {
+    let place = Arc::new(Place::claim("torture")?);
+    let report = on_services(&place, campaign, stop).await;
+    // Also those that came up before something went wrong.
+    let stopped = place.stop_services().await;
+    let report = report?;
+    stopped?;
+    Ok(report)
+}
+
+async fn on_services(
+    place: &Arc<Place>,
+    campaign: &Campaign,
+    stop: &CancellationToken,
+) -> Result<Option<Report>> {
+    // To its end even when told to stop: what is half started cannot be found.
+    let stack = Stack::launch(StackOptions {
         fresh: true,
         fsync: false,
         proxied: true,
         ..StackOptions::at(place.stack())
+    })
+    .await?;
+    let working = async {
+        let world = World::new(Arc::clone(place), stack, &campaign.programs).await?;
+        on_world(&world, campaign).await
     };
-    let stack = Stack::launch(launching).await;
-    let report = match stack {
-        Ok(stack) => {
-            let world = World::new(place, stack, &campaign.programs).await?;
-            let report = on_world(&world, campaign).await;
-            for mut member in world.crew.all().await {
-                member.kill().await.ok();
-            }
-            world.place.stop_services().await?;
-            report
-        }
-        Err(error) => {
-            place.stop_services().await?;
-            Err(error)
-        }
-    }?;
-    Ok(report)
+    // The programs die with their world.
+    stop.run_until_cancelled(working).await.transpose()
 }
 
 /// Everything that goes on during a run.
@@ -148,6 +159,8 @@ struct Run {
 async fn on_world(world: &World, campaign: &Campaign) -> Result<Report> {
     let run = Run::default();
     let reading = CancellationToken::new();
+    // A thread would go on for ever if this ended early.
+    let _reading = reading.clone().drop_guard();
     let follower = run.follower.clone();
     let (brokers, until) = (world.stack.kafka.url().to_owned(), reading.clone());
     let mut following = spawn_blocking(move || follower.follow(&brokers, &until));

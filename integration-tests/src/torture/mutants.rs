@@ -7,15 +7,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use comfy_table::{Table, presets::UTF8_BORDERS_ONLY};
 use outpour_schemas::{
     mutants::{Mutant, VARIABLE},
     program::Exit,
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{Campaign, Caught, campaign, crew::Programs, schedule::Fault};
-use crate::program::Binary;
+use crate::{
+    program::Binary,
+    run::{INTERRUPTED, stop_on_signals},
+};
 
 /// The faults under which a mutant shows; `None` where a campaign has none, since it
 /// takes what somebody does to the configuration, the slot or the group.
@@ -69,8 +73,10 @@ pub async fn hunt(
         let path = dir.join(binary.name());
         ensure!(path.is_file(), "{} is not there: make mutants builds it", path.display());
     }
-    let unknown = names.iter().find(|name| Mutant::named(name).is_none());
-    ensure!(unknown.is_none(), "{unknown:?} is no mutant");
+    if let Some(unknown) = names.iter().find(|name| Mutant::named(name).is_none()) {
+        bail!("`{unknown}` is no mutant");
+    }
+    let stop = stop_on_signals()?;
     let asked =
         |mutant: &Mutant| names.is_empty() || names.iter().any(|name| *name == mutant.name());
     let mut table = Table::new();
@@ -79,7 +85,8 @@ pub async fn hunt(
     let mut all = true;
     for mutant in Mutant::ALL.into_iter().filter(asked) {
         let Some(kinds) = shown_by(mutant) else { continue };
-        let (after, by) = match one(&dir, mutant, kinds, seed, duration).await? {
+        let (after, by) = match one(&dir, mutant, kinds, (seed, duration), &stop).await? {
+            _ if stop.is_cancelled() => return Ok(INTERRUPTED.into()),
             Some((after, by)) => (format!("{:.0}", after.as_secs_f64()), by),
             None => {
                 all = false;
@@ -98,23 +105,22 @@ async fn one(
     dir: &std::path::Path,
     mutant: Mutant,
     kinds: &[Fault],
-    seed: u64,
-    duration: Duration,
+    (seed, duration): (u64, Duration),
+    stop: &CancellationToken,
 ) -> Result<Option<(Duration, String)>> {
     let began = Instant::now();
     let variables = vec![(VARIABLE.to_owned(), mutant.name().to_owned())];
-    let hunted = campaign(&Campaign {
+    let hunting = Campaign {
         seed,
         duration,
         kinds: kinds.to_vec(),
         programs: Programs { dir: Some(dir.to_owned()), variables },
         patience: Duration::from_secs(40),
         is_hunt: true,
-    })
-    .await;
-    match hunted {
+    };
+    match campaign(&hunting, stop).await {
         Ok(report) => {
-            let first = report.violations.into_iter().next();
+            let first = report.and_then(|report| report.violations.into_iter().next());
             Ok(first.map(|violation| (began.elapsed(), violation.what)))
         }
         Err(error) => match error.downcast::<Caught>() {

@@ -1,7 +1,7 @@
 //! What a campaign works on: services of its own, a proxy on every way to them,
 //! two relays, three consumers and a fourth that comes and goes.
 
-use std::fs;
+use std::{fs, sync::Arc};
 
 use anyhow::{Context, Result, bail};
 use tokio_postgres::{Client as Postgres, NoTls};
@@ -19,7 +19,7 @@ pub(super) const CONSUMERS: usize = 3;
 
 pub(super) struct World {
     pub(super) stack: Stack,
-    pub(super) place: Place,
+    pub(super) place: Arc<Place>,
     pub(super) crew: Crew,
     /// To Postgres, one for each relay.
     pub(super) postgres: Vec<Proxy>,
@@ -31,7 +31,7 @@ pub(super) struct World {
 
 impl World {
     /// Both `init`s done, the programs not started.
-    pub(super) async fn new(place: Place, stack: Stack, programs: &Programs) -> Result<Self> {
+    pub(super) async fn new(place: Arc<Place>, stack: Stack, programs: &Programs) -> Result<Self> {
         let (listens, advertised) =
             stack.kafka_behind_proxy().context("Kafka has no listener behind a proxy")?;
         let kafka = Proxy::at(advertised, &format!("127.0.0.1:{listens}")).await?;
