@@ -30,6 +30,7 @@ const DEAD_LETTERS: &str = "outpour_consumer_dead_letters_total";
 const PROVENANCE: &str = "outpour_consumer_provenance_recoveries_total";
 const SESSIONS: &str = "outpour_consumer_sessions_total";
 const FAILURES: &str = "outpour_consumer_session_failures_total";
+const STARTED_OVER: &str = "outpour_consumer_partitions_started_over_total";
 const PARTITIONS: &str = "outpour_consumer_partitions";
 const LAG: &str = "outpour_consumer_lag_records";
 const PLAN_AGE: &str = "outpour_consumer_plan_age_seconds";
@@ -61,6 +62,10 @@ pub(crate) fn describe(config: &Config) {
     );
     describe_counter!(SESSIONS, "Sessions in the group begun.");
     describe_counter!(FAILURES, "Sessions, and attempts at one, that failed.");
+    describe_counter!(
+        STARTED_OVER,
+        "Partitions read again from their plan, to park rows that ClickHouse refused."
+    );
     describe_gauge!(PARTITIONS, "Partitions that this consumer owns.");
     describe_gauge!(LAG, "Records that can be read and are not stored, by partition.");
     describe_gauge!(PLAN_AGE, Unit::Seconds, "For how long the oldest plan is open; 0 if none.");
@@ -74,7 +79,7 @@ pub(crate) fn describe(config: &Config) {
     gauge!(INFO, "group" => config.consumer.group.clone(), "delivery" => delivery).set(1.0);
     gauge!(MEMORY).set(config.consumer.memory.as_u64() as f64);
     // A counter that is not there yet looks like one that is not known.
-    for name in [RECORDS, BATCHES, PROVENANCE, SESSIONS] {
+    for name in [RECORDS, BATCHES, PROVENANCE, SESSIONS, STARTED_OVER] {
         counter!(name).absolute(0);
     }
 }
@@ -82,6 +87,11 @@ pub(crate) fn describe(config: &Config) {
 /// A session is about to join the group.
 pub(crate) fn session_started() {
     counter!(SESSIONS).increment(1);
+}
+
+/// A partition is read again from its plan.
+pub(crate) fn partition_started_over() {
+    counter!(STARTED_OVER).increment(1);
 }
 
 /// A session, or the attempt at one, failed.

@@ -7,7 +7,8 @@
 //!
 //! One thread polls, decodes and encodes; a task for each partition writes.
 //! When anything is in doubt the session is given up and started over from the
-//! committed plans, which is always right.
+//! committed plans, which is always right. What concerns a partition alone has that
+//! one start over, in the same way.
 
 use std::{
     sync::{Arc, mpsc},
@@ -30,7 +31,7 @@ use tokio::runtime::Handle;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
-    assignment::{Assignment, Flow},
+    assignment::{Assignment, Broken, Flow},
     batch::Limits,
     budget::Budget,
     dead_letter::KafkaDeadLetters,
@@ -306,8 +307,14 @@ fn poll(
                 // The watcher lives as long as this sender.
                 quiet.send(partition).ok();
             }
-            if let Some(failure) = work.failure() {
-                return Err(failure);
+            while let Some(broken) = work.broken() {
+                match broken {
+                    Broken::Session(failure) => return Err(failure),
+                    Broken::Partition(partition) => {
+                        kafka::read_again(consumer, work, &partition)
+                            .unwrap_or_else(|error| work.failed(error));
+                    }
+                }
             }
         }
     }

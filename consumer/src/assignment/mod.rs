@@ -59,6 +59,14 @@ pub(crate) struct Tick {
     pub(crate) is_over: bool,
 }
 
+/// What has to be started over.
+#[derive(Debug)]
+pub(crate) enum Broken {
+    Session(ConsumerError),
+    /// This one alone: the group need not hear of it.
+    Partition(TopicPartition),
+}
+
 #[derive(Default)]
 struct Owned {
     /// By topic first, so that a record's topic need not be copied to look it up.
@@ -184,23 +192,27 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Assignment<S, D, O> {
         self.owned().failure.get_or_insert(error);
     }
 
-    /// Why the session has to be started over, once it has.
-    pub(crate) fn failure(&self) -> Option<ConsumerError> {
+    /// What cannot go on as it is, if anything cannot. Each is told once.
+    pub(crate) fn broken(&self) -> Option<Broken> {
         let mut owned = self.owned();
         if let Some(failure) = owned.failure.take() {
-            return Some(failure);
+            return Some(Broken::Session(failure));
         }
-        let finished = owned
-            .partitions
-            .values_mut()
-            .flat_map(HashMap::values_mut)
-            .find_map(Partition::finished_writer)?;
+        let (name, finished) = owned.each().find_map(|(topic, number, partition)| {
+            let name = TopicPartition { topic: Arc::clone(topic), partition: number };
+            Some((name, partition.finished_writer()?))
+        })?;
         // Finished already, so that this does not wait.
-        Some(ConsumerError::Interrupted(match self.runtime.block_on(finished) {
-            Ok(Ok(())) => "a writer ended early".to_owned(),
+        let reason = match self.runtime.block_on(finished) {
+            Ok(Err(error)) if error.is_of_the_partition() => {
+                tracing::info!(error = error_line(&error), "partition starts over from its plan");
+                return Some(Broken::Partition(name));
+            }
             Ok(Err(error)) => error_line(&error),
+            Ok(Ok(())) => "a writer ended early".to_owned(),
             Err(error) => format!("a writer panicked: {error}"),
-        }))
+        };
+        Some(Broken::Session(ConsumerError::Interrupted(reason)))
     }
 }
 

@@ -18,6 +18,7 @@ use crate::{
     batch::Batch,
     dead_letter::DeadLetters,
     error::ConsumerError,
+    metrics,
     plan::Plan,
     rejected::Rejected,
     sink::Sink,
@@ -32,58 +33,69 @@ use crate::{
 /// Well under the poll interval after which the group would take it by force.
 const HAND_OVER: Duration = Duration::from_secs(20);
 
+impl<S: Sink, D: DeadLetters, O: Offsets> Assignment<S, D, O> {
+    /// Begins a batch and a writer where the group's committed offset and plan say,
+    /// in place of what there was.
+    fn take_up(&self, start: Start) {
+        let topic = &start.partition.topic;
+        let mappings: Vec<_> =
+            self.mappings.iter().filter(|m| m.takes_topic(topic)).cloned().collect();
+        let begins_there =
+            |plan: &Plan| invariants::begins_at(&(plan.start..plan.end), &start.offset);
+        let open = start.plan.filter(begins_there);
+        let open = open.filter(|_| !mutants::active(Mutant::PlanIgnored));
+        let batch = Batch::new(&mappings, Arc::clone(&self.environment), self.limits, start.offset);
+        let batch = batch.refusing(self.edges.refused.of(&start.partition));
+        let batch = batch.replaying(self.terms.clone());
+        // What no frame says is none of the replay's.
+        let bound = self.terms.as_ref().map(|_| {
+            let until = start.frame.as_ref().map_or(start.offset, |frame| frame.until);
+            Bound::new(start.offset, until)
+        });
+        let without_plan = open.is_none();
+        let batch = match &open {
+            Some(plan) if mutants::active(Mutant::LettersAgain) => {
+                batch.pinned(plan.end, Rejected::default())
+            }
+            Some(plan) => batch.pinned(plan.end, plan.rejected.clone()),
+            None => batch,
+        };
+        self.edges.monitor.assigned(&start.partition, start.offset);
+        let (work, receiver) = mpsc::channel(1);
+        let stop = CancellationToken::new();
+        let writer = Writer {
+            edges: Arc::clone(&self.edges),
+            partition: start.partition.clone(),
+            open,
+            was_moved: start.was_moved && !mutants::active(Mutant::MovesIgnored),
+            frame: start.frame,
+            targets: mappings,
+            there_until: None,
+            settled: start.offset,
+            stop: stop.clone(),
+        };
+        let writer = self.runtime.spawn(writer.run(receiver));
+        let number = start.partition.partition;
+        let hand = Hand { work, writer, stop };
+        let partition = Partition::new(batch, self.budget.clone(), hand, bound, without_plan);
+        self.owned().partitions.entry(start.partition.topic).or_default().insert(number, partition);
+    }
+}
+
 impl<S: Sink, D: DeadLetters, O: Offsets> Owner for Assignment<S, D, O> {
     fn assigned(&self, starts: Vec<Start>) {
-        let mut owned = self.owned();
         for start in starts {
-            let topic = &start.partition.topic;
-            let mappings: Vec<_> =
-                self.mappings.iter().filter(|m| m.takes_topic(topic)).cloned().collect();
-            let begins_there =
-                |plan: &Plan| invariants::begins_at(&(plan.start..plan.end), &start.offset);
-            let open = start.plan.filter(begins_there);
-            let open = open.filter(|_| !mutants::active(Mutant::PlanIgnored));
-            let batch =
-                Batch::new(&mappings, Arc::clone(&self.environment), self.limits, start.offset);
-            let batch = batch.refusing(self.edges.refused.of(&start.partition));
-            let batch = batch.replaying(self.terms.clone());
-            // What no frame says is none of the replay's.
-            let bound = self.terms.as_ref().map(|_| {
-                let until = start.frame.as_ref().map_or(start.offset, |frame| frame.until);
-                Bound::new(start.offset, until)
-            });
-            let without_plan = open.is_none();
-            let batch = match &open {
-                Some(plan) if mutants::active(Mutant::LettersAgain) => {
-                    batch.pinned(plan.end, Rejected::default())
-                }
-                Some(plan) => batch.pinned(plan.end, plan.rejected.clone()),
-                None => batch,
-            };
             tracing::info!(
-                partition = %start.partition, offset = start.offset, open_plan = open.is_some(),
-                "partition assigned"
+                partition = %start.partition, offset = start.offset,
+                open_plan = start.plan.is_some(), "partition assigned"
             );
-            self.edges.monitor.assigned(&start.partition, start.offset);
-            let (work, receiver) = mpsc::channel(1);
-            let stop = CancellationToken::new();
-            let writer = Writer {
-                edges: Arc::clone(&self.edges),
-                partition: start.partition.clone(),
-                open,
-                was_moved: start.was_moved && !mutants::active(Mutant::MovesIgnored),
-                frame: start.frame,
-                targets: mappings,
-                there_until: None,
-                settled: start.offset,
-                stop: stop.clone(),
-            };
-            let writer = self.runtime.spawn(writer.run(receiver));
-            let number = start.partition.partition;
-            let hand = Hand { work, writer, stop };
-            let partition = Partition::new(batch, self.budget.clone(), hand, bound, without_plan);
-            owned.partitions.entry(start.partition.topic).or_default().insert(number, partition);
+            self.take_up(start);
         }
+    }
+
+    fn starts_over(&self, start: Start) {
+        metrics::partition_started_over();
+        self.take_up(start);
     }
 
     fn revoked(&self, partitions: &[TopicPartition]) {

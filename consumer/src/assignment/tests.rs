@@ -280,7 +280,8 @@ async fn what_one_writer_ends_with_ends_the_session_and_the_others_in_order() {
     while scene.record(0).is_none() {}
     let failing = async {
         loop {
-            if let Some(failure) = tokio::task::block_in_place(|| scene.work.failure()) {
+            if let Some(broken) = tokio::task::block_in_place(|| scene.work.broken()) {
+                let Broken::Session(failure) = broken else { panic!("{broken:?}") };
                 return failure;
             }
             tokio::task::yield_now().await;

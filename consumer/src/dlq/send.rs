@@ -240,7 +240,7 @@ impl Sender<'_> {
         loop {
             let attempt = Attempt::new(None);
             let missing =
-                Missing { partition: source, range: first..last + 1, token: Some(token.clone()) };
+                Missing { partition: source, range: first..last + 1, token: token.clone() };
             let Err(error) = self.clickhouse.insert_missing(insert, missing, &attempt).await else {
                 return Ok(None);
             };

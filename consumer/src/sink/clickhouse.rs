@@ -43,7 +43,7 @@ pub(crate) struct Request<'a> {
     pub(crate) sql: &'a str,
     pub(crate) body: &'a [Bytes],
     /// What ClickHouse knows a repeated one by.
-    pub(crate) token: Option<&'a str>,
+    pub(crate) token: &'a str,
     pub(crate) attempt: &'a Attempt,
 }
 
@@ -187,9 +187,7 @@ impl ClickHouse {
             for (name, value) in INSERT_SETTINGS {
                 insert = insert.with_setting(name, value);
             }
-            if let Some(token) = token {
-                insert = insert.with_setting("insert_deduplication_token", token);
-            }
+            insert = insert.with_setting("insert_deduplication_token", token);
             for piece in body {
                 for start in (0..piece.len()).step_by(FRAME) {
                     insert.send(piece.slice(start..piece.len().min(start + FRAME))).await?;
@@ -272,7 +270,7 @@ impl Sink for ClickHouse {
         attempt: &Attempt,
     ) -> Result<(), SinkError> {
         let sql = &insert.mapping.insert_sql;
-        self.send(Request { sql, body: &insert.body, token: Some(token), attempt }).await
+        self.send(Request { sql, body: &insert.body, token, attempt }).await
     }
 
     async fn insert_missing(
@@ -283,8 +281,7 @@ impl Sink for ClickHouse {
     ) -> Result<(), SinkError> {
         let sql = missing_sql(insert, partition, &range);
         let server = self.caught_up(insert.mapping.table_name()).await?;
-        let token = token.as_deref();
-        let request = Request { sql: &sql, body: &insert.body, token, attempt };
+        let request = Request { sql: &sql, body: &insert.body, token: &token, attempt };
         self.send_to(server, request).await
     }
 

@@ -19,7 +19,7 @@ pub(crate) struct Missing<'a> {
     pub(crate) partition: &'a TopicPartition,
     pub(crate) range: std::ops::Range<i64>,
     /// What ClickHouse knows it by if it comes twice.
-    pub(crate) token: Option<String>,
+    pub(crate) token: String,
 }
 
 /// A place that takes inserts.

@@ -54,9 +54,20 @@ pub(crate) struct Start {
     pub(crate) frame: Option<Frame>,
 }
 
+impl Start {
+    fn position(&self) -> Offset {
+        match self.offset {
+            0 if self.plan.is_none() => Offset::Beginning,
+            offset => Offset::Offset(offset),
+        }
+    }
+}
+
 /// Who works on the partitions.
 pub(crate) trait Owner: Send + Sync + 'static {
     fn assigned(&self, starts: Vec<Start>);
+    /// A partition of its own is about to come from `start` on once more.
+    fn starts_over(&self, start: Start);
     /// Returns only when nothing of these partitions is under way any more.
     fn revoked(&self, partitions: &[TopicPartition]);
     /// Records before `end` can be read, the last that were committed included.
@@ -209,11 +220,7 @@ impl Context {
             from.add_partition_offset(
                 &start.partition.topic,
                 start.partition.partition,
-                if start.offset == 0 && start.plan.is_none() {
-                    Offset::Beginning
-                } else {
-                    Offset::Offset(start.offset)
-                },
+                start.position(),
             )?;
         }
         self.owner.assigned(starts);
@@ -221,6 +228,25 @@ impl Context {
         // The client remembers a pause beyond the assignment it was made in.
         Ok(consumer.resume(&from)?)
     }
+}
+
+/// Has a partition read again from its committed offset, without the group. What the
+/// client has fetched of it already is dropped by the seek. Between polls only.
+pub(crate) fn read_again(
+    consumer: &GroupConsumer,
+    owner: &dyn Owner,
+    partition: &TopicPartition,
+) -> Result<(), StartError> {
+    let mut list = TopicPartitionList::with_capacity(1);
+    list.add_partition(&partition.topic, partition.partition);
+    for start in committed(consumer, list.clone())? {
+        list.set_all_offsets(start.position())?;
+        owner.starts_over(start);
+    }
+    let sought = consumer.seek_partitions(list, REQUEST_TIMEOUT)?;
+    sought.elements().iter().try_for_each(TopicPartitionListElem::error)?;
+    // It may have been paused while it waited for its writer.
+    Ok(consumer.resume(&sought)?)
 }
 
 fn names(partitions: &TopicPartitionList) -> Vec<TopicPartition> {

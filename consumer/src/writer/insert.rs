@@ -161,7 +161,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
             sink.insert(insert, &token, attempt).await
         } else {
             let range = plan.start..plan.end;
-            let missing = Missing { partition: &self.partition, range, token: Some(token) };
+            let missing = Missing { partition: &self.partition, range, token };
             sink.insert_missing(insert, missing, attempt).await
         }
     }

@@ -89,6 +89,14 @@ pub(crate) enum WriteError {
     SchemaDrift { table: String, source: SinkError },
 }
 
+impl WriteError {
+    /// Whether it is over once the partition's committed plan is read again, and what
+    /// is found stands in its way no more. Anything else may be the group's matter.
+    pub(crate) fn is_of_the_partition(&self) -> bool {
+        matches!(self, WriteError::Refused { rows, .. } if *rows > 0)
+    }
+}
+
 /// A plan is trusted to be within the table's memory of tokens for this long;
 /// then the table itself is asked. Replicated tables forget after an hour.
 pub(crate) const TOKENS_TRUSTED_FOR: Duration = Duration::from_secs(30 * 60);

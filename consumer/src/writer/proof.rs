@@ -87,7 +87,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
             let attempt = Attempt::new(batch.trace);
             let sink = &self.edges.sink;
             // Whoever has to find it anew comes to the same halves.
-            let token = Some(format!("{token}/{}-{}", range.start, range.end));
+            let token = format!("{token}/{}-{}", range.start, range.end);
             let missing = Missing { partition: &self.partition, range: range.clone(), token };
             let inserting = sink.insert_missing(insert, missing, &attempt);
             let Err(error) = inserting.await else { continue };

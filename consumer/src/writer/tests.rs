@@ -87,7 +87,7 @@ impl Sink for Arc<Script> {
         if let Some((_, stop)) = self.stops_after.as_ref().filter(|(last, _)| *last == range) {
             stop.cancel();
         }
-        Script::insert(self, Did::InsertedMissing(range, token.unwrap()))?;
+        Script::insert(self, Did::InsertedMissing(range, token))?;
         if refuses {
             Err(SinkError { code: Some(469), message: "scripted".into() })
         } else {

@@ -58,7 +58,7 @@ struct Stream<'a> {
 
 impl Stream<'_> {
     async fn run(&self) {
-        const AT_ONCE: u64 = 20;
+        const AT_ONCE: u64 = 5;
         let mut ticks = tokio::time::interval(Duration::from_millis(10));
         while !self.is_over.load(Relaxed) {
             ticks.tick().await;
@@ -90,7 +90,7 @@ impl Stream<'_> {
 /// the group waits. Events come all the time.
 async fn every_event_is_stored_once(settings: &str, is_static: bool) {
     let stack = Stack::shared().await.unwrap();
-    let pipeline = Pipeline::new(stack, "max_delay = '50ms'\nmax_rows = 300").await.unwrap();
+    let pipeline = Pipeline::new(stack, "max_delay = '150ms'\nmax_rows = 300").await.unwrap();
     pipeline.set(settings).unwrap();
     let stream = Stream {
         pipeline: &pipeline,

@@ -10,9 +10,13 @@ use crate::consumer::Feed;
 
 /// A pipeline whose topic goes to a table of its own, `numbers`.
 pub(crate) async fn numbers(constraint: &str) -> (Pipeline<'static>, String) {
+    numbers_in_batches(constraint, "max_delay = '300ms'").await
+}
+
+async fn numbers_in_batches(constraint: &str, batch: &str) -> (Pipeline<'static>, String) {
     let pipeline = Pipeline::new(Stack::shared().await.unwrap(), "").await.unwrap();
     let topic = pipeline.topic("number");
-    pipeline.route("number", "numbers", "max_delay = '300ms'").unwrap();
+    pipeline.route("number", "numbers", batch).unwrap();
     let create = format!(
         "CREATE TABLE numbers (event_id UUID, n UInt8, _topic LowCardinality(String),
            _partition UInt32, _offset UInt64 {constraint})
@@ -49,6 +53,33 @@ async fn rows_that_clickhouse_refuses_are_parked_alone_and_the_others_stored_onc
         feed.send(n, &payload(n));
     }
     pipeline.arrived("numbers", 39).await.unwrap();
+    consumer.stop().await.unwrap();
+}
+
+/// Of several partitions with more at hand than a batch takes, those that have such
+/// rows begin again where their plan says, however far the client has read ahead.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_clickhouse_refuses_starts_its_partition_over_and_not_the_session() {
+    const EVENTS: u64 = 6000;
+    let constraint = ", CONSTRAINT below_200 CHECK n < 200";
+    let (pipeline, topic) = numbers_in_batches(constraint, "max_rows = 150").await;
+    let feed = Feed::with_partitions(&pipeline, "number", 3).await;
+    let is_refused = |n: u64| n % 500 == 7;
+    for n in 0..EVENTS {
+        feed.send(n, &format!("{{\"n\": {}}}", if is_refused(n) { 200 } else { n % 100 }));
+    }
+    let refused = (0..EVENTS).filter(|n| is_refused(*n)).count();
+    let consumer = pipeline.consumer().unwrap();
+    pipeline.at_rest(0).await.unwrap();
+    let stored = EVENTS - refused as u64;
+    pipeline.arrived("numbers", stored).await.unwrap();
+    let reader = pipeline.reader(&format!("outpour.dead-letter.{topic}")).unwrap();
+    reader.take(refused, |message| Some(message.offset())).unwrap();
+    reader.nothing_more().unwrap();
+    let log = consumer.log_text();
+    assert!(log.contains("partition starts over from its plan"), "{log}");
+    assert_eq!(log.matches("partition assigned").count(), 3, "nothing is dealt out anew");
+    assert!(!log.contains("starting over from the committed plans"), "{log}");
     consumer.stop().await.unwrap();
 }
 

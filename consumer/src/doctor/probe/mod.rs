@@ -174,7 +174,7 @@ impl Scratch<'_> {
             let request = Request {
                 sql: insert,
                 body: std::slice::from_ref(body),
-                token: Some(&token),
+                token: &token,
                 attempt: &Attempt::new(None),
             };
             let sent = self.clickhouse.send(request).await;
