@@ -247,7 +247,10 @@ fn watch_tails(
                 Ok(Some(end)) => work.passed(&partition, from, end),
                 Ok(None) => {}
                 // It matters to nothing but what the lag looks like.
-                Err(error) => tracing::debug!(%partition, %error, "end not found"),
+                Err(error) => {
+                    tracing::debug!(%partition, %error, "end not found; looking again");
+                    work.look_again(&partition, from, Instant::now());
+                }
             }
         }
     });

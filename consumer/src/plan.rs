@@ -7,12 +7,16 @@
 //! it has it already (I5). The offset itself passes a batch only with the plan
 //! of the next one, or when the partition is idle (I6).
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{frame::Frame, rejected::Rejected, source::TopicPartition};
+use crate::{
+    frame::Frame,
+    rejected::{Rejected, RouteId},
+    source::TopicPartition,
+};
 
 /// What the brokers allow by default for an offset's metadata.
 pub const MAX_METADATA_BYTES: usize = 4096;
@@ -53,11 +57,26 @@ pub struct Plan {
     /// what follows, too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub was_moved: bool,
-    /// Milliseconds since the Unix epoch.
+    /// How far its rows are stored in parts, since ClickHouse refuses some of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<Search>,
+    /// When the range was planned first, in milliseconds since the Unix epoch.
     pub planned_at_ms: i64,
     /// The replay that the batch belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frame: Option<Frame>,
+}
+
+/// The search for the rows of a range that ClickHouse refuses. A part is planned
+/// before it is inserted, as the whole was, so that whoever comes next sends that
+/// very part again: a view that has missed it gets it then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Search {
+    pub route: RouteId,
+    /// Before it each row is stored or refused.
+    pub from: i64,
+    /// Up to here it is being inserted, under a token of its own.
+    pub to: i64,
 }
 
 /// Metadata that is not a plan of ours.
@@ -109,6 +128,7 @@ impl Plan {
             by_provenance: false,
             first: Some(format!("{}@{}", "0".repeat(32), i64::MAX)),
             was_moved: true,
+            search: Some(Search { route: RouteId::NONE, from: i64::MAX, to: i64::MAX }),
             planned_at_ms: i64::MAX,
             frame: None,
         };
@@ -163,6 +183,18 @@ impl Plan {
         Plan { first: Some(self.name()), by_provenance: true, ..self.clone() }
     }
 
+    /// By which it knows a part of the range that is stored alone.
+    pub(crate) fn part_token(
+        &self,
+        part: &Range<i64>,
+        cluster: &str,
+        partition: &TopicPartition,
+        table: &str,
+    ) -> String {
+        let first = self.first_token(cluster, partition, table);
+        format!("{first}/{}-{}", part.start, part.end)
+    }
+
     fn token_of(
         &self,
         content: &str,
@@ -208,6 +240,7 @@ mod tests {
             by_provenance: false,
             first: None,
             was_moved: false,
+            search: None,
             planned_at_ms: 1,
             frame: None,
         }

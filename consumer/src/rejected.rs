@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_128;
 
 /// A route, as a plan names it: short, and the same after a restart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct RouteId(u32);
 
 impl RouteId {

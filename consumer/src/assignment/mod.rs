@@ -166,14 +166,17 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Assignment<S, D, O> {
 
     /// No record lies between `from` and `end` of a partition.
     pub(crate) fn passed(&self, partition: &TopicPartition, from: i64, end: i64) {
-        let mut owned = self.owned();
-        let found = owned
-            .partitions
-            .get_mut(&partition.topic)
-            .and_then(|partitions| partitions.get_mut(&partition.partition));
         // It may have gone while that was found out.
-        if let Some(found) = found {
+        if let Some(found) = self.owned().get(partition) {
             found.passed(from, end);
+        }
+    }
+
+    /// What lies behind `from` could not be found out: the partition will be quiet
+    /// once more.
+    pub(crate) fn look_again(&self, partition: &TopicPartition, from: i64, now: Instant) {
+        if let Some(found) = self.owned().get(partition) {
+            found.look_again(from, now);
         }
     }
 
@@ -217,6 +220,10 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Assignment<S, D, O> {
 }
 
 impl Owned {
+    fn get(&mut self, partition: &TopicPartition) -> Option<&mut Partition> {
+        self.partitions.get_mut(&partition.topic)?.get_mut(&partition.partition)
+    }
+
     fn remove(&mut self, partition: &TopicPartition) -> Option<Partition> {
         self.partitions.get_mut(&partition.topic)?.remove(&partition.partition)
     }

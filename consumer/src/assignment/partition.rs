@@ -154,13 +154,24 @@ impl Partition {
 
     /// No record lies between `from` and `end`, unless it has gone on from there.
     pub(super) fn passed(&mut self, from: i64, end: i64) {
-        if self.batch.is_empty()
-            && self.batch.end() == from
+        if self.is_quiet_at(from)
             && let Ok(room) = self.work.try_reserve()
         {
             self.batch.skip_to(end);
             room.send(Work::Pass(end));
         }
+    }
+
+    /// It was not found out whether a record follows `from`.
+    pub(super) fn look_again(&mut self, from: i64, now: Instant) {
+        if self.is_quiet_at(from) {
+            self.last_record = Some(now);
+        }
+    }
+
+    /// Whether nothing has come since it was quiet there.
+    fn is_quiet_at(&self, end: i64) -> bool {
+        self.batch.is_empty() && self.batch.end() == end
     }
 
     /// No record that is still wanted will come.

@@ -14,7 +14,7 @@ use crate::{
     health::Monitor,
     plan::{Plan, VERSION},
     rejected::Rejected,
-    sink::{Missing, SinkError},
+    sink::{Part, SinkError},
     source::kafka::Start,
     table::{DescribedColumn, TableName, TableSchema},
     trace::Attempt,
@@ -31,12 +31,7 @@ impl Sink for Slow {
         Ok(())
     }
 
-    async fn insert_missing(
-        &self,
-        _: &Insert,
-        _: Missing<'_>,
-        _: &Attempt,
-    ) -> Result<(), SinkError> {
+    async fn insert_part(&self, _: &Insert, _: Part<'_>, _: &Attempt) -> Result<(), SinkError> {
         self.0.acquire().await.unwrap().forget();
         Ok(())
     }
@@ -223,6 +218,7 @@ async fn a_batch_that_is_read_again_neither_counts_nor_is_closed_before_its_end(
         by_provenance: false,
         first: None,
         was_moved: false,
+        search: None,
         planned_at_ms: 0,
         frame: None,
     };
@@ -269,6 +265,15 @@ async fn a_partition_is_quiet_only_when_its_writer_can_be_told_so() {
     scene.takes(2, 0).await;
     assert_eq!(scene.work.quiet(scene.now), [(name(0), 2)]);
     assert_eq!(scene.work.quiet(scene.now), [], "once");
+
+    // Kafka was away when it was asked what follows.
+    scene.work.look_again(&name(0), 1, scene.now);
+    scene.now += Duration::from_secs(2);
+    assert_eq!(scene.work.quiet(scene.now), [], "that was before the last record");
+    scene.work.look_again(&name(0), 2, scene.now);
+    assert_eq!(scene.work.quiet(scene.now), [], "not at once");
+    scene.now += Duration::from_secs(2);
+    assert_eq!(scene.work.quiet(scene.now), [(name(0), 2)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -30,7 +30,7 @@ use crate::{
     block::Block,
     decode::{Mapping, Rejection},
     error::ConsumerError,
-    sink::{Class, ClickHouse, Missing, Sink, SinkError},
+    sink::{Class, ClickHouse, Part, Sink, SinkError},
     source::TopicPartition,
     trace::Attempt,
 };
@@ -239,9 +239,13 @@ impl Sender<'_> {
             .build();
         loop {
             let attempt = Attempt::new(None);
-            let missing =
-                Missing { partition: source, range: first..last + 1, token: token.clone() };
-            let Err(error) = self.clickhouse.insert_missing(insert, missing, &attempt).await else {
+            let part = Part {
+                partition: source,
+                range: first..last + 1,
+                token: token.clone(),
+                is_asked: true,
+            };
+            let Err(error) = self.clickhouse.insert_part(insert, part, &attempt).await else {
                 return Ok(None);
             };
             match error.class() {

@@ -290,6 +290,7 @@ mod tests {
             by_provenance: false,
             first: None,
             was_moved: false,
+            search: None,
             planned_at_ms,
             frame: None,
         }

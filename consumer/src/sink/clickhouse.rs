@@ -8,7 +8,7 @@ use outpour_schemas::config::{self, ConfigError};
 use tokio::sync::OnceCell;
 
 use super::{
-    Missing, Sink, SinkError,
+    Part, Sink, SinkError,
     connection::{self, CONNECT_TIMEOUT},
     servers::Servers,
 };
@@ -273,16 +273,20 @@ impl Sink for ClickHouse {
         self.send(Request { sql, body: &insert.body, token, attempt }).await
     }
 
-    async fn insert_missing(
+    async fn insert_part(
         &self,
         insert: &Insert,
-        Missing { partition, range, token }: Missing<'_>,
+        part: Part<'_>,
         attempt: &Attempt,
     ) -> Result<(), SinkError> {
-        let sql = missing_sql(insert, partition, &range);
-        let server = self.caught_up(insert.mapping.table_name()).await?;
-        let request = Request { sql: &sql, body: &insert.body, token: &token, attempt };
-        self.send_to(server, request).await
+        let sql = part_sql(insert, &part);
+        let request = Request { sql: &sql, body: &insert.body, token: &part.token, attempt };
+        if part.is_asked {
+            let server = self.caught_up(insert.mapping.table_name()).await?;
+            self.send_to(server, request).await
+        } else {
+            self.send(request).await
+        }
     }
 
     async fn last_offset(
@@ -300,33 +304,30 @@ impl Sink for ClickHouse {
     }
 }
 
-/// The server compares, since it has the rows: what the table holds of the
-/// range is left out of what is sent.
-fn missing_sql(
-    insert: &Insert,
-    partition: &TopicPartition,
-    range: &std::ops::Range<i64>,
-) -> String {
-    let names: Vec<_> = insert.mapping.columns.iter().map(|c| quoted(c.name())).collect();
-    let structure: Vec<_> = insert
-        .mapping
-        .columns
+/// The server takes the part out of all rows, and compares, since it has the rows:
+/// what the table holds of the range is left out if it is asked.
+fn part_sql(insert: &Insert, part: &Part<'_>) -> String {
+    let columns = &insert.mapping.columns;
+    let names: Vec<_> = columns.iter().map(|column| quoted(column.name())).collect();
+    let structure: Vec<_> = columns
         .iter()
         .map(|column| format!("{} {}", quoted(column.name()), column.wire_type()))
         .collect();
     let names = names.join(", ");
     let table = insert.mapping.table_sql();
+    let within = format!("_offset >= {} AND _offset < {}", part.range.start, part.range.end);
+    let missing = part.is_asked.then(|| {
+        let topic = literal(&part.partition.topic);
+        let partition = part.partition.partition;
+        format!(
+            " AND _offset NOT IN (SELECT _offset FROM {table} \
+             WHERE _topic = {topic} AND _partition = {partition} AND {within})"
+        )
+    });
     format!(
-        "INSERT INTO {table} ({names}) SELECT {names} FROM input({}) \
-         WHERE _offset >= {} AND _offset < {} AND _offset NOT IN (SELECT _offset FROM {table} WHERE _topic = {} AND _partition = {} \
-         AND _offset >= {} AND _offset < {}) FORMAT Native",
+        "INSERT INTO {table} ({names}) SELECT {names} FROM input({}) WHERE {within}{} FORMAT Native",
         literal(&structure.join(", ")),
-        range.start,
-        range.end,
-        literal(&partition.topic),
-        partition.partition,
-        range.start,
-        range.end,
+        missing.unwrap_or_default()
     )
 }
 

@@ -13,13 +13,15 @@ pub(crate) use self::{
 };
 use crate::{batch::Insert, decode::Mapping, source::TopicPartition, trace::Attempt};
 
-/// Which rows of an insert are to be there afterwards, whatever of them is there.
+/// Some of the rows of an insert.
 #[derive(Debug, Clone)]
-pub(crate) struct Missing<'a> {
+pub(crate) struct Part<'a> {
     pub(crate) partition: &'a TopicPartition,
     pub(crate) range: std::ops::Range<i64>,
     /// What ClickHouse knows it by if it comes twice.
     pub(crate) token: String,
+    /// Whether what the table has of them is left out.
+    pub(crate) is_asked: bool,
 }
 
 /// A place that takes inserts.
@@ -32,13 +34,13 @@ pub(crate) trait Sink: Send + Sync + 'static {
         attempt: &Attempt,
     ) -> impl Future<Output = Result<(), SinkError>> + Send;
 
-    /// Inserts the rows of a range, of all that `insert` holds, that the table
-    /// does not have, told by where in Kafka they came from. For when a token
+    /// Inserts the rows of a range, of all that `insert` holds, or those that the
+    /// table does not have, told by where in Kafka they came from. For when a token
     /// cannot be trusted, or some of the rows are refused.
-    fn insert_missing(
+    fn insert_part(
         &self,
         insert: &Insert,
-        missing: Missing<'_>,
+        part: Part<'_>,
         attempt: &Attempt,
     ) -> impl Future<Output = Result<(), SinkError>> + Send;
 

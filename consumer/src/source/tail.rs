@@ -12,7 +12,7 @@ use outpour_schemas::config::Consumer as ConsumerConfig;
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
-    error::KafkaError,
+    error::{KafkaError, RDKafkaErrorCode},
 };
 
 use super::{TopicPartition, kafka::REQUEST_TIMEOUT, reader::EndExpected};
@@ -74,6 +74,6 @@ impl Tail {
                 None => {}
             }
         }
-        Ok(false)
+        Err(KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut))
     }
 }

@@ -1,27 +1,32 @@
 //! One insert of a planned batch, until it is stored.
 //!
 //! ```text
-//! whole, under its token ────────────────────────────────▶ stored
-//! missing, under the range's first token ─▶ rest ─▶ stored
+//! whole, under its token ───────────────────────────────────▶ stored
+//! again or missing, under the range's first token ─▶ rest ─▶ stored
+//! in parts: proof.rs ──────────────────────────────▶ rest ─▶ stored
 //! ```
 //!
-//! The table is asked where a token cannot be relied on. It does not show what is
-//! still under way, hence the token of the range's first plan: ClickHouse drops
-//! whichever comes second. If what was under way has come first, it may lack rows:
-//! those of an event type that was added to the route since. Hence the rest.
+//! A range that somebody has planned otherwise is sent again under the token of its
+//! first plan: ClickHouse drops what it has, whichever comes second, and a view that
+//! has missed it gets it. What the first insert did not have is found by asking the
+//! table: rows of an event type that was added to the route since. Hence the rest.
+//! Where that token may be forgotten, or was never used, the table is asked at once.
 
 use std::time::Instant;
 
 use jiff::Timestamp;
 use outpour_schemas::mutants::{self, Mutant};
 
-use super::{Offsets, TOKENS_TRUSTED_FOR, WriteError, Writer, backoff};
+use super::{
+    Offsets, TOKENS_TRUSTED_FOR, WriteError, Writer, backoff,
+    proof::{self, Proof},
+};
 use crate::{
     batch::{Insert, Sealed},
     dead_letter::DeadLetters,
     metrics,
     plan::Plan,
-    sink::{Class, Missing, Sink, SinkError},
+    sink::{Class, Part, Sink, SinkError},
     trace::Attempt,
 };
 
@@ -30,6 +35,10 @@ use crate::{
 enum Step {
     /// All of its rows: ClickHouse knows the token, if it has them.
     Whole,
+    /// All of its rows, under the token of the range's first plan.
+    Again,
+    /// Part by part, since some are refused.
+    Parts,
     /// What the table does not have.
     Missing,
     /// What the table does not have even then.
@@ -38,17 +47,29 @@ enum Step {
 
 impl Step {
     fn first(plan: &Plan, insert: &Insert) -> Self {
-        if plan.by_provenance && insert.mapping.has_provenance() {
-            Step::Missing
-        } else {
-            Step::Whole
+        if !plan.by_provenance || !insert.mapping.has_provenance() {
+            return Step::Whole;
+        }
+        match plan.search {
+            Some(search) if search.route == insert.mapping.id() => Step::Parts,
+            // Where somebody moved the offset, other tokens than the first are at work.
+            None if plan.first.is_some() && !plan.was_moved && proof::is_trusted(plan) => {
+                Step::Again
+            }
+            _ => Step::Missing,
         }
     }
 
     /// After this one. A first token that was never used before has kept nothing out.
     fn next(self, plan: &Plan) -> Option<Self> {
-        let has_rest = self == Step::Missing && plan.first.is_some();
+        let has_rest = matches!(self, Step::Again | Step::Parts | Step::Missing);
+        let has_rest = has_rest && plan.first.is_some();
         (has_rest && !mutants::active(Mutant::RestLeftOut)).then_some(Step::Rest)
+    }
+
+    /// Whether it rests on ClickHouse's remembering a token of an earlier attempt.
+    fn needs_the_token(self) -> bool {
+        matches!(self, Step::Whole | Step::Again)
     }
 }
 
@@ -70,7 +91,16 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
             let began = Instant::now();
             let attempt = Attempt::new(batch.trace);
             let table = &insert.mapping.table;
-            let error = match self.send(step, insert, plan, &attempt).await {
+            let outcome = if step == Step::Parts {
+                match self.prove(insert, batch, plan).await? {
+                    Proof::Stored => Ok(()),
+                    Proof::Stopped => return Ok(None),
+                    Proof::Refused(refused) => return Err(refused),
+                }
+            } else {
+                self.send(step, insert, plan, &attempt).await
+            };
+            let error = match outcome {
                 Ok(()) => match step.next(plan) {
                     Some(next) => {
                         step = next;
@@ -104,10 +134,8 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
                         partition = %self.partition, %table, rows = insert.rows, query_id, trace_id,
                         %error, "insert refused for what is in it; finding the rows one by one"
                     );
-                    return match self.prove(insert, batch, plan, error).await? {
-                        Some(refused) => Err(refused),
-                        None => Ok(None),
-                    };
+                    step = Step::Parts;
+                    continue;
                 }
                 Class::Transient => tracing::warn!(
                     partition = %self.partition, %table, rows = insert.rows, query_id, trace_id,
@@ -123,7 +151,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
                 return Ok(None);
             }
             let is_trusted = tokio::time::Instant::now() <= trusted_until;
-            if !is_trusted && step == Step::Whole && insert.mapping.has_provenance() {
+            if !is_trusted && step.needs_the_token() && insert.mapping.has_provenance() {
                 // One of the attempts may be stored, and its token forgotten by now.
                 metrics::asked_for_provenance();
                 *plan = plan.asking();
@@ -144,12 +172,12 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
         let sink = &self.edges.sink;
         let (cluster, target) = (&self.edges.cluster, insert.mapping.target());
         let mut token = match step {
-            Step::Missing if mutants::active(Mutant::FirstTokenForgotten) => {
+            Step::Again | Step::Missing if mutants::active(Mutant::FirstTokenForgotten) => {
                 plan.token(cluster, &self.partition, &target)
             }
             Step::Whole => plan.token(cluster, &self.partition, &target),
-            Step::Missing => plan.first_token(cluster, &self.partition, &target),
-            Step::Rest => plan.rest_token(cluster, &self.partition, &target),
+            Step::Again | Step::Missing => plan.first_token(cluster, &self.partition, &target),
+            Step::Rest | Step::Parts => plan.rest_token(cluster, &self.partition, &target),
         };
         if mutants::active(Mutant::TokenPerOwner) {
             token = format!("{token}/{}", self.edges.owner);
@@ -157,12 +185,12 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
         if mutants::active(Mutant::NoToken) {
             token = attempt.query_id();
         }
-        if step == Step::Whole {
+        if step.needs_the_token() {
             sink.insert(insert, &token, attempt).await
         } else {
             let range = plan.start..plan.end;
-            let missing = Missing { partition: &self.partition, range, token };
-            sink.insert_missing(insert, missing, attempt).await
+            let part = Part { partition: &self.partition, range, token, is_asked: true };
+            sink.insert_part(insert, part, attempt).await
         }
     }
 }

@@ -26,25 +26,25 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
         now: Timestamp,
     ) -> Result<Option<Plan>, WriteError> {
         let found = self.open.take().filter(|plan| plan.start == batch.start);
-        let (first, by_provenance) = match found {
+        let by_provenance = match &found {
             None if self.was_moved => match self.may_be_there(batch).await {
-                Some(may_be_there) => (None, may_be_there),
+                Some(may_be_there) => may_be_there,
                 None => return Ok(None),
             },
-            None => (None, false),
+            None => false,
             Some(found) => {
                 let age = found.age_at(now);
                 let trusted = age <= TOKENS_TRUSTED_FOR;
                 let same = found.content == batch.content;
                 if same && trusted && !found.by_provenance && batch.parked.is_empty() {
-                    return Ok(Some(found));
+                    return Ok(Some(found.clone()));
                 }
                 metrics::asked_for_provenance();
                 tracing::warn!(
                     partition = %self.partition, start = batch.start, end = batch.end, same, age_s = age.as_secs(),
                     "the outcome of a plan is open; asking the tables which rows are missing"
                 );
-                (Some(found.name()), !mutants::active(Mutant::NoProvenance))
+                !mutants::active(Mutant::NoProvenance)
             }
         };
         let plan = Plan {
@@ -56,9 +56,11 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
             rejected: batch.rejected.clone(),
             content: batch.content.clone(),
             by_provenance,
-            first,
+            first: found.as_ref().map(Plan::name),
             was_moved: self.was_moved,
-            planned_at_ms: now.as_millisecond(),
+            search: found.as_ref().and_then(|found| found.search),
+            // The first token is as old as the first plan.
+            planned_at_ms: found.map_or(now.as_millisecond(), |found| found.planned_at_ms),
             frame: self.frame.clone(),
         };
         debug_assert!(

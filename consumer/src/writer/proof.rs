@@ -1,15 +1,21 @@
-//! Which rows of an insert ClickHouse refuses: row by row, since one refusal
-//! says nothing about the rest.
+//! Which rows of an insert ClickHouse refuses: part by part, since one refusal says
+//! nothing about the rest.
 //!
 //! ```text
-//! insert refused ─▶ plan says: by provenance ─▶ halves, and halves of what is refused ─▶ offsets
-//!                                                    │ accepted: stored
+//! insert refused ─▶ plan a part ─▶ insert it ─▶ accepted: the next one, twice as long
+//!                        ▲             │
+//!                        └─────────────┴──────▶ refused: half of it, down to a row
 //! ```
 //!
-//! The server takes the range out of the same bytes by the offsets in them, and
-//! leaves out what the table has: whatever is done twice changes nothing. What
-//! is found is remembered beyond the session; the range is read again, and then
-//! the rows are parked as they are encoded.
+//! The server takes a part out of the same bytes, by the offsets in them. What is
+//! found is remembered beyond the session; the range is read again, and then the rows
+//! are parked as they are encoded.
+//!
+//! A part is what it is to whoever comes next, too: its bounds are in the plan, its
+//! token is its own. Were the table asked instead what it has, a view that has missed
+//! a part, because the server died between the two, would miss it for ever. The table
+//! is asked where that is settled: in what lies before the part under way, and where
+//! it is not known who has stored what.
 
 use std::{
     collections::HashMap,
@@ -17,13 +23,15 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use super::{Offsets, WriteError, Writer, backoff};
+use jiff::Timestamp;
+
+use super::{Offsets, TOKENS_TRUSTED_FOR, WriteError, Writer, backoff};
 use crate::{
     batch::{Insert, Sealed},
     dead_letter::DeadLetters,
     decode::Rejection,
-    plan::Plan,
-    sink::{Class, Missing, Sink, SinkError},
+    plan::{Plan, Search},
+    sink::{Class, Part, Sink, SinkError},
     source::TopicPartition,
     trace::Attempt,
 };
@@ -57,49 +65,119 @@ impl Refused {
     }
 }
 
+/// What a search has come to.
+#[derive(Debug)]
+pub(super) enum Proof {
+    /// It was told to stop before all was known.
+    Stopped,
+    /// Every row was taken.
+    Stored,
+    /// The partition has to be read again.
+    Refused(WriteError),
+}
+
 impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
-    /// Stores the rows of `insert` that the table takes, and says which it does
-    /// not, as the error that starts the partition over. `None` if it was told to
-    /// stop before all was known.
+    /// Stores the rows of `insert` that the table takes, and finds out which it does
+    /// not. `plan` says how far somebody has come with that already.
     pub(super) async fn prove(
         &self,
         insert: &Insert,
         batch: &Sealed,
-        plan: &Plan,
-        error: SinkError,
-    ) -> Result<Option<WriteError>, WriteError> {
-        let table = &insert.mapping.table;
-        let mut plan = plan.clone();
-        if !plan.by_provenance {
-            // From here on parts of it are stored that its token does not stand for.
-            plan = plan.asking();
-            self.commit(batch.start, plan.metadata()?).await?;
-        }
-        let target = insert.mapping.target();
-        let token = plan.first_token(&self.edges.cluster, &self.partition, &target);
-        let mut rows = 0;
-        let mut open = halves(&(batch.start..batch.end));
-        let mut delays = backoff();
-        while let Some(range) = open.pop() {
-            if self.stop.is_cancelled() {
-                return Ok(None);
+        plan: &mut Plan,
+    ) -> Result<Proof, WriteError> {
+        let route = insert.mapping.id();
+        let end = batch.end;
+        // From where on nothing is stored but what the plan says.
+        let (known_from, mut under_way) = match plan.search {
+            Some(search) if search.route == route => (search.from, Some(search.to)),
+            None if !plan.by_provenance => (batch.start, None),
+            _ => (end, None),
+        };
+        if under_way.is_none() {
+            // What is stored from here on its first token does not stand for.
+            *plan = plan.asking();
+            plan.search = (known_from == end).then_some(Search { route, from: end, to: end });
+            if plan.search.is_some() {
+                self.commit(batch.start, plan.metadata()?).await?;
             }
-            let attempt = Attempt::new(batch.trace);
-            let sink = &self.edges.sink;
-            // Whoever has to find it anew comes to the same halves.
-            let token = format!("{token}/{}-{}", range.start, range.end);
-            let missing = Missing { partition: &self.partition, range: range.clone(), token };
-            let inserting = sink.insert_missing(insert, missing, &attempt);
-            let Err(error) = inserting.await else { continue };
-            match error.class() {
-                Class::Data if range.end - range.start == 1 => {
-                    let rejection = Rejection::refused(&insert.mapping, &error);
-                    // At once: whoever is interrupted has less to find the next time.
-                    let found = [((insert.mapping.index(), range.start), rejection)];
-                    self.edges.refused.add(&self.partition, Refusals::from(found));
-                    rows += 1;
+        }
+        let mut refused: Option<(usize, SinkError)> = None;
+        let mut from = batch.start;
+        let mut width = match under_way {
+            // The whole is known to be refused.
+            None => ((end - from) / 2).max(1),
+            Some(_) => end - from,
+        };
+        while from < end {
+            if self.stop.is_cancelled() {
+                return Ok(Proof::Stopped);
+            }
+            let is_known = from >= known_from && is_trusted(plan);
+            let bound = if from < known_from { known_from } else { end };
+            let planned = under_way.take_if(|_| from == known_from);
+            let to = planned.unwrap_or(from + width).min(bound);
+            if is_known && plan.search != Some(Search { route, from, to }) {
+                plan.search = Some(Search { route, from, to });
+                self.commit(batch.start, plan.metadata()?).await?;
+            }
+            match self.try_part(insert, batch, plan, (from..to, !is_known)).await? {
+                None => return Ok(Proof::Stopped),
+                Some(Ok(())) => {
+                    width = (to - from) * 2;
+                    from = to;
                 }
-                Class::Data => open.extend(halves(&range)),
+                Some(Err(error)) => {
+                    if to - from == 1 {
+                        let rejection = Rejection::refused(&insert.mapping, &error);
+                        // At once: whoever is interrupted has less to find the next time.
+                        let found = [((insert.mapping.index(), from), rejection)];
+                        self.edges.refused.add(&self.partition, Refusals::from(found));
+                        refused = Some((refused.map_or(1, |(rows, _)| rows + 1), error));
+                        from = to;
+                    } else {
+                        width = (to - from) / 2;
+                    }
+                }
+            }
+        }
+        Ok(match refused {
+            None => Proof::Stored,
+            Some((rows, source)) => Proof::Refused(WriteError::Refused {
+                partition: self.partition.clone(),
+                table: insert.mapping.table.to_string(),
+                rows,
+                source,
+            }),
+        })
+    }
+
+    /// Inserts a part until it is stored or refused; `None` if it was told to stop
+    /// before.
+    async fn try_part(
+        &self,
+        insert: &Insert,
+        batch: &Sealed,
+        plan: &Plan,
+        (range, is_asked): (Range<i64>, bool),
+    ) -> Result<Option<Result<(), SinkError>>, WriteError> {
+        let table = &insert.mapping.table;
+        let target = insert.mapping.target();
+        let token = plan.part_token(&range, &self.edges.cluster, &self.partition, &target);
+        let token = if is_asked { format!("{token}/missing") } else { token };
+        let mut delays = backoff();
+        loop {
+            let attempt = Attempt::new(batch.trace);
+            let part = Part {
+                partition: &self.partition,
+                range: range.clone(),
+                token: token.clone(),
+                is_asked,
+            };
+            let Err(error) = self.edges.sink.insert_part(insert, part, &attempt).await else {
+                return Ok(Some(Ok(())));
+            };
+            match error.class() {
+                Class::Data => return Ok(Some(Err(error))),
                 Class::SchemaDrift => {
                     let table = table.to_string();
                     return Err(WriteError::SchemaDrift { table, source: error });
@@ -110,28 +188,16 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
                         partition = %self.partition, %table, query_id = attempt.query_id(),
                         trace_id = attempt.trace_id(), %error, "insert failed; trying again"
                     );
-                    open.push(range);
                     if !self.pause(delays.next()).await {
                         return Ok(None);
                     }
                 }
             }
         }
-        Ok(Some(WriteError::Refused {
-            partition: self.partition.clone(),
-            table: table.to_string(),
-            rows,
-            source: error,
-        }))
     }
 }
 
-/// The two halves of a range, the first one last, to be taken first; a single
-/// offset is its own half.
-fn halves(range: &Range<i64>) -> Vec<Range<i64>> {
-    if range.end - range.start == 1 {
-        return vec![range.clone()];
-    }
-    let middle = range.start + (range.end - range.start) / 2;
-    vec![middle..range.end, range.start..middle]
+/// Whether ClickHouse is sure to know what was inserted under the plan.
+pub(super) fn is_trusted(plan: &Plan) -> bool {
+    plan.age_at(Timestamp::now()) <= TOKENS_TRUSTED_FOR
 }

@@ -18,7 +18,7 @@ use crate::{
     dead_letter::ParkError,
     decode::{Mapping, Rejection, default_route},
     rejected::{Rejected, RouteId},
-    sink::Missing,
+    sink::Part,
     table::{DescribedColumn, TableName, TableSchema},
 };
 
@@ -31,6 +31,7 @@ enum Did {
     Parked(usize, Plan),
     Inserted(String),
     InsertedMissing(Range<i64>, String),
+    InsertedPart(Range<i64>, String),
 }
 
 /// Edges that record, and fail as often as they were told to.
@@ -38,9 +39,9 @@ enum Did {
 struct Script {
     did: Mutex<Vec<Did>>,
     insert_faults: Mutex<VecDeque<u32>>,
-    /// Offsets of rows that are refused, whatever else goes well.
     /// Told to stop while it tries this range.
     stops_after: Option<(Range<i64>, CancellationToken)>,
+    /// Offsets of rows that are refused, whatever else goes well.
     refuses: Vec<i64>,
     refused: Arc<Refused>,
     park_faults: Mutex<u32>,
@@ -66,8 +67,8 @@ impl Script {
         // Recorded whether it fails or not: its outcome may be unknown.
         lock(&self.did).push(did);
         match lock(&self.insert_faults).pop_front() {
+            Some(0) | None => Ok(()),
             Some(code) => Err(SinkError { code: Some(code), message: "scripted".into() }),
-            None => Ok(()),
         }
     }
 }
@@ -77,17 +78,18 @@ impl Sink for Arc<Script> {
         Script::insert(self, Did::Inserted(token.to_owned()))
     }
 
-    async fn insert_missing(
+    async fn insert_part(
         &self,
         _: &Insert,
-        Missing { range, token, .. }: Missing<'_>,
+        Part { range, token, is_asked, .. }: Part<'_>,
         _: &Attempt,
     ) -> Result<(), SinkError> {
         let refuses = self.refuses.iter().any(|offset| range.contains(offset));
         if let Some((_, stop)) = self.stops_after.as_ref().filter(|(last, _)| *last == range) {
             stop.cancel();
         }
-        Script::insert(self, Did::InsertedMissing(range, token))?;
+        let did = if is_asked { Did::InsertedMissing } else { Did::InsertedPart };
+        Script::insert(self, did(range, token))?;
         if refuses {
             Err(SinkError { code: Some(469), message: "scripted".into() })
         } else {
@@ -201,10 +203,14 @@ fn found(batch: &Sealed, minutes_ago: i64) -> Plan {
         by_provenance: false,
         first: None,
         was_moved: false,
+        search: None,
         planned_at_ms: Timestamp::now().as_millisecond() - minutes_ago * 60_000,
         frame: None,
     }
 }
+
+/// 0 to 5 is sent under the first token, and what the table does not have even then.
+const AGAIN: [&str; 4] = ["plan 0: 0-5", "insert", "insert missing 0..5", "commit 5"];
 
 /// What the table has of 0 to 5 is asked, and asked again.
 const ASKED: [&str; 4] = ["plan 0: 0-5", "insert missing 0..5", "insert missing 0..5", "commit 5"];
@@ -266,6 +272,7 @@ fn steps(did: &[Did]) -> Vec<String> {
             }
             Did::Inserted(_) => "insert".to_owned(),
             Did::InsertedMissing(range, _) => format!("insert missing {range:?}"),
+            Did::InsertedPart(range, _) => format!("insert part {range:?}"),
         })
         .collect()
 }
@@ -273,7 +280,9 @@ fn steps(did: &[Did]) -> Vec<String> {
 fn tokens(did: &[Did]) -> Vec<&str> {
     did.iter()
         .filter_map(|did| match did {
-            Did::Inserted(token) | Did::InsertedMissing(_, token) => Some(token.as_str()),
+            Did::Inserted(token) | Did::InsertedMissing(_, token) | Did::InsertedPart(_, token) => {
+                Some(token.as_str())
+            }
             _ => None,
         })
         .collect()
@@ -355,7 +364,7 @@ async fn an_open_plan_is_believed_about_its_letters() {
     // Other content: planned anew, and the next owner still knows of them.
     again.content = "as it is after the table changed".into();
     let did = undisturbed(&script, Some(plan), vec![again]).await;
-    assert_eq!(steps(&did), ASKED);
+    assert_eq!(steps(&did), AGAIN);
     let Did::Planned(_, replanned) = &did[0] else { panic!("{did:?}") };
     assert!(replanned.rejected.contains(RouteId::NONE, 0));
 }
@@ -376,24 +385,16 @@ async fn rows_that_are_refused_are_found_one_by_one_and_the_others_stored() {
     let script = Arc::new(script);
     let (outcome, did) = run(&script, None, CancellationToken::new(), vec![batch(0..6)]).await;
     assert!(matches!(outcome, Err(WriteError::Refused { rows: 2, .. })), "{outcome:?}");
-    let expected = [
-        "plan 0: 0-6",
-        "insert",
-        "plan 0: 0-6",
-        "insert missing 0..3",
-        "insert missing 0..1",
-        "insert missing 1..3",
-        "insert missing 1..2",
-        "insert missing 2..3",
-        "insert missing 3..6",
-        "insert missing 3..4",
-        "insert missing 4..6",
-        "insert missing 4..5",
-        "insert missing 5..6",
-    ];
+    let parts = [0..3, 0..1, 1..3, 1..2, 2..3, 3..5, 3..4, 4..6, 4..5, 5..6];
+    let planned = parts.clone().map(|part| ["plan 0: 0-6".into(), format!("insert part {part:?}")]);
+    let expected = [&["plan 0: 0-6".into(), "insert".into()], planned.as_flattened()].concat();
     assert_eq!(steps(&did), expected);
-    let Did::Planned(_, plan) = &did[2] else { panic!("{did:?}") };
-    assert!(plan.by_provenance, "parts of it are stored without a token");
+    let searched = did[2..].iter().filter_map(|did| match did {
+        Did::Planned(_, plan) => plan.search.filter(|_| plan.by_provenance),
+        _ => None,
+    });
+    let searched: Vec<_> = searched.map(|search| search.from..search.to).collect();
+    assert_eq!(searched, parts, "the next owner knows what is under way");
     let partition = TopicPartition { topic: "t".into(), partition: 3 };
     let mut offsets: Vec<_> = script.refused.of(&partition).into_keys().collect();
     offsets.sort_unstable();
@@ -409,9 +410,51 @@ async fn what_has_been_found_of_refused_rows_outlives_an_interruption() {
     let script = Arc::new(script);
     let (outcome, did) = run(&script, None, stop, vec![batch(0..6)]).await;
     outcome.unwrap();
-    assert_eq!(steps(&did).last().unwrap(), "insert missing 1..2", "nothing more is tried");
+    assert_eq!(steps(&did).last().unwrap(), "insert part 1..2", "nothing more is tried");
     let partition = TopicPartition { topic: "t".into(), partition: 3 };
     assert_eq!(script.refused.of(&partition).into_keys().collect::<Vec<_>>(), [(0, 1)]);
+}
+
+/// A view that has missed a part, since the server died between the two, gets it by
+/// being sent just that part.
+#[tokio::test(start_paused = true)]
+async fn whoever_goes_on_with_a_search_sends_the_part_under_way_again() {
+    let mut script = Script { refuses: vec![5], ..Script::default() };
+    script.insert_faults = Mutex::new(vec![469, 469, 0, 210].into());
+    let script = Arc::new(script);
+    let stop = CancellationToken::new();
+    let (stopping, watched) = (stop.clone(), Arc::clone(&script));
+    let stopper = async move {
+        while lock(&watched.insert_faults).len() > 0 {
+            tokio::task::yield_now().await;
+        }
+        stopping.cancel();
+    };
+    let running = run(&script, None, stop, vec![batch(0..8)]);
+    let ((outcome, did), ()) = tokio::join!(running, stopper);
+    outcome.unwrap();
+    let (last, before) = did.split_last().unwrap();
+    let Did::InsertedPart(part, token) = last else { panic!("{did:?}") };
+    let planned = before.iter().rev().find_map(|did| match did {
+        Did::Planned(_, plan) => Some(plan.clone()),
+        _ => None,
+    });
+    assert_eq!(*part, 2..6);
+
+    let refused_by_now = Sealed { content: "without 5".into(), ..batch(0..8) };
+    let again = Arc::new(Script::default());
+    let did = undisturbed(&again, planned, vec![refused_by_now]).await;
+    let expected = [
+        "plan 0: 0-8",
+        "insert missing 0..2",
+        "insert part 2..6",
+        "plan 0: 0-8",
+        "insert part 6..8",
+        "insert missing 0..8",
+        "commit 8",
+    ];
+    assert_eq!(steps(&did), expected);
+    assert_eq!(tokens(&did)[1], token, "ClickHouse has to know it again");
 }
 
 #[tokio::test(start_paused = true)]
@@ -434,12 +477,12 @@ async fn an_open_plan_with_the_same_content_is_inserted_under_its_own_token() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_open_plan_with_other_content_asks_the_tables_what_is_missing() {
+async fn an_open_plan_with_other_content_is_sent_again_and_the_tables_are_asked_for_the_rest() {
     let script = Arc::default();
     let mut plan = found(&batch(0..5), 1);
     plan.content = "as it was before the table changed".into();
     let did = undisturbed(&script, Some(plan), vec![batch(0..5), batch(5..6)]).await;
-    let asked = ["plan 0: 0-5", "insert missing 0..5", "insert missing 0..5"];
+    let asked = ["plan 0: 0-5", "insert", "insert missing 0..5"];
     assert_eq!(steps(&did), [&asked[..], &["plan 5: 5-6", "insert", "commit 6"]].concat());
     let Did::Planned(_, replanned) = &did[0] else { panic!("{did:?}") };
     assert!(replanned.by_provenance, "the next owner must not trust the token either");
@@ -447,21 +490,21 @@ async fn an_open_plan_with_other_content_asks_the_tables_what_is_missing() {
 
 /// ClickHouse may still be at work on what the first plan was for.
 #[tokio::test(start_paused = true)]
-async fn what_is_missing_goes_under_the_token_of_the_first_plan_and_the_rest_under_its_own() {
+async fn a_range_planned_anew_goes_under_the_token_of_its_first_plan_and_the_rest_under_its_own() {
     let script = Arc::default();
     let as_it_was = Sealed { content: "before the table changed".into(), ..batch(0..5) };
     let first = undisturbed(&script, None, vec![as_it_was.clone()]).await;
     let first = tokens(&first)[0].to_owned();
     let did = undisturbed(&script, Some(found(&as_it_was, 1)), vec![batch(0..5)]).await;
-    let [missing, rest] = tokens(&did)[..] else { panic!("{did:?}") };
-    assert_eq!(missing, first, "ClickHouse has to know it again");
+    let [again, rest] = tokens(&did)[..] else { panic!("{did:?}") };
+    assert_eq!(again, first, "ClickHouse has to know it again");
     assert!(rest != first && rest.contains("content of 0..5"), "{rest}");
 
     // Its owner dies and the table changes again: still that token.
     let Did::Planned(_, second) = &did[0] else { panic!("{did:?}") };
     let changed_again = Sealed { content: "after another change".into(), ..batch(0..5) };
     let did = undisturbed(&script, Some(second.clone()), vec![changed_again]).await;
-    assert_eq!(steps(&did), ASKED);
+    assert_eq!(steps(&did), AGAIN);
     assert_eq!(tokens(&did)[0], first);
 }
 
@@ -515,11 +558,11 @@ async fn where_somebody_moved_the_offset_only_what_is_missing_is_inserted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_interrupted_question_to_the_tables_is_asked_again() {
+async fn what_was_planned_anew_and_interrupted_is_planned_anew_again() {
     let script = Arc::default();
     let plan = Plan { by_provenance: true, ..found(&batch(0..5), 0) };
     let did = undisturbed(&script, Some(plan), vec![batch(0..5)]).await;
-    assert_eq!(steps(&did), ASKED);
+    assert_eq!(steps(&did), AGAIN);
 }
 
 #[tokio::test(start_paused = true)]

@@ -127,10 +127,7 @@ fn moment(random: &mut Rng) -> String {
 
 /// The payload, which for poison has one field that fits no column.
 fn payload(random: &mut Rng, key: &str, seq: i64, fate: Fate, values: &Values) -> String {
-    // What only ClickHouse can find is rarer: each time the consumer starts a session
-    // anew, and that is not what is attacked here.
-    let poison = (fate == Fate::Poison)
-        .then(|| if random.u8(0..60) == 0 { REFUSED } else { random.u8(0..REFUSED) });
+    let poison = (fate == Fate::Poison).then(|| random.u8(0..=REFUSED));
     let text = |value: &str| serde_json::Value::from(value).to_string();
     let Values { amount, quantity, small, note, at, maybe, tags } = values;
     let amount = match poison {

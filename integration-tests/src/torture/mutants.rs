@@ -35,11 +35,11 @@ fn shown_by(mutant: Mutant) -> Option<&'static [Fault]> {
         M::NoFencing => &[F::RelayUsurped],
         M::CheckpointBeforeFencing => &[F::StreamEnded, F::RelayUsurped, F::KafkaSlow],
         M::CheckpointOutside | M::NoCheckpoint | M::NoRowCount => {
-            &[F::RelayKill, F::PostgresRestart, F::StreamEnded]
+            &[F::RelayKill, F::PostgresRestart, F::StreamEnded, F::KafkaSlow]
         }
         M::ConfirmEarly | M::KeepaliveInFlight => &[F::KafkaPause, F::RelayKill],
         M::KeepaliveWithoutCheckpoint => &[F::Idle, F::RelayKill],
-        M::AbortedIsDone => &[F::RelayPause, F::Idle],
+        M::AbortedIsDone => &[F::KafkaPause, F::RelayPause, F::Idle],
         M::RandomPartition | M::RefusedIsDone | M::BentValue => &[],
         M::NoPlan | M::PlanIgnored => {
             &[F::ConsumersKill, F::ClickHouseAnswersLost, F::ConsumerKill]

@@ -129,8 +129,8 @@ pub(super) fn schedule(seed: u64, duration: Duration, kinds: &[Fault]) -> Vec<En
 /// How long a fault of a kind lasts, in milliseconds.
 fn lasts_ms(fault: Fault) -> std::ops::Range<u64> {
     match fault {
-        // Its transaction times out after 10 s.
-        Fault::RelayPause | Fault::RelayUsurped => 500..14_000,
+        // A relay's transaction times out after 10 s.
+        Fault::RelayPause | Fault::RelayUsurped | Fault::KafkaPause => 500..14_000,
         // The session times out after 6 s.
         Fault::ConsumerPause => 500..12_000,
         // A request is given up after 4 s.

@@ -83,33 +83,85 @@ async fn a_row_that_clickhouse_refuses_starts_its_partition_over_and_not_the_ses
     consumer.stop().await.unwrap();
 }
 
+/// A view on `numbers`, of a table `sums`: rows are in the one and not in the other
+/// for as long as it throws.
+struct View<'a>(&'a Pipeline<'a>);
+
+impl<'a> View<'a> {
+    async fn that_throws(pipeline: &'a Pipeline<'a>) -> Self {
+        let sums = "CREATE TABLE sums (n UInt8, x UInt8) ENGINE = MergeTree ORDER BY n
+                    SETTINGS non_replicated_deduplication_window = 10000";
+        pipeline.execute(sums).await.unwrap();
+        let view = View(pipeline);
+        view.create("throwIf(n = 2)").await;
+        view
+    }
+
+    async fn create(&self, x: &str) {
+        let sql =
+            format!("CREATE MATERIALIZED VIEW seen TO sums AS SELECT n, {x} AS x FROM numbers");
+        self.0.execute(&sql).await.unwrap();
+    }
+
+    async fn mend(&self) {
+        self.0.execute("DROP VIEW seen").await.unwrap();
+        self.create("0").await;
+    }
+
+    async fn has(&self, numbers: &[u8]) {
+        self.0.at_rest(0).await.unwrap();
+        self.0.arrived("numbers", numbers.len() as u64).await.unwrap();
+        let sql = "SELECT n FROM sums ORDER BY n";
+        let sums: Vec<u8> = self.0.clickhouse().query(sql).fetch_all().await.unwrap();
+        assert_eq!(sums, numbers);
+    }
+}
+
+fn send_numbers(feed: &Feed, numbers: &[u8]) {
+    (0..).zip(numbers).for_each(|(id, n)| feed.send(id, &format!("{{\"n\": {n}}}")));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_view_that_throws_holds_its_batch_back_and_misses_nothing_once_it_is_mended() {
     let (pipeline, _) = numbers("").await;
-    let client = pipeline.clickhouse();
-    let view = |throws: &str| {
-        format!("CREATE MATERIALIZED VIEW seen TO sums AS SELECT n, {throws} AS x FROM numbers")
-    };
-    for sql in [
-        "CREATE TABLE sums (n UInt8, x UInt8) ENGINE = MergeTree ORDER BY n \
-         SETTINGS non_replicated_deduplication_window = 10000",
-        &view("throwIf(n = 2)"),
-    ] {
-        client.query(sql).execute().await.unwrap();
-    }
-    let feed = Feed::of(&pipeline, "number").await;
-    for n in 0..4 {
-        feed.send(n, &format!("{{\"n\": {n}}}"));
-    }
+    let view = View::that_throws(&pipeline).await;
+    send_numbers(&Feed::of(&pipeline, "number").await, &[0, 1, 2, 3]);
     let consumer = pipeline.consumer().unwrap();
     consumer.logged("somebody has to act", PATIENCE).await.unwrap();
-    for sql in ["DROP VIEW seen", &view("0")] {
-        client.query(sql).execute().await.unwrap();
-    }
-    pipeline.at_rest(0).await.unwrap();
+    view.mend().await;
+    view.has(&[0, 1, 2, 3]).await;
+    consumer.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_gets_what_it_has_missed_though_the_table_was_altered_meanwhile() {
+    let (pipeline, _) = numbers("").await;
+    let view = View::that_throws(&pipeline).await;
+    send_numbers(&Feed::of(&pipeline, "number").await, &[0, 1, 2, 3]);
+    let consumer = pipeline.consumer().unwrap();
+    consumer.logged("somebody has to act", PATIENCE).await.unwrap();
+    consumer.kill().await.unwrap();
     pipeline.arrived("numbers", 4).await.unwrap();
-    let sums: Vec<u8> = client.query("SELECT n FROM sums ORDER BY n").fetch_all().await.unwrap();
-    assert_eq!(sums, [0, 1, 2, 3]);
+    pipeline.execute("ALTER TABLE numbers ADD COLUMN note String DEFAULT 'none'").await.unwrap();
+    view.mend().await;
+    let consumer = pipeline.consumer().unwrap();
+    view.has(&[0, 1, 2, 3]).await;
+    assert!(consumer.log_text().contains("the outcome of a plan is open"));
+    consumer.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_gets_a_part_that_it_has_missed_though_other_rows_are_refused() {
+    let (pipeline, _) = numbers(", CONSTRAINT below_100 CHECK n < 100").await;
+    let view = View::that_throws(&pipeline).await;
+    send_numbers(&Feed::of(&pipeline, "number").await, &[0, 1, 2, 3, 200, 5, 6]);
+    let consumer = pipeline.consumer().unwrap();
+    consumer.logged("finding the rows one by one", PATIENCE).await.unwrap();
+    consumer.logged("insert failed; trying again", PATIENCE).await.unwrap();
+    consumer.kill().await.unwrap();
+    view.mend().await;
+    let consumer = pipeline.consumer().unwrap();
+    view.has(&[0, 1, 2, 3, 5, 6]).await;
     consumer.stop().await.unwrap();
 }
 

@@ -17,6 +17,10 @@ pub struct Plan {
     pub first: Option<First>,
     pub by_provenance: bool,
     pub was_moved: bool,
+    /// The row that is tried alone, since some are refused: before it each is stored
+    /// or refused.
+    pub search: Option<u8>,
+    /// When the range was planned first.
     pub planned_at: u8,
 }
 

@@ -37,8 +37,12 @@ pub enum Rule {
     HasTokens,
     /// The table is asked what it has where the token cannot be relied on.
     AsksTheTable,
-    /// What it does not have goes under the token of the range's first plan.
+    /// A range that is planned anew goes under the token of its first plan.
     KeepsTheFirstToken,
+    /// All of it does, while that is remembered, and not only what the table lacks.
+    SendsItAgain,
+    /// A part that is tried alone is planned first, and tried again as it was.
+    PlansParts,
     /// A commit is waited for before anything rests on it.
     AwaitsCommits,
     /// No commit is under way when the partition is given up.
@@ -68,6 +72,8 @@ pub struct Faults {
     /// An answer of ClickHouse's is lost, or not waited for any longer; or Kafka
     /// aborts the letters' transaction of an owner that is too slow.
     pub lost_answers: u8,
+    /// The server dies with rows in the table that its view has not.
+    pub torn: u8,
     /// Half an hour passes: a plan is trusted for less, a token is remembered for
     /// twice as long.
     pub half_hours: u8,
@@ -116,6 +122,8 @@ pub struct State {
     pub owner: Option<Process>,
     pub former: Option<Process>,
     pub table: Table,
+    /// What has been made of its rows.
+    pub view: Table,
     pub requests: Vec<Request>,
     /// Letters that readers of committed records find, by offset.
     pub letters: Vec<u8>,
@@ -171,7 +179,8 @@ impl Model for ConsumerModel {
             group: Group::default(),
             owner: None,
             former: None,
-            table: Table { rows: vec![0; self.log.len()], tokens: Vec::new() },
+            table: Table::new(self.log.len()),
+            view: Table::new(self.log.len()),
             requests: Vec::new(),
             letters: vec![0; self.log.len()],
             faults: self.faults.clone(),
@@ -214,6 +223,9 @@ impl Model for ConsumerModel {
             Property::always("I6 a plan begins where it stands", |_, state: &State| {
                 let Note::Plan(plan) = &state.group.note else { return true };
                 invariants::begins_at(&(plan.start..plan.end), &state.group.offset)
+            }),
+            Property::always("the view has what the table has", |model: &Self, state: &State| {
+                state.view.rows == state.table.rows || !model.is_over(state)
             }),
             Property::always("the lag is 0 in the end", |model: &Self, state: &State| {
                 let is_at_end = usize::from(state.group.offset) == model.log.len()

@@ -121,6 +121,9 @@ fn of_request(state: &State, index: usize, request: &Request, actions: &mut Vec<
         actions.push(Action::Ask(index));
     } else {
         actions.push(Action::Land(index));
+        if state.faults.torn > 0 {
+            actions.push(Action::LandTorn(index));
+        }
     }
     if request.waiter == Waiter::Nobody {
         actions.push(Action::Vanish(index));

@@ -56,7 +56,8 @@ pub enum Todo {
     All,
     /// What is still missing after that, where the table is asked.
     Rest,
-    /// One record after the other, to find those that are refused.
+    /// One record after the other, to find those that are refused. The plan says from
+    /// where on the table need not be asked.
     OneByOne {
         next: u8,
         found: u8,

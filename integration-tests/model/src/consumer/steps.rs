@@ -7,8 +7,8 @@ use super::{
     process::{Phase, Process, Todo},
     table::Waiter,
     writing::{
-        abandon, ask, commit, give_up, land, own_request, park, plan, planned, rest_is_over, send,
-        take_up, with, write_letters,
+        abandon, ask, commit, give_up, land, land_torn, own_request, park, plan, planned,
+        rest_is_over, send, take_up, with, write_letters,
     },
 };
 
@@ -41,6 +41,8 @@ pub enum Action {
     /// The server looks what the table has.
     Ask(usize),
     Land(usize),
+    /// It does, without its view: the server dies in between.
+    LandTorn(usize),
     /// Its answer is not waited for any longer.
     GiveUp(usize),
     /// An insert that nobody waits for comes to nothing.
@@ -104,6 +106,10 @@ pub(super) fn take(model: &ConsumerModel, state: &mut State, action: Action) {
         Action::SendInsert(who) => send(model, state, who),
         Action::Ask(index) => ask(state, index),
         Action::Land(index) => land(model, state, index),
+        Action::LandTorn(index) => {
+            state.faults.torn -= 1;
+            land_torn(model, state, index);
+        }
         Action::GiveUp(index) => {
             state.faults.lost_answers -= 1;
             give_up(state, index);

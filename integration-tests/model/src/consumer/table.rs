@@ -26,6 +26,8 @@ pub enum Part {
     Rest,
     /// A row that is tried alone.
     Row(u8),
+    /// The same, if the table does not have it.
+    MissingRow(u8),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -60,6 +62,10 @@ pub struct Request {
 }
 
 impl Table {
+    pub(super) fn new(offsets: usize) -> Self {
+        Table { rows: vec![0; offsets], tokens: Vec::new() }
+    }
+
     /// Which of `rows` it does not have.
     pub(super) fn lacks(&self, rows: u8) -> u8 {
         let has = |offset: &u8| self.rows[usize::from(*offset)] > 0;

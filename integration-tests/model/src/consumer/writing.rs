@@ -79,7 +79,8 @@ pub(super) fn planned(
         first: found.map(|plan| plan.first()),
         by_provenance: by_provenance && model.keeps(Rule::AsksTheTable),
         was_moved: process.was_moved,
-        planned_at: state.clock,
+        search: found.and_then(|plan| plan.search),
+        planned_at: found.map_or(state.clock, |plan| plan.planned_at),
     };
     (plan, batch)
 }
@@ -147,10 +148,14 @@ pub(super) fn write_letters(state: &mut State, letters: u8) {
 pub(super) fn send(model: &ConsumerModel, state: &mut State, who: Who) {
     with(state, who, |state, process| {
         let Phase::Planned { plan, todo } = process.phase else { return };
+        let todo = match (todo, plan.search) {
+            (Todo::All, Some(_)) => Todo::OneByOne { next: plan.start, found: 0 },
+            _ => todo,
+        };
         let is_old = state.clock != plan.planned_at && !plan.by_provenance;
         if is_old && model.asks_when_old && model.keeps(Rule::AsksTheTable) {
             // Of a former owner the group takes no such plan.
-            let plan = Plan { planned_at: state.clock, ..plan.asking() };
+            let plan = plan.asking();
             if who == Who::Owner {
                 commit(model, state, plan.start, Note::Plan(plan));
                 process.phase = Phase::Planned { plan, todo };
@@ -171,7 +176,13 @@ pub(super) fn send(model: &ConsumerModel, state: &mut State, who: Who) {
                     false => First { content: plan.content, is_moved: false },
                 };
                 let part = if first.is_moved { Part::Moved } else { Part::All };
-                Insert { rows: all, token: token(first.content, part), by_provenance: true }
+                // Where somebody moved the offset, other tokens are at work.
+                let is_known = plan.first.is_some()
+                    && !plan.was_moved
+                    && plan.search.is_none()
+                    && state.clock == plan.planned_at;
+                let by_provenance = !is_known || !model.keeps(Rule::SendsItAgain);
+                Insert { rows: all, token: token(first.content, part), by_provenance }
             }
             Todo::All => {
                 Insert { rows: all, token: token(plan.content, Part::All), by_provenance: false }
@@ -179,11 +190,13 @@ pub(super) fn send(model: &ConsumerModel, state: &mut State, who: Who) {
             Todo::Rest => {
                 Insert { rows: all, token: token(plan.content, Part::Rest), by_provenance: true }
             }
-            Todo::OneByOne { next, .. } => Insert {
-                rows: all & bit(next),
-                token: token(plan.first().content, Part::Row(next)),
-                by_provenance: true,
-            },
+            Todo::OneByOne { next, .. } => {
+                let is_planned = plan.search.is_some_and(|from| next >= from);
+                let by_provenance = !is_planned || state.clock != plan.planned_at;
+                let part = if by_provenance { Part::MissingRow(next) } else { Part::Row(next) };
+                let token = token(plan.first().content, part);
+                Insert { rows: all & bit(next), token, by_provenance }
+            }
         };
         let waiter = match who {
             Who::Owner => Waiter::Owner,
@@ -221,6 +234,7 @@ pub(super) fn land(model: &ConsumerModel, state: &mut State, index: usize) {
     let is_refused = is_refused(&model.log, rows);
     if !is_refused {
         state.table.insert(rows, token, state.clock, model.window);
+        state.view.insert(rows, token, state.clock, model.window);
     }
     match request.waiter {
         Waiter::Nobody => {}
@@ -229,6 +243,16 @@ pub(super) fn land(model: &ConsumerModel, state: &mut State, index: usize) {
         }),
         // Whatever comes next has to be committed, and is refused.
         Waiter::Former => state.former = None,
+    }
+}
+
+/// The table has it, the view does not, and nobody is told.
+pub(super) fn land_torn(model: &ConsumerModel, state: &mut State, index: usize) {
+    give_up(state, index);
+    let Request { insert, missing, .. } = state.requests.remove(index);
+    let rows = missing.unwrap_or(insert.rows);
+    if !is_refused(&model.log, rows) {
+        state.table.insert(rows, insert.token, state.clock, model.window);
     }
 }
 
@@ -243,14 +267,22 @@ fn answered(model: &ConsumerModel, state: &mut State, process: &mut Process, is_
             Phase::Ready { next: plan.end, open: None, is_stored: true }
         }
         (Todo::All | Todo::Rest, true) => {
-            let plan = if plan.by_provenance { plan } else { plan.asking() };
+            // Nothing of it is stored, unless an earlier plan has left its outcome open.
+            let is_known = !plan.by_provenance && model.keeps(Rule::PlansParts);
+            let search = plan.search.or(Some(if is_known { plan.start } else { plan.end }));
+            let plan = Plan { search, ..plan.asking() };
             commit(model, state, plan.start, Note::Plan(plan));
             Phase::Planned { plan, todo: Todo::OneByOne { next: plan.start, found: 0 } }
         }
         (Todo::OneByOne { next, found }, _) => {
             let found = if is_refused { found | bit(next) } else { found };
-            if next + 1 < plan.end {
-                Phase::Planned { plan, todo: Todo::OneByOne { next: next + 1, found } }
+            let next = next + 1;
+            if next < plan.end {
+                let plan = Plan { search: plan.search.map(|from| from.max(next)), ..plan };
+                commit(model, state, plan.start, Note::Plan(plan));
+                Phase::Planned { plan, todo: Todo::OneByOne { next, found } }
+            } else if found == 0 {
+                Phase::Planned { plan, todo: Todo::Rest }
             } else {
                 process.refused |= found;
                 Phase::Joined
