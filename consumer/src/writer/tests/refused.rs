@@ -1,0 +1,82 @@
+//! Rows that ClickHouse refuses.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn rows_that_are_refused_are_found_one_by_one_and_the_others_stored() {
+    let mut script = Script { refuses: vec![1, 4], ..Script::default() };
+    script.insert_faults = Mutex::new(vec![469].into());
+    let script = Arc::new(script);
+    let (outcome, did) = run(&script, None, CancellationToken::new(), vec![batch(0..6)]).await;
+    assert!(matches!(outcome, Err(WriteError::Refused { rows: 2, .. })), "{outcome:?}");
+    let parts = [0..3, 0..1, 1..3, 1..2, 2..3, 3..5, 3..4, 4..6, 4..5, 5..6];
+    let planned = parts.clone().map(|part| ["plan 0: 0-6".into(), format!("insert part {part:?}")]);
+    let expected = [&["plan 0: 0-6".into(), "insert".into()], planned.as_flattened()].concat();
+    assert_eq!(steps(&did), expected);
+    let searched = did[2..].iter().filter_map(|did| match did {
+        Did::Planned(_, plan) => plan.search.filter(|_| plan.by_provenance),
+        _ => None,
+    });
+    let searched: Vec<_> = searched.map(|search| search.from..search.to).collect();
+    assert_eq!(searched, parts, "the next owner knows what is under way");
+    let partition = TopicPartition { topic: "t".into(), partition: 3 };
+    let mut offsets: Vec<_> = script.refused.of(&partition).into_keys().collect();
+    offsets.sort_unstable();
+    assert_eq!(offsets, [(0, 1), (0, 4)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_been_found_of_refused_rows_outlives_an_interruption() {
+    let stop = CancellationToken::new();
+    let stops_after = Some((1..2, stop.clone()));
+    let mut script = Script { refuses: vec![1, 4], stops_after, ..Script::default() };
+    script.insert_faults = Mutex::new(vec![469].into());
+    let script = Arc::new(script);
+    let (outcome, did) = run(&script, None, stop, vec![batch(0..6)]).await;
+    outcome.unwrap();
+    assert_eq!(steps(&did).last().unwrap(), "insert part 1..2", "nothing more is tried");
+    let partition = TopicPartition { topic: "t".into(), partition: 3 };
+    assert_eq!(script.refused.of(&partition).into_keys().collect::<Vec<_>>(), [(0, 1)]);
+}
+
+/// A view that has missed a part, since the server died between the two, gets it by
+/// being sent just that part.
+#[tokio::test(start_paused = true)]
+async fn whoever_goes_on_with_a_search_sends_the_part_under_way_again() {
+    let mut script = Script { refuses: vec![5], ..Script::default() };
+    script.insert_faults = Mutex::new(vec![469, 469, 0, 210].into());
+    let script = Arc::new(script);
+    let stop = CancellationToken::new();
+    let (stopping, watched) = (stop.clone(), Arc::clone(&script));
+    let stopper = async move {
+        while !lock(&watched.insert_faults).is_empty() {
+            tokio::task::yield_now().await;
+        }
+        stopping.cancel();
+    };
+    let running = run(&script, None, stop, vec![batch(0..8)]);
+    let ((outcome, did), ()) = tokio::join!(running, stopper);
+    outcome.unwrap();
+    let (last, before) = did.split_last().unwrap();
+    let Did::InsertedPart(part, token) = last else { panic!("{did:?}") };
+    let planned = before.iter().rev().find_map(|did| match did {
+        Did::Planned(_, plan) => Some(plan.clone()),
+        _ => None,
+    });
+    assert_eq!(*part, 2..6);
+
+    let refused_by_now = Sealed { content: "without 5".into(), ..batch(0..8) };
+    let again = Arc::new(Script::default());
+    let did = undisturbed(&again, planned, vec![refused_by_now]).await;
+    let expected = [
+        "plan 0: 0-8",
+        "insert missing 0..2",
+        "insert part 2..6",
+        "plan 0: 0-8",
+        "insert part 6..8",
+        "insert missing 0..8",
+        "commit 8",
+    ];
+    assert_eq!(steps(&did), expected);
+    assert_eq!(tokens(&did)[1], token, "ClickHouse has to know it again");
+}
