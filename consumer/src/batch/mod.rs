@@ -3,6 +3,8 @@
 //! Everything is decoded and encoded here, before anything is planned, so that
 //! what cannot be stored is known by then.
 
+mod row_offsets;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -15,6 +17,7 @@ use outpour_schemas::{
 };
 use twox_hash::XxHash3_128;
 
+pub(crate) use self::row_offsets::RowOffsets;
 use crate::{
     block::Block,
     decode::{Mapping, Rejection},
@@ -94,6 +97,7 @@ pub struct Insert {
     pub rows: usize,
     /// The block, in pieces.
     pub body: Vec<Bytes>,
+    pub(crate) offsets: RowOffsets,
 }
 
 impl Insert {
@@ -139,13 +143,21 @@ impl Sealed {
     }
 }
 
+/// A route, and its rows.
+#[derive(Debug)]
+struct Target {
+    mapping: Arc<Mapping>,
+    block: Block,
+    offsets: RowOffsets,
+}
+
 /// The open batch of one partition.
 #[derive(Debug)]
 pub struct Batch {
     limits: Limits,
     environment: Arc<str>,
     /// The routes that take the partition's topic, each with its rows.
-    targets: Vec<(Arc<Mapping>, Block)>,
+    targets: Vec<Target>,
     parked: Vec<Parked>,
     parked_bytes: usize,
     rejected: Rejected,
@@ -173,8 +185,10 @@ impl Batch {
         limits: Limits,
         start: i64,
     ) -> Self {
-        let target = |mapping: &Arc<Mapping>| {
-            (Arc::clone(mapping), Block::new(Arc::clone(&mapping.columns)))
+        let target = |mapping: &Arc<Mapping>| Target {
+            mapping: Arc::clone(mapping),
+            block: Block::new(Arc::clone(&mapping.columns)),
+            offsets: RowOffsets::default(),
         };
         Batch {
             limits,
@@ -237,7 +251,7 @@ impl Batch {
             return;
         }
         let (mut taken, mut rows, mut rejections) = (false, 0, 0);
-        for (mapping, block) in &mut self.targets {
+        for Target { mapping, block, offsets } in &mut self.targets {
             if !mapping.takes_type(event_type) {
                 continue;
             }
@@ -252,7 +266,10 @@ impl Batch {
                 None => mapping.push(record, &self.environment, block),
             };
             match refused {
-                Ok(()) => rows += 1,
+                Ok(()) => {
+                    rows += 1;
+                    offsets.add(record.offset);
+                }
                 Err(rejection) => {
                     rejections += 1;
                     self.rejected.add(mapping.id(), record.offset);
@@ -322,7 +339,8 @@ impl Batch {
     /// Bytes held.
     #[must_use]
     pub fn byte_size(&self) -> usize {
-        self.targets.iter().map(|(_, block)| block.byte_size()).sum::<usize>() + self.parked_bytes
+        self.targets.iter().map(|target| target.block.byte_size()).sum::<usize>()
+            + self.parked_bytes
     }
 
     /// Whether it ends where its plan says, and nowhere else.
@@ -362,7 +380,7 @@ impl Batch {
     pub fn seal(&mut self) -> Sealed {
         let mut content = XxHash3_128::new();
         let mut inserts = Vec::new();
-        for (mapping, block) in &mut self.targets {
+        for Target { mapping, block, offsets } in &mut self.targets {
             if block.is_empty() {
                 continue;
             }
@@ -370,7 +388,8 @@ impl Batch {
             let body = block.take();
             content.write(mapping.table.as_bytes());
             body.iter().for_each(|piece| content.write(piece));
-            inserts.push(Insert { mapping: Arc::clone(mapping), rows, body });
+            let (mapping, offsets) = (Arc::clone(mapping), std::mem::take(offsets));
+            inserts.push(Insert { mapping, rows, body, offsets });
         }
         for (route, offset) in self.rejected.iter() {
             content.write(&route.to_le_bytes());

@@ -26,7 +26,7 @@ use super::{
     store::{Settled, Store},
 };
 use crate::{
-    batch::{Insert, Parked},
+    batch::{Insert, Parked, RowOffsets},
     block::Block,
     decode::{Mapping, Rejection},
     error::ConsumerError,
@@ -216,6 +216,7 @@ impl Sender<'_> {
             mapping: Arc::clone(mapping),
             rows,
             body: block.take().into_iter().collect::<Vec<Bytes>>(),
+            offsets: RowOffsets::default(),
         });
         (insert, refused)
     }

@@ -54,6 +54,14 @@ impl SinkError {
         SinkError { code: None, message: format!("no answer within {seconds} s") }
     }
 
+    /// Which row of its block was refused, the first being 1, if ClickHouse says so: it
+    /// does for constraints.
+    pub(crate) fn refused_row(&self) -> Option<usize> {
+        let (_, behind) = self.message.split_once(" is violated at row ")?;
+        let digits = behind.split(|c: char| !c.is_ascii_digit()).next()?;
+        digits.parse().ok()
+    }
+
     #[must_use]
     pub fn class(&self) -> Class {
         let Some(code) = self.code else { return Class::Transient };
@@ -165,6 +173,11 @@ mod tests {
         let constraint =
             "Code: 469. DB::Exception: Constraint `c` for table t is violated at row 2";
         assert_eq!(class(constraint), Class::Data);
+        let row = |message: &str| SinkError { code: None, message: message.into() }.refused_row();
+        assert_eq!(row(constraint), Some(2));
+        assert_eq!(row("`c` is violated at row 31. Expression: (n < 5)"), Some(31));
+        assert_eq!(row("is violated at row x"), None);
+        assert_eq!(row("Cannot parse JSON object at row 3"), None);
         let nested = "Code: 190. DB::Exception: Elements 'n.x' and 'n.y' of Nested data structure";
         assert_eq!(class(nested), Class::Data);
         let view = "Code: 395. DB::Exception: Value is not zero: while pushing to view db.v (1-2)";

@@ -86,13 +86,14 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
         let mut delays = backoff();
         let mut attempts = 0_u64;
         let mut step = Step::first(plan, insert);
+        let mut refusal = None;
         loop {
             attempts += 1;
             let began = Instant::now();
             let attempt = Attempt::new(batch.trace);
             let table = &insert.mapping.table;
             let outcome = if step == Step::Parts {
-                match self.prove(insert, batch, plan).await? {
+                match self.prove(insert, batch, plan, refusal.take()).await? {
                     Proof::Stored => Ok(()),
                     Proof::Stopped => return Ok(None),
                     Proof::Refused(refused) => return Err(refused),
@@ -135,6 +136,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
                         %error, "insert refused for what is in it; finding the rows one by one"
                     );
                     step = Step::Parts;
+                    refusal = Some(error);
                     continue;
                 }
                 Class::Transient => tracing::warn!(

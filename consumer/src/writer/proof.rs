@@ -7,6 +7,9 @@
 //!                        └─────────────┴──────▶ refused: half of it, down to a row
 //! ```
 //!
+//! Where ClickHouse says which row it is (a constraint), the parts are what is before
+//! it, that row, and all that follows.
+//!
 //! The server takes a part out of the same bytes, by the offsets in them. What is
 //! found is remembered beyond the session; the range is read again, and then the rows
 //! are parked as they are encoded.
@@ -78,12 +81,14 @@ pub(super) enum Proof {
 
 impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
     /// Stores the rows of `insert` that the table takes, and finds out which it does
-    /// not. `plan` says how far somebody has come with that already.
+    /// not. `plan` says how far somebody has come with that already, `refusal` what was
+    /// said of the whole.
     pub(super) async fn prove(
         &self,
         insert: &Insert,
         batch: &Sealed,
         plan: &mut Plan,
+        refusal: Option<SinkError>,
     ) -> Result<Proof, WriteError> {
         let route = insert.mapping.id();
         let end = batch.end;
@@ -101,6 +106,10 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
                 self.commit(batch.start, plan.metadata()?).await?;
             }
         }
+        let suspected = |range: &Range<i64>, error: &SinkError| {
+            insert.offsets.of_row(range, error.refused_row()?)
+        };
+        let mut suspect = refusal.and_then(|error| suspected(&(batch.start..end), &error));
         let mut refused: Option<(usize, SinkError)> = None;
         let mut from = batch.start;
         let mut width = match under_way {
@@ -115,29 +124,31 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
             let is_known = from >= known_from && is_trusted(plan);
             let bound = if from < known_from { known_from } else { end };
             let planned = under_way.take_if(|_| from == known_from);
-            let to = planned.unwrap_or(from + width).min(bound);
+            let guessed = suspect.map(|suspect| suspect.max(from + 1));
+            let to = planned.or(guessed).unwrap_or(from + width).min(bound);
             if is_known && plan.search != Some(Search { route, from, to }) {
                 plan.search = Some(Search { route, from, to });
                 self.commit(batch.start, plan.metadata()?).await?;
             }
             match self.try_part(insert, batch, plan, (from..to, !is_known)).await? {
                 None => return Ok(Proof::Stopped),
-                Some(Ok(())) => {
-                    width = (to - from) * 2;
-                    from = to;
+                Some(Ok(())) => width = (to - from) * 2,
+                Some(Err(error)) if to - from == 1 => {
+                    let rejection = Rejection::refused(&insert.mapping, &error);
+                    // At once: whoever is interrupted has less to find the next time.
+                    let found = [((insert.mapping.index(), from), rejection)];
+                    self.edges.refused.add(&self.partition, Refusals::from(found));
+                    refused = Some((refused.map_or(1, |(rows, _)| rows + 1), error));
                 }
                 Some(Err(error)) => {
-                    if to - from == 1 {
-                        let rejection = Rejection::refused(&insert.mapping, &error);
-                        // At once: whoever is interrupted has less to find the next time.
-                        let found = [((insert.mapping.index(), from), rejection)];
-                        self.edges.refused.add(&self.partition, Refusals::from(found));
-                        refused = Some((refused.map_or(1, |(rows, _)| rows + 1), error));
-                        from = to;
-                    } else {
-                        width = (to - from) / 2;
-                    }
+                    suspect = if is_known { suspected(&(from..to), &error) } else { None };
+                    width = (to - from) / 2;
+                    continue;
                 }
+            }
+            from = to;
+            if suspect.take_if(|suspect| *suspect < from).is_some() {
+                width = end - from;
             }
         }
         Ok(match refused {

@@ -27,12 +27,12 @@ use super::{
 use crate::{eventually, program::Binary};
 
 /// Heals everything, waits until everything has arrived or nothing more comes, and
-/// returns what was committed.
+/// returns what was committed, and what did not come to rest.
 pub(super) async fn settle(
     world: &World,
     patience: Duration,
     run: &Run,
-) -> Result<HashMap<Uuid, Entry>> {
+) -> Result<(HashMap<Uuid, Entry>, Option<Violation>)> {
     let client = world.connect().await?;
     // What a writer sent last may still be on its way.
     eventually(patience, async || {
@@ -65,10 +65,7 @@ pub(super) async fn settle(
         Ok(())
     })
     .await;
-    if let Err(error) = arrived {
-        run.watch.report(format!("it does not come to rest: {error:#}"), None);
-    }
-    Ok(ledger)
+    Ok((ledger, arrived.err().map(|error| Violation::unrest(&error))))
 }
 
 pub(super) async fn result(

@@ -110,7 +110,7 @@ impl Campaign {
             duration: options.duration,
             kinds: Fault::ALL.to_vec(),
             programs: Programs::default(),
-            patience: Duration::from_secs(120),
+            patience: Duration::from_secs(300),
             is_hunt: false,
         }
     }
@@ -184,8 +184,8 @@ async fn on_world(world: &World, campaign: &Campaign) -> Result<Report> {
         }
         let done = under_fire(world, campaign, &run).await?;
         let healed = Instant::now();
-        let entries = ending::settle(world, campaign.patience, &run).await?;
-        anyhow::Ok((done, entries, healed.elapsed()))
+        let (entries, unrest) = ending::settle(world, campaign.patience, &run).await?;
+        anyhow::Ok((done, entries, unrest, healed.elapsed()))
     };
     let worked = tokio::select! {
         worked = working => worked,
@@ -197,9 +197,10 @@ async fn on_world(world: &World, campaign: &Campaign) -> Result<Report> {
         }),
     };
     reading.cancel();
-    let (done, ledger, settled) = worked?;
+    let (done, ledger, unrest, settled) = worked?;
     following.await??;
-    let report = ending::result(world, campaign, &run, &done, &ledger, settled).await?;
+    let mut report = ending::result(world, campaign, &run, &done, &ledger, settled).await?;
+    report.violations.extend(unrest);
     report.print();
     ending::tell_lives(world, &run, &ledger, &report)?;
     report::write_memory(&run.watch.watched().memory, &world.place.file("memory.csv"))?;

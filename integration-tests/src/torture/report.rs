@@ -17,6 +17,19 @@ pub(super) struct Violation {
     pub(super) event: Option<Uuid>,
 }
 
+impl Violation {
+    const UNREST: &str = "it does not come to rest: ";
+
+    pub(super) fn unrest(error: &anyhow::Error) -> Self {
+        Violation { what: format!("{}{error:#}", Self::UNREST), event: None }
+    }
+
+    /// Whether it may have taken too long, and nothing else is wrong.
+    pub(super) fn is_unrest(&self) -> bool {
+        self.what.starts_with(Self::UNREST)
+    }
+}
+
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     pub(super) seed: u64,

@@ -17,7 +17,7 @@ use rdkafka::error::RDKafkaErrorCode;
 
 use super::*;
 use crate::{
-    batch::{Insert, Parked},
+    batch::{Insert, Parked, RowOffsets},
     budget::Budget,
     dead_letter::ParkError,
     decode::{Mapping, Rejection, default_route},
@@ -47,6 +47,8 @@ struct Script {
     stops_after: Option<(Range<i64>, CancellationToken)>,
     /// Offsets of rows that are refused, whatever else goes well.
     refuses: Vec<i64>,
+    /// Whether it says which row it is.
+    tells_rows: bool,
     refused: Arc<Refused>,
     park_faults: Mutex<u32>,
     is_parked_in_doubt: bool,
@@ -88,16 +90,20 @@ impl Sink for Arc<Script> {
         Part { range, token, is_asked, .. }: Part<'_>,
         _: &Attempt,
     ) -> Result<(), SinkError> {
-        let refuses = self.refuses.iter().any(|offset| range.contains(offset));
+        let refuses = self.refuses.iter().find(|offset| range.contains(offset));
+        let row = refuses.map(|offset| offset - range.start + 1);
         if let Some((_, stop)) = self.stops_after.as_ref().filter(|(last, _)| *last == range) {
             stop.cancel();
         }
         let did = if is_asked { Did::InsertedMissing } else { Did::InsertedPart };
         Script::insert(self, did(range, token))?;
-        if refuses {
-            Err(SinkError { code: Some(469), message: "scripted".into() })
-        } else {
-            Ok(())
+        match row {
+            Some(row) if self.tells_rows => {
+                let message = format!("c is violated at row {row}. Expression: scripted");
+                Err(SinkError { code: Some(469), message })
+            }
+            Some(_) => Err(SinkError { code: Some(469), message: "scripted".into() }),
+            None => Ok(()),
         }
     }
 
@@ -165,9 +171,15 @@ fn mapping() -> Arc<Mapping> {
 }
 
 fn batch(range: Range<i64>) -> Sealed {
+    let mut offsets = RowOffsets::default();
+    range.clone().for_each(|offset| offsets.add(offset));
     let records = usize::try_from(range.end - range.start).unwrap();
-    let insert =
-        Insert { mapping: mapping(), rows: records, body: vec![Bytes::from_static(b"rows")] };
+    let insert = Insert {
+        mapping: mapping(),
+        rows: records,
+        body: vec![Bytes::from_static(b"rows")],
+        offsets,
+    };
     Sealed {
         start: range.start,
         end: range.end,

@@ -26,6 +26,22 @@ async fn rows_that_are_refused_are_found_one_by_one_and_the_others_stored() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_row_that_clickhouse_names_is_tried_next() {
+    let mut script = Script { refuses: vec![40, 70], tells_rows: true, ..Script::default() };
+    script.insert_faults = Mutex::new(vec![469].into());
+    let script = Arc::new(script);
+    let (outcome, did) = run(&script, None, CancellationToken::new(), vec![batch(0..100)]).await;
+    assert!(matches!(outcome, Err(WriteError::Refused { rows: 2, .. })), "{outcome:?}");
+    let parts = did.iter().filter_map(|did| match did {
+        Did::InsertedPart(part, _) => Some(part.clone()),
+        _ => None,
+    });
+    // The first refusal was of the whole and did not say.
+    let expected = [0..50, 0..40, 40..41, 41..100, 41..70, 70..71, 71..100];
+    assert_eq!(parts.collect::<Vec<_>>(), expected);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_has_been_found_of_refused_rows_outlives_an_interruption() {
     let stop = CancellationToken::new();
     let stops_after = Some((1..2, stop.clone()));
