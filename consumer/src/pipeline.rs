@@ -20,7 +20,7 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use outpour_schemas::{
     config::Config,
     kafka::{Heard, Watched, client_config, reach_consumer},
-    program::error_line,
+    program::{error_line, give_back_memory},
 };
 use rdkafka::{
     ClientConfig, TopicPartitionList,
@@ -95,6 +95,8 @@ pub(crate) async fn run_on(
             Err(error) if has_started && error.is_transient() => error,
             Err(error) => return Err(error),
         };
+        // Its threads are gone, and what they had.
+        give_back_memory();
         if started_at.elapsed() >= STEADY {
             delays = backoff.build();
         }

@@ -7,6 +7,7 @@ mod finding;
 mod http;
 mod logging;
 mod manual;
+mod memory;
 mod process;
 mod standing;
 mod state;
@@ -21,6 +22,7 @@ pub use self::{
     http::{HttpError, HttpServer, Observed, Readiness},
     logging::{LogFormat, start_logging},
     manual::{CompletionsArgs, ManArgs},
+    memory::give_back_memory,
     standing::{Standing, StatusArgs, per_second},
     state::State,
     stop::on_stop_signal,
