@@ -52,7 +52,7 @@ use self::{
     faults::{Done, Turns},
     follower::Follower,
     report::Report,
-    schedule::Fault,
+    schedule::{Entry, Fault},
     watch::Watch,
     world::{CONSUMERS, RELAYS, World},
     writers::{Books, WRITERS, Writer},
@@ -95,6 +95,8 @@ struct Campaign {
     duration: Duration,
     /// The faults that are dealt.
     kinds: Vec<Fault>,
+    /// One that goes on all the time.
+    throughout: Option<Fault>,
     programs: Programs,
     /// For everything to arrive in the end. Longer than any time-out that a fault
     /// can leave behind.
@@ -109,6 +111,7 @@ impl Campaign {
             seed: options.seed,
             duration: options.duration,
             kinds: Fault::ALL.to_vec(),
+            throughout: None,
             programs: Programs::default(),
             patience: Duration::from_secs(300),
             is_hunt: false,
@@ -242,8 +245,11 @@ async fn under_fire(world: &World, campaign: &Campaign, run: &Run) -> Result<Vec
     });
     let (turns, began) = (Turns::default(), Instant::now());
     let timeline = fs::File::create(world.place.file("timeline.txt"))?;
+    let lasts = campaign.duration;
+    let throughout =
+        campaign.throughout.map(|fault| Entry { at: Duration::ZERO, fault, lasts, whom: 0 });
     let faults = schedule::schedule(campaign.seed, campaign.duration, &campaign.kinds);
-    let faults = faults.into_iter().map(|entry| {
+    let faults = throughout.into_iter().chain(faults).map(|entry| {
         let (turns, mut timeline) = (&turns, &timeline);
         async move {
             sleep(entry.at).await;

@@ -33,9 +33,9 @@ fn shown_by(mutant: Mutant) -> Option<&'static [Fault]> {
         | M::RestLeftOut
         | M::MovesIgnored => return None,
         M::NoFencing => &[F::RelayUsurped],
-        M::CheckpointBeforeFencing => &[F::StreamEnded, F::RelayUsurped, F::KafkaSlow],
+        M::CheckpointBeforeFencing => &[F::StreamEnded, F::RelayUsurped],
         M::CheckpointOutside | M::NoCheckpoint | M::NoRowCount => {
-            &[F::RelayKill, F::PostgresRestart, F::StreamEnded, F::KafkaSlow]
+            &[F::RelayKill, F::PostgresRestart, F::StreamEnded]
         }
         M::ConfirmEarly | M::KeepaliveInFlight => &[F::KafkaPause, F::RelayKill],
         M::KeepaliveWithoutCheckpoint => &[F::Idle, F::RelayKill],
@@ -51,11 +51,28 @@ fn shown_by(mutant: Mutant) -> Option<&'static [Fault]> {
         M::NoProvenance => &[F::AlteredCrash],
         M::FirstTokenForgotten => &[F::LateInsert],
         M::LettersOutside | M::LettersAfterPlan | M::LettersAgain => {
-            &[F::ConsumersKill, F::KafkaSlow, F::ClickHouseSlow]
+            &[F::ConsumersKill, F::ConsumerKill]
         }
         M::InsertGivenUp => &[F::ClickHouseKill, F::ReadOnly],
         M::ReadUncommitted => &[F::RelayKill, F::RelayPause, F::KafkaPause],
     })
+}
+
+/// What goes on all the time: with a slow Kafka a program that is met is mostly in the
+/// midst of a commit.
+fn throughout(mutant: Mutant) -> Option<Fault> {
+    use Mutant as M;
+    let has_to_be_in_a_commit = matches!(
+        mutant,
+        M::NoFencing
+            | M::CheckpointBeforeFencing
+            | M::CheckpointOutside
+            | M::NoRowCount
+            | M::LettersOutside
+            | M::LettersAfterPlan
+            | M::LettersAgain
+    );
+    has_to_be_in_a_commit.then_some(Fault::KafkaSlow)
 }
 
 /// Runs a campaign against each mutant, or against those that are named, until it is
@@ -114,6 +131,7 @@ async fn one(
         seed,
         duration,
         kinds: kinds.to_vec(),
+        throughout: throughout(mutant),
         programs: Programs { dir: Some(dir.to_owned()), variables },
         patience: Duration::from_secs(40),
         is_hunt: true,
