@@ -34,9 +34,8 @@ fn shown_by(mutant: Mutant) -> Option<&'static [Fault]> {
         | M::MovesIgnored => return None,
         M::NoFencing => &[F::RelayUsurped],
         M::CheckpointBeforeFencing => &[F::StreamEnded, F::RelayUsurped],
-        M::CheckpointOutside | M::NoCheckpoint | M::NoRowCount => {
-            &[F::RelayKill, F::PostgresRestart, F::StreamEnded]
-        }
+        M::CheckpointOutside => &[F::RelayKill],
+        M::NoCheckpoint | M::NoRowCount => &[F::RelayKill, F::PostgresRestart, F::StreamEnded],
         M::ConfirmEarly | M::KeepaliveInFlight => &[F::KafkaPause, F::RelayKill],
         M::KeepaliveWithoutCheckpoint => &[F::Idle, F::RelayKill],
         M::AbortedIsDone => &[F::KafkaPause, F::RelayPause, F::Idle],

@@ -342,7 +342,7 @@ mod tests {
     fn what_brokers_do_not_allow_is_a_problem() {
         let small = broker("offset.metadata.max.bytes", "100");
         assert_one(&small, Level::Problem, "offset-metadata", "is 100");
-        assert_eq!(broker("offset.metadata.max.bytes", "3500"), []);
+        assert_eq!(broker("offset.metadata.max.bytes", "3600"), []);
         let session = found_with(|_, config| {
             config.consumer.session_timeout = Span(std::time::Duration::from_secs(1));
         });
