@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -24,6 +24,9 @@ pub(super) struct Deliveries(Arc<Outcome>);
 #[derive(Default)]
 struct Outcome {
     delivered: Notify,
+    /// How many records the client has been given, and of how many it has told.
+    sent: AtomicU64,
+    told: AtomicU64,
     /// Whether the first delivery since then is still to come.
     is_first: AtomicBool,
     first: Mutex<Option<Instant>>,
@@ -53,6 +56,7 @@ impl ProducerContext for Deliveries {
             let mut first = self.0.first.lock().unwrap_or_else(PoisonError::into_inner);
             *first = Some(Instant::now());
         }
+        self.0.told.fetch_add(1, Ordering::Relaxed);
         self.0.delivered.notify_one();
     }
 }
@@ -62,12 +66,22 @@ impl Deliveries {
         self.0.heard.clone()
     }
 
+    /// The client was given a record.
+    pub(super) fn sent(&self) {
+        self.0.sent.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Waits for the next delivery. The client still counts a record while it
-    /// reports it, hence no longer than a moment.
+    /// reports it, hence no longer than a moment, and hardly at all for those that
+    /// it has all told of.
     pub(super) async fn next(&self) {
         const MOMENT: Duration = Duration::from_millis(2);
         // Either way it is time to look again.
-        tokio::time::timeout(MOMENT, self.0.delivered.notified()).await.ok();
+        if self.0.told.load(Ordering::Relaxed) >= self.0.sent.load(Ordering::Relaxed) {
+            tokio::task::yield_now().await;
+        } else {
+            tokio::time::timeout(MOMENT, self.0.delivered.notified()).await.ok();
+        }
     }
 
     /// Takes note of when the first of those to come is delivered.

@@ -169,7 +169,10 @@ impl Publisher {
         let mut message = message(&record, ());
         loop {
             match self.client.send(message) {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    self.deliveries.sent();
+                    return Ok(());
+                }
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
                     message = back;
                     self.deliveries.next().await;
@@ -198,6 +201,7 @@ impl Publisher {
         if let Err((source, _)) = self.client.send(message) {
             return Err(self.failed("writing the checkpoint", source));
         }
+        self.deliveries.sent();
         if let Err(error) = self.end().await {
             if !mutants::active(Mutant::AbortedIsDone) {
                 return Err(error);
@@ -211,6 +215,7 @@ impl Publisher {
     /// Makes everything sent durable and, where there is a transaction, visible.
     async fn end(&mut self) -> Result<(), RelayError> {
         self.drain().await?;
+        let drained = Instant::now();
         if let Some(began) = self.began {
             if let Some(first) = self.deliveries.first() {
                 self.pace.acknowledged(first.saturating_duration_since(began));
@@ -221,7 +226,16 @@ impl Publisher {
             })
             .await?;
             self.began = None;
-            self.pace.committed(Instant::now());
+            let now = Instant::now();
+            self.pace.committed(now);
+            // Where the time of a transaction goes, whose length decides on latency.
+            tracing::trace!(
+                first_acknowledged = ?self.deliveries.first().map(|first| first - began),
+                all_acknowledged = ?(drained - began),
+                committed = ?(now - began),
+                pause = ?self.pace.wait(now),
+                "Kafka transaction"
+            );
         }
         Ok(())
     }
@@ -263,20 +277,22 @@ impl Publisher {
     /// # Errors
     /// When they have not in time, or refused any of it.
     async fn drain(&self) -> Result<(), RelayError> {
+        const LATE: KafkaError = KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut);
         let until = Instant::now() + self.relay.transaction_timeout.0;
-        loop {
-            match self.client.flush(Duration::ZERO) {
-                Ok(()) => {
-                    // The commit of a transaction knows better why it cannot be.
-                    let failure = self.deliveries.failure().filter(|_| self.began.is_none());
-                    return failure.map_or(Ok(()), |source| Err(self.failed("publishing", source)));
-                }
-                Err(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut))
-                    if Instant::now() < until => {}
-                Err(source) => return Err(self.failed("publishing", source)),
+        // No record waits for others any more.
+        self.client.flush(Duration::ZERO).or_else(|error| match error {
+            LATE => Ok(()),
+            source => Err(self.failed("publishing", source)),
+        })?;
+        while self.client.in_flight_count() > 0 {
+            if Instant::now() >= until {
+                return Err(self.failed("publishing", LATE));
             }
             self.deliveries.next().await;
         }
+        // The commit of a transaction knows better why it cannot be.
+        let failure = self.deliveries.failure().filter(|_| self.began.is_none());
+        failure.map_or(Ok(()), |source| Err(self.failed("publishing", source)))
     }
 
     /// Runs one of the client's calls that block until the broker has answered.
