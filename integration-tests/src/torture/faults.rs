@@ -38,6 +38,8 @@ pub(super) struct Turns {
     /// Connections to each of them.
     ways: [Mutex<()>; 3],
     tables: Mutex<()>,
+    /// One relay is taken over from while the other one is awake.
+    relays: Mutex<()>,
     topics: Mutex<()>,
 }
 
@@ -73,9 +75,14 @@ pub(super) async fn commit(
             began
         }
         F::RelayUsurped => {
+            /// Long enough for it to have rows that it has not read yet: they wake
+            /// with it.
+            const UNREAD: Duration = Duration::from_millis(300);
+            let _turn = turns.relays.lock().await;
             let member = world.crew.member(World::relay(whom)).await;
             let began = Instant::now();
             if member.pause().is_ok() {
+                sleep(UNREAD).await;
                 end_stream(world).await.ok();
                 sleep(lasts).await;
                 member.resume()?;

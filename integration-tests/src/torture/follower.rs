@@ -2,12 +2,12 @@
 //! what is committed, in the order of the log.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use outpour_schemas::{
     Position,
     wire::{DEAD_LETTER_PREFIX, RELAY_DEAD_LETTER_TOPIC, TOPIC_PREFIX, dead_letter, header},
@@ -16,6 +16,7 @@ use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer},
+    error::KafkaError,
     message::{BorrowedMessage, Headers},
 };
 use serde::Serialize;
@@ -76,17 +77,8 @@ impl Follower {
 
     /// Reads until told to stop. A broker that is away is waited for. Blocks.
     pub(super) fn follow(&self, brokers: &str, stop: &CancellationToken) -> Result<()> {
-        let reader: BaseConsumer = ClientConfig::new()
-            .set_log_level(RDKafkaLogLevel::Emerg)
-            .set("bootstrap.servers", brokers)
-            .set("group.id", "outpour-torture-follower")
-            .set("enable.auto.commit", "false")
-            .set("isolation.level", "read_committed")
-            .set("auto.offset.reset", "error")
-            .set("reconnect.backoff.max.ms", "500")
-            .set("fetch.wait.max.ms", "50")
-            .create()?;
-        let mut followed = BTreeMap::new();
+        let reader = reader(brokers, "outpour-torture-follower")?;
+        let mut followed = HashSet::new();
         let mut looked: Option<Instant> = None;
         while !stop.is_cancelled() {
             if looked.is_none_or(|at| at.elapsed() >= LOOK_FOR_TOPICS) {
@@ -102,22 +94,79 @@ impl Follower {
     }
 }
 
-fn follow_new_topics(reader: &BaseConsumer, followed: &mut BTreeMap<String, usize>) -> Result<()> {
+/// Whether the event is among everything that is committed now, by a reader that
+/// begins anew and reads to the end: the follower may just be late. Blocks.
+///
+/// # Errors
+/// When Kafka is away, or not read to its end in time.
+pub(super) fn is_published_now(brokers: &str, id: Uuid) -> Result<bool> {
+    const PATIENCE: Duration = Duration::from_secs(60);
+    let reader = reader(brokers, "outpour-torture-look-again")?;
+    let began = Instant::now();
+    for (topic, partitions) in topics(&reader)? {
+        for partition in 0..partitions {
+            // One at a time: an end that is reached does not say whose it is.
+            let mut one = TopicPartitionList::new();
+            one.add_partition_offset(&topic, partition, Offset::Beginning)?;
+            reader.assign(&one)?;
+            let mut seen = Seen::default();
+            loop {
+                ensure!(began.elapsed() < PATIENCE, "{topic}/{partition} is not read to its end");
+                match reader.poll(POLL) {
+                    Some(Ok(message)) => seen.take(&message)?,
+                    Some(Err(KafkaError::PartitionEOF(_))) => break,
+                    _ => {}
+                }
+            }
+            if seen.is_published(&id) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// Those that events and letters are in, with the number of their partitions.
+fn topics(reader: &BaseConsumer) -> Result<Vec<(String, i32)>> {
     let metadata = reader.fetch_metadata(None, REQUEST)?;
-    let mut new = TopicPartitionList::new();
+    let mut topics = Vec::new();
     for topic in metadata.topics() {
         let (name, partitions) = (topic.name(), topic.partitions().len());
         let of_interest = name.starts_with(TOPIC_PREFIX)
             || name.starts_with(DEAD_LETTER_PREFIX)
             || name == RELAY_DEAD_LETTER_TOPIC;
         // A topic that is being made has no partitions yet.
-        if !of_interest || partitions == 0 || followed.contains_key(name) {
+        if of_interest && partitions > 0 {
+            topics.push((name.to_owned(), i32::try_from(partitions)?));
+        }
+    }
+    Ok(topics)
+}
+
+fn reader(brokers: &str, group: &str) -> Result<BaseConsumer> {
+    Ok(ClientConfig::new()
+        .set_log_level(RDKafkaLogLevel::Emerg)
+        .set("bootstrap.servers", brokers)
+        .set("group.id", group)
+        .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "true")
+        .set("isolation.level", "read_committed")
+        .set("auto.offset.reset", "error")
+        .set("reconnect.backoff.max.ms", "500")
+        .set("fetch.wait.max.ms", "50")
+        .create()?)
+}
+
+fn follow_new_topics(reader: &BaseConsumer, followed: &mut HashSet<String>) -> Result<()> {
+    let mut new = TopicPartitionList::new();
+    for (topic, partitions) in topics(reader)? {
+        if followed.contains(&topic) {
             continue;
         }
-        for partition in topic.partitions() {
-            new.add_partition_offset(name, partition.id(), Offset::Beginning)?;
+        for partition in 0..partitions {
+            new.add_partition_offset(&topic, partition, Offset::Beginning)?;
         }
-        followed.insert(name.to_owned(), partitions);
+        followed.insert(topic);
     }
     if new.count() > 0 {
         reader.incremental_assign(&new)?;

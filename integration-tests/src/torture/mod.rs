@@ -33,6 +33,7 @@ mod writers;
 
 use std::{
     fs,
+    ops::Range,
     process::ExitCode,
     sync::Arc,
     time::{Duration, Instant},
@@ -95,6 +96,8 @@ struct Campaign {
     duration: Duration,
     /// The faults that are dealt.
     kinds: Vec<Fault>,
+    /// Between the beginnings of two of them, in milliseconds.
+    gap_ms: Range<u64>,
     /// One that goes on all the time.
     throughout: Option<Fault>,
     programs: Programs,
@@ -111,6 +114,7 @@ impl Campaign {
             seed: options.seed,
             duration: options.duration,
             kinds: Fault::ALL.to_vec(),
+            gap_ms: schedule::gap_ms(Fault::ALL),
             throughout: None,
             programs: Programs::default(),
             patience: Duration::from_secs(300),
@@ -248,7 +252,8 @@ async fn under_fire(world: &World, campaign: &Campaign, run: &Run) -> Result<Vec
     let lasts = campaign.duration;
     let throughout =
         campaign.throughout.map(|fault| Entry { at: Duration::ZERO, fault, lasts, whom: 0 });
-    let faults = schedule::schedule(campaign.seed, campaign.duration, &campaign.kinds);
+    let faults =
+        schedule::schedule(campaign.seed, campaign.duration, &campaign.kinds, &campaign.gap_ms);
     let faults = throughout.into_iter().chain(faults).map(|entry| {
         let (turns, mut timeline) = (&turns, &timeline);
         async move {

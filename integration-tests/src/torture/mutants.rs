@@ -15,7 +15,11 @@ use outpour_schemas::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Campaign, Caught, campaign, crew::Programs, schedule::Fault};
+use super::{
+    Campaign, Caught, campaign,
+    crew::Programs,
+    schedule::{self, Fault},
+};
 use crate::{
     program::Binary,
     run::{INTERRUPTED, stop_on_signals},
@@ -36,7 +40,8 @@ fn shown_by(mutant: Mutant) -> Option<&'static [Fault]> {
         M::CheckpointBeforeFencing => &[F::StreamEnded, F::RelayUsurped],
         M::CheckpointOutside => &[F::RelayKill],
         M::NoCheckpoint | M::NoRowCount => &[F::RelayKill, F::PostgresRestart, F::StreamEnded],
-        M::ConfirmEarly | M::KeepaliveInFlight => &[F::KafkaPause, F::RelayKill],
+        M::ConfirmEarly => &[F::KafkaPause, F::RelayKill],
+        M::KeepaliveInFlight => &[F::KafkaPause, F::RelayKill, F::RelayKill],
         M::KeepaliveWithoutCheckpoint => &[F::Idle, F::RelayKill],
         M::AbortedIsDone => &[F::KafkaPause, F::RelayPause, F::Idle],
         M::RandomPartition | M::RefusedIsDone | M::BentValue => &[],
@@ -63,9 +68,7 @@ fn throughout(mutant: Mutant) -> Option<Fault> {
     use Mutant as M;
     let has_to_be_in_a_commit = matches!(
         mutant,
-        M::NoFencing
-            | M::CheckpointBeforeFencing
-            | M::CheckpointOutside
+        M::CheckpointBeforeFencing
             | M::NoRowCount
             | M::LettersOutside
             | M::LettersAfterPlan
@@ -130,6 +133,7 @@ async fn one(
         seed,
         duration,
         kinds: kinds.to_vec(),
+        gap_ms: schedule::gap_ms(kinds),
         throughout: throughout(mutant),
         programs: Programs { dir: Some(dir.to_owned()), variables },
         patience: Duration::from_secs(40),

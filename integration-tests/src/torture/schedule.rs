@@ -1,6 +1,6 @@
 //! Which fault comes when: a pure function of the seed.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use fastrand::Rng;
 use serde::Serialize;
@@ -100,18 +100,28 @@ pub(super) struct Entry {
     pub(super) whom: usize,
 }
 
-/// Between the beginnings of two faults, in milliseconds.
-const GAP_MS: std::ops::Range<u64> = 1500..5500;
+/// Between the beginnings of two faults, in milliseconds: shorter where each of
+/// them is over at once, and longer where they would pile up.
+pub(super) fn gap_ms(kinds: &[Fault]) -> Range<u64> {
+    use Fault as F;
+    let is_momentary = |kind| matches!(kind, F::RelayKill | F::ConsumerKill | F::ConsumersKill);
+    if kinds.iter().copied().all(is_momentary) { 500..2500 } else { 1500..5500 }
+}
 
 /// The faults of a run of this length, in their order. Those of `kinds` are dealt
 /// like cards, so that each comes about equally often.
-pub(super) fn schedule(seed: u64, duration: Duration, kinds: &[Fault]) -> Vec<Entry> {
+pub(super) fn schedule(
+    seed: u64,
+    duration: Duration,
+    kinds: &[Fault],
+    gap_ms: &Range<u64>,
+) -> Vec<Entry> {
     let mut random = Rng::with_seed(seed);
     let mut deck: Vec<Fault> = Vec::new();
     let mut entries = Vec::new();
     let mut at = Duration::ZERO;
     loop {
-        at += Duration::from_millis(random.u64(GAP_MS));
+        at += Duration::from_millis(random.u64(gap_ms.clone()));
         if at >= duration {
             return entries;
         }
@@ -127,7 +137,7 @@ pub(super) fn schedule(seed: u64, duration: Duration, kinds: &[Fault]) -> Vec<En
 }
 
 /// How long a fault of a kind lasts, in milliseconds.
-fn lasts_ms(fault: Fault) -> std::ops::Range<u64> {
+fn lasts_ms(fault: Fault) -> Range<u64> {
     match fault {
         // A relay's transaction times out after 10 s.
         Fault::RelayPause | Fault::RelayUsurped | Fault::KafkaPause => 500..14_000,
@@ -152,19 +162,25 @@ mod tests {
 
     #[test]
     fn the_seed_decides() {
-        assert_eq!(schedule(7, HOUR, Fault::ALL), schedule(7, HOUR, Fault::ALL));
-        assert_ne!(schedule(7, HOUR, Fault::ALL), schedule(8, HOUR, Fault::ALL));
+        assert_eq!(
+            schedule(7, HOUR, Fault::ALL, &gap_ms(Fault::ALL)),
+            schedule(7, HOUR, Fault::ALL, &gap_ms(Fault::ALL))
+        );
+        assert_ne!(
+            schedule(7, HOUR, Fault::ALL, &gap_ms(Fault::ALL)),
+            schedule(8, HOUR, Fault::ALL, &gap_ms(Fault::ALL))
+        );
     }
 
     #[test]
     fn every_kind_comes_about_equally_often() {
-        let entries = schedule(1, HOUR, Fault::ALL);
+        let entries = schedule(1, HOUR, Fault::ALL, &gap_ms(Fault::ALL));
         let count = |fault| entries.iter().filter(|entry| entry.fault == fault).count();
         let counts: Vec<_> = Fault::ALL.iter().map(|fault| count(*fault)).collect();
         assert!(counts.iter().max() <= counts.iter().min().map(|least| least + 1).as_ref());
         assert!(counts[0] > 20);
         assert!(entries.is_sorted_by_key(|entry| entry.at));
         assert!(entries.iter().all(|entry| entry.at < HOUR));
-        assert!(schedule(1, HOUR, &[]).is_empty());
+        assert!(schedule(1, HOUR, &[], &gap_ms(Fault::ALL)).is_empty());
     }
 }
