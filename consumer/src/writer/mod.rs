@@ -12,6 +12,7 @@
 //! Cancellation: `stop` lets the running request end and starts no other. What
 //! is planned and not stored stays planned, for the partition's next owner.
 
+mod bisection;
 mod insert;
 mod planning;
 mod proof;

@@ -1,14 +1,8 @@
 //! Which rows of an insert ClickHouse refuses: part by part, since one refusal says
 //! nothing about the rest.
 //!
-//! ```text
-//! insert refused ─▶ plan a part ─▶ insert it ─▶ accepted: the next one, twice as long
-//!                        ▲             │
-//!                        └─────────────┴──────▶ refused: half of it, down to a row
-//! ```
-//!
-//! Where ClickHouse says which row it is (a constraint), the parts are what is before
-//! it, that row, and all that follows.
+//! Which part comes next, [`Bisection`] says. A row that ClickHouse names (a
+//! constraint) is tried first: what is before it, the row, and all that follows.
 //!
 //! The server takes a part out of the same bytes, by the offsets in them. What is
 //! found is remembered beyond the session; the range is read again, and then the rows
@@ -28,7 +22,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{Offsets, TOKENS_TRUSTED_FOR, WriteError, Writer, backoff};
+use super::{Offsets, TOKENS_TRUSTED_FOR, WriteError, Writer, backoff, bisection::Bisection};
 use crate::{
     batch::{Insert, Sealed},
     dead_letter::DeadLetters,
@@ -93,7 +87,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
         let route = insert.mapping.id();
         let end = batch.end;
         // From where on nothing is stored but what the plan says.
-        let (known_from, mut under_way) = match plan.search {
+        let (known_from, under_way) = match plan.search {
             Some(search) if search.route == route => (search.from, Some(search.to)),
             None if !plan.by_provenance => (batch.start, None),
             _ => (end, None),
@@ -109,49 +103,37 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
         let suspected = |range: &Range<i64>, error: &SinkError| {
             insert.offsets.of_row(range, error.refused_row()?)
         };
-        let mut suspect = refusal.and_then(|error| suspected(&(batch.start..end), &error));
+        let suspect = refusal.and_then(|error| suspected(&(batch.start..end), &error));
+        let mut parts = Bisection::new(batch.start..end, known_from, under_way, suspect);
         let mut refused: Option<(usize, SinkError)> = None;
-        let mut from = batch.start;
-        let mut width = match under_way {
-            // The whole is known to be refused.
-            None => ((end - from) / 2).max(1),
-            Some(_) => end - from,
-        };
-        while from < end {
-            if self.stop.is_cancelled() {
-                return Ok(Proof::Stopped);
-            }
-            let is_known = from >= known_from && is_trusted(plan);
-            let bound = if from < known_from { known_from } else { end };
-            let planned = under_way.take_if(|_| from == known_from);
-            let guessed = suspect.map(|suspect| suspect.max(from + 1));
-            let to = planned.or(guessed).unwrap_or(from + width).min(bound);
-            if is_known && plan.search != Some(Search { route, from, to }) {
-                plan.search = Some(Search { route, from, to });
+        while !self.stop.is_cancelled() {
+            let Some(part) = parts.next_part() else { return Ok(self.outcome(insert, refused)) };
+            let is_known = part.start >= known_from && is_trusted(plan);
+            let planned = Search { route, from: part.start, to: part.end };
+            if is_known && plan.search != Some(planned) {
+                plan.search = Some(planned);
                 self.commit(batch.start, plan.metadata()?).await?;
             }
-            match self.try_part(insert, batch, plan, (from..to, !is_known)).await? {
-                None => return Ok(Proof::Stopped),
-                Some(Ok(())) => width = (to - from) * 2,
-                Some(Err(error)) if to - from == 1 => {
+            match self.try_part(insert, batch, plan, (part.clone(), !is_known)).await? {
+                None => break,
+                Some(Ok(())) => parts.taken(),
+                Some(Err(error)) => {
+                    // Of what is asked for, the rows are not those of the part.
+                    let suspect = is_known.then(|| suspected(&part, &error)).flatten();
+                    let Some(row) = parts.refused(suspect) else { continue };
                     let rejection = Rejection::refused(&insert.mapping, &error);
                     // At once: whoever is interrupted has less to find the next time.
-                    let found = [((insert.mapping.index(), from), rejection)];
+                    let found = [((insert.mapping.index(), row), rejection)];
                     self.edges.refused.add(&self.partition, Refusals::from(found));
                     refused = Some((refused.map_or(1, |(rows, _)| rows + 1), error));
                 }
-                Some(Err(error)) => {
-                    suspect = if is_known { suspected(&(from..to), &error) } else { None };
-                    width = (to - from) / 2;
-                    continue;
-                }
-            }
-            from = to;
-            if suspect.take_if(|suspect| *suspect < from).is_some() {
-                width = end - from;
             }
         }
-        Ok(match refused {
+        Ok(Proof::Stopped)
+    }
+
+    fn outcome(&self, insert: &Insert, refused: Option<(usize, SinkError)>) -> Proof {
+        match refused {
             None => Proof::Stored,
             Some((rows, source)) => Proof::Refused(WriteError::Refused {
                 partition: self.partition.clone(),
@@ -159,7 +141,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
                 rows,
                 source,
             }),
-        })
+        }
     }
 
     /// Inserts a part until it is stored or refused; `None` if it was told to stop

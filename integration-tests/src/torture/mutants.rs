@@ -39,7 +39,8 @@ fn shown_by(mutant: Mutant) -> Option<&'static [Fault]> {
         M::NoFencing => &[F::RelayUsurped],
         M::CheckpointBeforeFencing => &[F::StreamEnded, F::RelayUsurped],
         M::CheckpointOutside => &[F::RelayKill],
-        M::NoCheckpoint | M::NoRowCount => &[F::RelayKill, F::PostgresRestart, F::StreamEnded],
+        M::NoCheckpoint => &[F::RelayKill, F::PostgresRestart, F::StreamEnded],
+        M::NoRowCount => &[F::StreamEnded],
         M::ConfirmEarly => &[F::KafkaPause, F::RelayKill],
         M::KeepaliveInFlight => &[F::KafkaPause, F::RelayKill, F::RelayKill],
         M::KeepaliveWithoutCheckpoint => &[F::Idle, F::RelayKill],
@@ -49,21 +50,19 @@ fn shown_by(mutant: Mutant) -> Option<&'static [Fault]> {
             &[F::ConsumersKill, F::ClickHouseAnswersLost, F::ConsumerKill]
         }
         M::PlanAtTheEnd => &[F::ConsumersKill, F::ClickHouseSlow, F::ClickHousePause],
-        M::CommitUnawaited => &[F::ConsumerPause, F::KafkaPause, F::ConsumersKill],
+        M::CommitUnawaited => &[F::ConsumerPause],
         M::NoHandOver => &[F::ConsumerJoin, F::ConsumerLeave, F::ClickHouseSlow],
         M::NoToken | M::TokenPerOwner => &[F::ClickHouseAnswersLost, F::ConsumersKill],
         M::NoProvenance => &[F::AlteredCrash],
         M::FirstTokenForgotten => &[F::LateInsert],
-        M::LettersOutside | M::LettersAfterPlan | M::LettersAgain => {
-            &[F::ConsumersKill, F::ConsumerKill]
-        }
+        M::LettersOutside | M::LettersAfterPlan | M::LettersAgain => &[F::ConsumersKill],
         M::InsertGivenUp => &[F::ClickHouseKill, F::ReadOnly],
         M::ReadUncommitted => &[F::RelayKill, F::RelayPause, F::KafkaPause],
     })
 }
 
 /// What goes on all the time: with a slow Kafka a program that is met is mostly in the
-/// midst of a commit.
+/// midst of a commit, or of a transaction that takes several.
 fn throughout(mutant: Mutant) -> Option<Fault> {
     use Mutant as M;
     let has_to_be_in_a_commit = matches!(

@@ -100,12 +100,17 @@ pub(super) struct Entry {
     pub(super) whom: usize,
 }
 
-/// Between the beginnings of two faults, in milliseconds: shorter where each of
-/// them is over at once, and longer where they would pile up.
+/// Between the beginnings of two faults, in milliseconds.
 pub(super) fn gap_ms(kinds: &[Fault]) -> Range<u64> {
-    use Fault as F;
-    let is_momentary = |kind| matches!(kind, F::RelayKill | F::ConsumerKill | F::ConsumersKill);
-    if kinds.iter().copied().all(is_momentary) { 500..2500 } else { 1500..5500 }
+    match kinds {
+        // The other one takes over at once.
+        [Fault::RelayKill] => 500..2500,
+        // Starting takes a while where Kafka is slow.
+        [Fault::StreamEnded] => 5000..8000,
+        // Nothing happens until the group has forgotten the dead.
+        [Fault::ConsumersKill] => 7000..12_000,
+        _ => 1500..5500,
+    }
 }
 
 /// The faults of a run of this length, in their order. Those of `kinds` are dealt

@@ -114,8 +114,10 @@ impl Watch {
             let Ok(Ok(confirmed)) = tokio::time::timeout(GAP * 3, asked).await else { continue };
             let now = Instant::now();
             due.extend(books.left_behind(confirmed).into_iter().map(|id| (id, now)));
-            let seen = follower.seen();
-            due.retain(|id, _| !seen.is_published(id));
+            {
+                let seen = follower.seen();
+                due.retain(|id, _| !seen.is_published(id));
+            }
             let missing = due.iter().find(|(_, since)| since.elapsed() > PATIENCE);
             let Some((&id, _)) = missing else { continue };
             let brokers = world.stack.kafka.url().to_owned();
