@@ -312,6 +312,10 @@ fn poll(
                 // The watcher lives as long as this sender.
                 quiet.send(partition).ok();
             }
+            if consumer.context().has_lost_a_leader() {
+                let lost = KafkaError::MessageConsumption(RDKafkaErrorCode::LeaderNotAvailable);
+                return Err(kafka_error(config, "following a partition's leader", lost));
+            }
             while let Some(broken) = work.broken() {
                 match broken {
                     Broken::Session(failure) => return Err(failure),

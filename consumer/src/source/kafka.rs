@@ -141,6 +141,13 @@ pub(crate) fn join(
     Ok(client)
 }
 
+impl Context {
+    /// See [`Heard::has_lost_a_leader`].
+    pub(crate) fn has_lost_a_leader(&self) -> bool {
+        self.heard.has_lost_a_leader()
+    }
+}
+
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         self.heard.log(level, facility, message);

@@ -77,17 +77,28 @@ impl Follower {
 
     /// Reads until told to stop. A broker that is away is waited for. Blocks.
     pub(super) fn follow(&self, brokers: &str, stop: &CancellationToken) -> Result<()> {
-        let reader = reader(brokers, "outpour-torture-follower")?;
+        /// After this long without a record the reader is replaced: the library's
+        /// may have lost sight of a leader for ever while its broker was away.
+        const QUIET: Duration = Duration::from_secs(10);
+        let mut reader = reader(brokers)?;
         let mut followed = HashSet::new();
+        let mut heard = Instant::now();
         let mut looked: Option<Instant> = None;
         while !stop.is_cancelled() {
             if looked.is_none_or(|at| at.elapsed() >= LOOK_FOR_TOPICS) {
                 // A broker that does not answer does so again a second later.
-                follow_new_topics(&reader, &mut followed).ok();
+                let positions = self.seen().positions.clone();
+                follow_new_topics(&reader, &mut followed, &positions).ok();
                 looked = Some(Instant::now());
             }
             if let Some(Ok(message)) = reader.poll(POLL) {
                 self.seen().take(&message)?;
+                heard = Instant::now();
+            }
+            if heard.elapsed() >= QUIET {
+                reader = self::reader(brokers)?;
+                followed.clear();
+                (looked, heard) = (None, Instant::now());
             }
         }
         Ok(())
@@ -101,7 +112,7 @@ impl Follower {
 /// When Kafka is away, or not read to its end in time.
 pub(super) fn is_published_now(brokers: &str, id: Uuid) -> Result<bool> {
     const PATIENCE: Duration = Duration::from_secs(60);
-    let reader = reader(brokers, "outpour-torture-look-again")?;
+    let reader = reader(brokers)?;
     let began = Instant::now();
     for (topic, partitions) in topics(&reader)? {
         for partition in 0..partitions {
@@ -143,11 +154,11 @@ fn topics(reader: &BaseConsumer) -> Result<Vec<(String, i32)>> {
     Ok(topics)
 }
 
-fn reader(brokers: &str, group: &str) -> Result<BaseConsumer> {
+fn reader(brokers: &str) -> Result<BaseConsumer> {
     Ok(ClientConfig::new()
         .set_log_level(RDKafkaLogLevel::Emerg)
         .set("bootstrap.servers", brokers)
-        .set("group.id", group)
+        .set("group.id", "outpour-torture-follower")
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true")
         .set("isolation.level", "read_committed")
@@ -157,14 +168,21 @@ fn reader(brokers: &str, group: &str) -> Result<BaseConsumer> {
         .create()?)
 }
 
-fn follow_new_topics(reader: &BaseConsumer, followed: &mut HashSet<String>) -> Result<()> {
+fn follow_new_topics(
+    reader: &BaseConsumer,
+    followed: &mut HashSet<String>,
+    positions: &HashMap<(Arc<str>, i32), i64>,
+) -> Result<()> {
     let mut new = TopicPartitionList::new();
     for (topic, partitions) in topics(reader)? {
         if followed.contains(&topic) {
             continue;
         }
+        let log: Arc<str> = Arc::from(topic.as_str());
         for partition in 0..partitions {
-            new.add_partition_offset(&topic, partition, Offset::Beginning)?;
+            let position = positions.get(&(Arc::clone(&log), partition));
+            let from = position.map_or(Offset::Beginning, |next| Offset::Offset(*next));
+            new.add_partition_offset(&topic, partition, from)?;
         }
         followed.insert(topic);
     }

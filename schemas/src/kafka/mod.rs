@@ -75,6 +75,8 @@ struct Said {
     /// Whether a broker has answered: from then on nobody waits for the outcome
     /// of the first attempt, and what is said goes to the log.
     reached: bool,
+    /// Whether a partition's leader was lost from sight.
+    lost_leader: bool,
 }
 
 impl Heard {
@@ -103,8 +105,10 @@ impl Heard {
 
     /// For [`ClientContext::log`].
     pub fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        if facility == "FAIL" {
-            self.connection_failed(message);
+        match facility {
+            "FAIL" => self.connection_failed(message),
+            "METADATAUPDATE" if message.contains("new leader") => self.said().lost_leader = true,
+            _ => {}
         }
         match level {
             RDKafkaLogLevel::Debug => {
@@ -118,6 +122,16 @@ impl Heard {
             }
             _ => tracing::error!(target: "librdkafka", "{facility} {message}"),
         }
+    }
+
+    /// Whether the client was told, beside an answer, of a leader that it does not
+    /// know, which is what a broker says of itself that has just been away. It may
+    /// never look for that partition's leader again, whatever it hears later, and
+    /// tells no error (librdkafka 2.12, and at least up to 2.14): only a new client
+    /// is sure to go on.
+    #[must_use]
+    pub fn has_lost_a_leader(&self) -> bool {
+        self.said().lost_leader
     }
 
     /// A connection that ends is no error to the library, even if it never came
@@ -274,6 +288,18 @@ mod tests {
             "Kafka at 127.0.0.1:9092 (PLAINTEXT) cannot be used: b:1: SASL says no"
         );
         assert_eq!(asked, 2);
+    }
+
+    #[test]
+    fn a_leader_that_is_lost_is_heard_of() {
+        let heard = Heard::default();
+        let log = |message| heard.log(RDKafkaLogLevel::Warning, "METADATAUPDATE", message);
+        log("[thrd:main]: Topic orders not found in cache");
+        assert!(!heard.has_lost_a_leader());
+        log(
+            "[thrd:main]: Partition orders(WxZqD9e0QOqEJfsoXdPSBg)[2]: new leader-1 not found in cache",
+        );
+        assert!(heard.has_lost_a_leader());
     }
 
     #[test]
