@@ -33,7 +33,6 @@ mod writers;
 
 use std::{
     fs,
-    ops::Range,
     process::ExitCode,
     sync::Arc,
     time::{Duration, Instant},
@@ -96,8 +95,6 @@ struct Campaign {
     duration: Duration,
     /// The faults that are dealt.
     kinds: Vec<Fault>,
-    /// Between the beginnings of two of them, in milliseconds.
-    gap_ms: Range<u64>,
     /// One that goes on all the time.
     throughout: Option<Fault>,
     programs: Programs,
@@ -114,7 +111,6 @@ impl Campaign {
             seed: options.seed,
             duration: options.duration,
             kinds: Fault::ALL.to_vec(),
-            gap_ms: schedule::gap_ms(Fault::ALL),
             throughout: None,
             programs: Programs::default(),
             patience: Duration::from_secs(300),
@@ -252,8 +248,7 @@ async fn under_fire(world: &World, campaign: &Campaign, run: &Run) -> Result<Vec
     let lasts = campaign.duration;
     let throughout =
         campaign.throughout.map(|fault| Entry { at: Duration::ZERO, fault, lasts, whom: 0 });
-    let faults =
-        schedule::schedule(campaign.seed, campaign.duration, &campaign.kinds, &campaign.gap_ms);
+    let faults = schedule::schedule(campaign.seed, campaign.duration, &campaign.kinds);
     let faults = throughout.into_iter().chain(faults).map(|entry| {
         let (turns, mut timeline) = (&turns, &timeline);
         async move {

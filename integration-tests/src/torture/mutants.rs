@@ -15,11 +15,7 @@ use outpour_schemas::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    Campaign, Caught, campaign,
-    crew::Programs,
-    schedule::{self, Fault},
-};
+use super::{Campaign, Caught, campaign, crew::Programs, schedule::Fault};
 use crate::{
     program::Binary,
     run::{INTERRUPTED, stop_on_signals},
@@ -132,7 +128,6 @@ async fn one(
         seed,
         duration,
         kinds: kinds.to_vec(),
-        gap_ms: schedule::gap_ms(kinds),
         throughout: throughout(mutant),
         programs: Programs { dir: Some(dir.to_owned()), variables },
         patience: Duration::from_secs(40),

@@ -101,7 +101,7 @@ pub(super) struct Entry {
 }
 
 /// Between the beginnings of two faults, in milliseconds.
-pub(super) fn gap_ms(kinds: &[Fault]) -> Range<u64> {
+fn gap_ms(kinds: &[Fault]) -> Range<u64> {
     match kinds {
         // The other one takes over at once.
         [Fault::RelayKill] => 500..2500,
@@ -115,12 +115,8 @@ pub(super) fn gap_ms(kinds: &[Fault]) -> Range<u64> {
 
 /// The faults of a run of this length, in their order. Those of `kinds` are dealt
 /// like cards, so that each comes about equally often.
-pub(super) fn schedule(
-    seed: u64,
-    duration: Duration,
-    kinds: &[Fault],
-    gap_ms: &Range<u64>,
-) -> Vec<Entry> {
+pub(super) fn schedule(seed: u64, duration: Duration, kinds: &[Fault]) -> Vec<Entry> {
+    let gap_ms = gap_ms(kinds);
     let mut random = Rng::with_seed(seed);
     let mut deck: Vec<Fault> = Vec::new();
     let mut entries = Vec::new();
@@ -167,25 +163,19 @@ mod tests {
 
     #[test]
     fn the_seed_decides() {
-        assert_eq!(
-            schedule(7, HOUR, Fault::ALL, &gap_ms(Fault::ALL)),
-            schedule(7, HOUR, Fault::ALL, &gap_ms(Fault::ALL))
-        );
-        assert_ne!(
-            schedule(7, HOUR, Fault::ALL, &gap_ms(Fault::ALL)),
-            schedule(8, HOUR, Fault::ALL, &gap_ms(Fault::ALL))
-        );
+        assert_eq!(schedule(7, HOUR, Fault::ALL), schedule(7, HOUR, Fault::ALL));
+        assert_ne!(schedule(7, HOUR, Fault::ALL), schedule(8, HOUR, Fault::ALL));
     }
 
     #[test]
     fn every_kind_comes_about_equally_often() {
-        let entries = schedule(1, HOUR, Fault::ALL, &gap_ms(Fault::ALL));
+        let entries = schedule(1, HOUR, Fault::ALL);
         let count = |fault| entries.iter().filter(|entry| entry.fault == fault).count();
         let counts: Vec<_> = Fault::ALL.iter().map(|fault| count(*fault)).collect();
         assert!(counts.iter().max() <= counts.iter().min().map(|least| least + 1).as_ref());
         assert!(counts[0] > 20);
         assert!(entries.is_sorted_by_key(|entry| entry.at));
         assert!(entries.iter().all(|entry| entry.at < HOUR));
-        assert!(schedule(1, HOUR, &[], &gap_ms(Fault::ALL)).is_empty());
+        assert!(schedule(1, HOUR, &[]).is_empty());
     }
 }

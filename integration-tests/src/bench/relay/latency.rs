@@ -37,7 +37,7 @@ use crate::{
 pub(super) const EVENTS_PER_S: u64 = 1000;
 const WRITERS: u64 = 4;
 /// What comes first does not count. Topics are made, and the broker's JVM compiles
-/// what it has not run before: in its first 20 s it takes three times the CPU for the
+/// what it has not run before: in its first 20 s it takes nearly twice the CPU for the
 /// same load.
 const WARM_UP: Duration = Duration::from_secs(30);
 const MEASURED: Duration = Duration::from_secs(30);
