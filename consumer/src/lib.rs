@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Kafka ─▶ source/ ─▶ decode/ ─▶ batch/ ─▶ writer/ ─▶ sink/ ─▶ ClickHouse
-//!                       │ block/             │ plan.rs
+//!                       │ json/ block/       │ plan.rs
 //!                       └─ what does not fit ┴─▶ dead_letter.rs
 //! ```
 //!
@@ -30,6 +30,7 @@ pub mod frame;
 mod gap;
 mod health;
 mod init;
+mod json;
 mod metrics;
 pub mod pipeline;
 pub mod plan;

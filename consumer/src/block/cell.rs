@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::datetime;
 use super::error::{Reason, cut};
+use crate::json::unquoted;
 
 /// One value on its way into a column.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -46,7 +47,9 @@ impl<'a> Cell<'a> {
     #[inline]
     pub(super) fn text(self) -> Result<Option<Cow<'a, str>>, Reason> {
         match self {
-            Self::Json(raw) if raw.starts_with('"') => unquote(raw).map(Some),
+            Self::Json(raw) if raw.starts_with('"') => {
+                unquoted(raw).map(Some).ok_or(Reason::InvalidUtf8)
+            }
             Self::Text(text) => Ok(Some(Cow::Borrowed(text))),
             Self::Bytes(bytes) => match str::from_utf8(bytes) {
                 Ok(text) => Ok(Some(Cow::Borrowed(text))),
@@ -107,31 +110,9 @@ impl<'a> Cell<'a> {
     }
 }
 
-/// What a JSON string says. Borrowed unless it holds an escape.
-#[inline]
-pub(super) fn unquote(raw: &str) -> Result<Cow<'_, str>, Reason> {
-    let inner =
-        raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).ok_or(Reason::Malformed)?;
-    if memchr::memchr(b'\\', inner.as_bytes()).is_some() {
-        // The record was parsed before, so what is left to go wrong is an
-        // escape that names half of a surrogate pair.
-        serde_json::from_str::<String>(raw).map(Cow::Owned).map_err(|_| Reason::InvalidUtf8)
-    } else {
-        Ok(Cow::Borrowed(inner))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn strings_are_unescaped_exactly() {
-        assert!(matches!(unquote(r#""plain é""#), Ok(Cow::Borrowed("plain é"))));
-        assert_eq!(unquote(r#""a\n\"\\\u00e9\ud83d\ude00""#).unwrap(), "a\n\"\\é😀");
-        assert_eq!(unquote(r#""\ud83d""#), Err(Reason::InvalidUtf8));
-        assert_eq!(unquote("\""), Err(Reason::Malformed));
-    }
 
     #[test]
     fn excerpts_are_bounded() {

@@ -2,11 +2,11 @@
 
 use super::cell::Cell;
 use super::error::Refusal;
-use super::json::Cursor;
 use super::low_cardinality::LowCardinality;
 use super::nested::{ArrayBuffer, MapBuffer, TupleBuffer};
 use super::types::{ColumnType, ScalarType};
 use super::wire::Chunks;
+use crate::json::Cursor;
 
 /// A column to be filled: its name and type.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

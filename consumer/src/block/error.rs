@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::json::JsonError;
+
 /// The longest piece of an offending value that an error keeps, in bytes.
 const VALUE_LIMIT: usize = 256;
 
@@ -92,6 +94,12 @@ pub(super) struct Refusal {
 impl From<Reason> for Refusal {
     fn from(reason: Reason) -> Self {
         Self { reason, part: None }
+    }
+}
+
+impl From<JsonError> for Refusal {
+    fn from(_: JsonError) -> Self {
+        Reason::Malformed.into()
     }
 }
 

@@ -63,7 +63,6 @@ mod decimal;
 mod enumeration;
 mod error;
 mod integer;
-mod json;
 mod low_cardinality;
 mod nested;
 mod number;

@@ -1,11 +1,11 @@
 //! `Array`, `Map` and `Tuple`: columns made of columns.
 
-use super::cell::{Cell, unquote};
+use super::cell::Cell;
 use super::column::Buffer;
 use super::error::{Reason, Refusal};
-use super::json::{Cursor, Entered};
 use super::types::{ColumnType, TupleElement};
 use super::wire::{Chunks, put_u64s};
+use crate::json::{Cursor, Entered, unquoted};
 
 /// The JSON of a cell that must be an array or an object.
 fn composite(cell: Cell<'_>) -> Result<Cursor<'_>, Reason> {
@@ -248,7 +248,7 @@ impl TupleBuffer {
         let mut expected = 0;
         while cursor.next(&mut object)? {
             let quoted = cursor.name()?;
-            let name = unquote(quoted)?;
+            let name = unquoted(quoted).ok_or(Reason::InvalidUtf8)?;
             // Members mostly come in the order of the elements.
             let is_next =
                 |element: &Element| element.name.as_deref() == Some(&*name) && !element.seen;

@@ -5,15 +5,18 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::cell::{Cell, unquote};
+use super::cell::Cell;
 use super::error::Reason;
 use super::wire::put_string;
+use crate::json::unquoted;
 
 /// Appends the length and the bytes.
 #[inline]
 pub(super) fn write_string(cell: Cell<'_>, out: &mut Vec<u8>) -> Result<(), Reason> {
     match cell {
-        Cell::Json(raw) if raw.starts_with('"') => put_string(out, unquote(raw)?.as_bytes()),
+        Cell::Json(raw) if raw.starts_with('"') => {
+            put_string(out, unquoted(raw).ok_or(Reason::InvalidUtf8)?.as_bytes());
+        }
         // An object, an array, a number: its JSON text as it is. That is how
         // columns that hold whole payloads are filled.
         Cell::Json(raw) => put_string(out, raw.as_bytes()),

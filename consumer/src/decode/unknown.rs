@@ -1,8 +1,7 @@
 //! The fields of a payload that no column takes.
 
-use serde_json::Error;
-
 use super::payload::{Wanted, members};
+use crate::json::JsonError;
 
 /// What is done with them, and what there is of them.
 #[derive(Debug, PartialEq, Eq)]
@@ -64,7 +63,12 @@ impl Unknown {
     ///
     /// # Errors
     /// When a name in it is no text.
-    pub(super) fn add_rest(&mut self, name: &str, wanted: &Wanted, raw: &str) -> Result<(), Error> {
+    pub(super) fn add_rest(
+        &mut self,
+        name: &str,
+        wanted: &Wanted,
+        raw: &str,
+    ) -> Result<(), JsonError> {
         let (first, with_nulls) = match self {
             Unknown::Ignored | Unknown::Named(Some(_)) => return Ok(()),
             Unknown::Named(_) => (true, false),
@@ -99,7 +103,7 @@ struct Looking {
 }
 
 /// No deeper than paths are long, whatever `raw` is.
-fn rest_of(wanted: &Wanted, raw: &str, looking: Looking) -> Result<Option<Rest>, Error> {
+fn rest_of(wanted: &Wanted, raw: &str, looking: Looking) -> Result<Option<Rest>, JsonError> {
     if wanted.takes_all(looking.in_array) {
         return Ok(None);
     }
@@ -114,7 +118,7 @@ fn rest_of(wanted: &Wanted, raw: &str, looking: Looking) -> Result<Option<Rest>,
                 text.push(',');
             }
             // An element that is taken whole still has its place.
-            match element.get() {
+            match element {
                 "null" => text.push_str("null"),
                 object => match rest_of_object(wanted, object, looking)? {
                     None => text.push_str("{}"),
@@ -132,14 +136,14 @@ fn rest_of(wanted: &Wanted, raw: &str, looking: Looking) -> Result<Option<Rest>,
     Ok((!is_nothing).then(|| Rest { text: raw.to_owned(), first: String::new() }))
 }
 
-fn rest_of_object(wanted: &Wanted, raw: &str, looking: Looking) -> Result<Option<Rest>, Error> {
+fn rest_of_object(wanted: &Wanted, raw: &str, looking: Looking) -> Result<Option<Rest>, JsonError> {
     let members = members(raw)?;
     let is_empty = members.is_empty();
     let (mut text, mut first) = (String::new(), None);
     for (name, value) in members {
         let rest = match wanted.child(&name, looking.in_array) {
-            Some(child) => rest_of(child, value.get(), looking)?,
-            None => Some(Rest { text: value.get().to_owned(), first: String::new() }),
+            Some(child) => rest_of(child, value, looking)?,
+            None => Some(Rest { text: value.to_owned(), first: String::new() }),
         };
         if let Some(rest) = rest {
             add_member(&mut text, &name, &rest.text);

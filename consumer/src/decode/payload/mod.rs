@@ -3,19 +3,14 @@
 
 use std::{
     borrow::Cow,
-    fmt,
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
 use hashbrown::HashMap;
-use serde::{
-    Deserializer as _,
-    de::{Error as _, IgnoredAny, MapAccess, Visitor},
-};
-use serde_json::{Error, value::RawValue};
 use smallvec::SmallVec;
 
 use super::unknown::Unknown;
+use crate::json::{Cursor, JsonError, unquoted};
 
 /// Which fields are wanted, as a tree of names.
 #[derive(Debug, Default)]
@@ -110,7 +105,7 @@ impl Wanted {
     }
 
     /// The elements of `raw`, if it is an array in which columns may find something.
-    pub(super) fn goes_through<'a>(&self, raw: &'a str) -> Option<Vec<&'a RawValue>> {
+    pub(super) fn goes_through<'a>(&self, raw: &'a str) -> Option<Vec<&'a str>> {
         if self.has_lists && !self.is_leaf() { objects(raw) } else { None }
     }
 
@@ -124,14 +119,28 @@ impl Wanted {
         json: &'a str,
         slots: &mut Slots<'_, 'a>,
         unknown: &mut Unknown,
-    ) -> Result<(), Error> {
-        let mut deserializer = serde_json::Deserializer::from_str(json);
-        deserializer.deserialize_map(Fields { wanted: self, slots, unknown })?;
-        deserializer.end()
+    ) -> Result<(), JsonError> {
+        let mut cursor = Cursor::new(json);
+        let mut object = cursor.enter_object().ok_or_else(|| cursor.error())?;
+        let mut guess = &self.first;
+        while cursor.next(&mut object)? {
+            let name = name(&mut cursor)?;
+            let raw = cursor.value()?;
+            let Some(Child { wanted, next, .. }) = self.following(&name, guess) else {
+                unknown.add(&name, raw);
+                continue;
+            };
+            guess = next;
+            wanted.take(raw, slots)?;
+            if !wanted.is_leaf() && !unknown.is_ignored() {
+                unknown.add_rest(&name, wanted, raw)?;
+            }
+        }
+        cursor.end()
     }
 
     /// Takes the value of the field that this is the node of.
-    fn take<'a>(&self, raw: &'a str, slots: &mut Slots<'_, 'a>) -> Result<(), Error> {
+    fn take<'a>(&self, raw: &'a str, slots: &mut Slots<'_, 'a>) -> Result<(), JsonError> {
         for &slot in &self.slots {
             slots.found[slot] = Some(raw);
         }
@@ -152,9 +161,9 @@ impl Wanted {
     fn gather<'w>(
         &'w self,
         path: &mut Vec<&'w str>,
-        elements: &[&RawValue],
+        elements: &[&str],
         slots: &mut Slots<'_, '_>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), JsonError> {
         for Child { name, wanted: child, .. } in
             self.children.iter().filter(|child| child.wanted.has_lists)
         {
@@ -173,31 +182,36 @@ impl Wanted {
 }
 
 /// The elements of an array of objects, with nulls where there is none.
-fn objects(raw: &str) -> Option<Vec<&RawValue>> {
-    if !raw.starts_with('[') {
-        return None;
+fn objects(raw: &str) -> Option<Vec<&str>> {
+    let mut cursor = Cursor::new(raw);
+    let mut array = cursor.enter_array()?;
+    let mut elements = Vec::new();
+    while cursor.next(&mut array).ok()? {
+        let element = cursor.value().ok()?;
+        if !element.starts_with('{') && element != "null" {
+            return None;
+        }
+        elements.push(element);
     }
-    let elements: Vec<&RawValue> = serde_json::from_str(raw).ok()?;
-    let is_object = |element: &&RawValue| element.get().starts_with('{') || element.get() == "null";
-    elements.iter().all(is_object).then_some(elements)
+    Some(elements)
 }
 
 /// The JSON array of what each of `elements` has at `path`; null where it has
 /// nothing there.
-fn each(elements: &[&RawValue], path: &[&str]) -> Result<String, Error> {
+fn each(elements: &[&str], path: &[&str]) -> Result<String, JsonError> {
     let mut array = String::from("[");
     for element in elements {
         if array.len() > 1 {
             array.push(',');
         }
-        array.push_str(&at(element.get(), path)?);
+        array.push_str(&at(element, path)?);
     }
     array.push(']');
     Ok(array)
 }
 
 /// What `raw` has at `path`. No deeper than the path is long, whatever `raw` is.
-fn at<'a>(raw: &'a str, path: &[&str]) -> Result<Cow<'a, str>, Error> {
+fn at<'a>(raw: &'a str, path: &[&str]) -> Result<Cow<'a, str>, JsonError> {
     let [name, rest @ ..] = path else { return Ok(Cow::Borrowed(raw)) };
     if !raw.starts_with('{') {
         return Ok(Cow::Borrowed("null"));
@@ -205,7 +219,7 @@ fn at<'a>(raw: &'a str, path: &[&str]) -> Result<Cow<'a, str>, Error> {
     let mut found = None;
     for (field, value) in members(raw)? {
         if field == *name {
-            found = Some(value.get());
+            found = Some(value);
         }
     }
     match found {
@@ -219,87 +233,21 @@ fn at<'a>(raw: &'a str, path: &[&str]) -> Result<Cow<'a, str>, Error> {
 }
 
 /// The fields of an object, one after the other, doubled ones included.
-pub(super) fn members(raw: &str) -> Result<Vec<(Cow<'_, str>, &RawValue)>, Error> {
-    struct Members;
-
-    impl<'a> Visitor<'a> for Members {
-        type Value = Vec<(Cow<'a, str>, &'a RawValue)>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a JSON object")
-        }
-        fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let mut members = Vec::new();
-            while let Some((Name(name), value)) = map.next_entry()? {
-                members.push((name, value));
-            }
-            Ok(members)
-        }
+pub(super) fn members(raw: &str) -> Result<Vec<(Cow<'_, str>, &str)>, JsonError> {
+    let mut cursor = Cursor::new(raw);
+    let mut object = cursor.enter_object().ok_or_else(|| cursor.error())?;
+    let mut members = Vec::new();
+    while cursor.next(&mut object)? {
+        members.push((name(&mut cursor)?, cursor.value()?));
     }
-
-    let mut deserializer = serde_json::Deserializer::from_str(raw);
-    deserializer.deserialize_map(Members)
+    Ok(members)
 }
 
-struct Fields<'w, 's, 'u, 'a> {
-    wanted: &'w Wanted,
-    slots: &'u mut Slots<'s, 'a>,
-    unknown: &'u mut Unknown,
-}
-
-impl<'a> Visitor<'a> for Fields<'_, '_, '_, 'a> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON object")
-    }
-
-    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
-        let mut guess = &self.wanted.first;
-        while let Some(Name(name)) = map.next_key()? {
-            let Some(Child { wanted, next, .. }) = self.wanted.following(&name, guess) else {
-                if self.unknown.is_ignored() {
-                    map.next_value::<IgnoredAny>()?;
-                } else {
-                    let raw: &RawValue = map.next_value()?;
-                    self.unknown.add(&name, raw.get());
-                }
-                continue;
-            };
-            guess = next;
-            let raw: &'a str = map.next_value::<&RawValue>()?.get();
-            wanted.take(raw, self.slots).map_err(A::Error::custom)?;
-            if !wanted.is_leaf() && !self.unknown.is_ignored() {
-                self.unknown.add_rest(&name, wanted, raw).map_err(A::Error::custom)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// A field's name, borrowed unless it holds an escape.
-struct Name<'a>(Cow<'a, str>);
-
-impl<'de> serde::Deserialize<'de> for Name<'de> {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct AsName;
-
-        impl<'de> Visitor<'de> for AsName {
-            type Value = Name<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a name")
-            }
-            fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Self::Value, E> {
-                Ok(Name(Cow::Borrowed(name)))
-            }
-            fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
-                Ok(Name(Cow::Owned(name.to_owned())))
-            }
-        }
-
-        deserializer.deserialize_str(AsName)
-    }
+/// The name of the field at hand, borrowed unless it holds an escape.
+#[inline]
+fn name<'a>(cursor: &mut Cursor<'a>) -> Result<Cow<'a, str>, JsonError> {
+    let quoted = cursor.name()?;
+    unquoted(quoted).ok_or_else(|| JsonError::Name(quoted.to_owned()))
 }
 
 #[cfg(test)]
