@@ -65,6 +65,9 @@ pub struct Batch {
     targets: Vec<Target>,
     parked: Vec<Parked>,
     parked_bytes: usize,
+    /// Bytes held when they were last counted, and what came since, roughly.
+    counted: usize,
+    uncounted: usize,
     rejected: Rejected,
     start: i64,
     end: i64,
@@ -101,6 +104,8 @@ impl Batch {
             targets: mappings.iter().map(target).collect(),
             parked: Vec::new(),
             parked_bytes: 0,
+            counted: 0,
+            uncounted: 0,
             rejected: Rejected::default(),
             start,
             end: start,
@@ -218,6 +223,14 @@ impl Batch {
         self.end = record.offset + 1;
         self.records += 1;
         self.opened_at.get_or_insert(now);
+        /// What a row has beside its payload.
+        const ENVELOPE: usize = 64;
+        self.uncounted += ENVELOPE + record.value.map_or(0, <[u8]>::len);
+        // Every column would have to be asked for each record.
+        if self.uncounted >= self.limits.bytes / 64 {
+            self.counted = self.byte_size();
+            self.uncounted = 0;
+        }
     }
 
     #[must_use]
@@ -261,7 +274,7 @@ impl Batch {
             Some(end) => self.end >= end,
             None => {
                 self.records >= self.limits.rows
-                    || self.byte_size() >= self.limits.bytes
+                    || self.counted >= self.limits.bytes
                     || self.rejected.text_size() >= MAX_REJECTED_BYTES
             }
         }
@@ -312,6 +325,8 @@ impl Batch {
             trace: self.trace.take(),
         };
         self.parked_bytes = 0;
+        self.counted = 0;
+        self.uncounted = 0;
         self.start = self.end;
         self.records = 0;
         self.opened_at = None;

@@ -32,6 +32,9 @@ pub(super) struct LowCardinality {
     /// Finds keys by their bytes; holds their numbers.
     numbers: HashTable<u32>,
     hasher: DefaultHashBuilder,
+    /// The number of the last key: it often comes again, and is compared before
+    /// anything is hashed.
+    last: Option<u32>,
     /// A key number for each row.
     rows: Vec<u32>,
     mark: (usize, usize),
@@ -46,6 +49,7 @@ impl LowCardinality {
             starts: Vec::new(),
             numbers: HashTable::new(),
             hasher: DefaultHashBuilder::default(),
+            last: None,
             rows: Vec::new(),
             mark: (0, 0),
         };
@@ -62,7 +66,15 @@ impl LowCardinality {
         // The key goes to where it would stay, and leaves again if it is known.
         let start = self.keys.len();
         self.kind.write(cell, &mut self.keys)?;
-        let number = self.intern(start);
+        let (known, key) = self.keys.split_at(start);
+        let number = match self.last {
+            Some(last) if key_bytes(known, &self.starts, last) == key => {
+                self.keys.truncate(start);
+                last
+            }
+            _ => self.intern(start),
+        };
+        self.last = Some(number);
         self.rows.push(number);
         Ok(())
     }
@@ -100,6 +112,7 @@ impl LowCardinality {
     pub(super) fn rollback(&mut self) {
         let (rows, known) = self.mark;
         self.rows.truncate(rows);
+        self.last = None;
         while self.starts.len() > known {
             let number = (self.starts.len() - 1) as u32;
             let hash = self.hasher.hash_one(key_bytes(&self.keys, &self.starts, number));
@@ -117,6 +130,7 @@ impl LowCardinality {
         self.starts.clear();
         self.numbers.clear();
         self.rows.clear();
+        self.last = None;
         self.mark = (0, 0);
         self.kind.put_filler(&mut self.keys);
         if self.absent == Absent::Never {

@@ -87,6 +87,14 @@ use column::Buffer;
 use error::Refusal;
 use wire::{Chunks, put_string, put_varint};
 
+/// Why there is no row. Nothing of it was kept.
+#[derive(Debug)]
+pub(crate) enum RowError {
+    /// No cell for the column at this place.
+    Missing(usize),
+    Cell(CellError),
+}
+
 /// Rows on their way into one table, held column by column.
 #[derive(Debug)]
 pub struct Block {
@@ -127,15 +135,35 @@ impl Block {
     /// If there are more or fewer cells than columns.
     pub fn push_row(&mut self, cells: &[Cell<'_>]) -> Result<(), CellError> {
         assert_eq!(cells.len(), self.buffers.len(), "a cell for each column");
-        for (index, cell) in cells.iter().enumerate() {
+        self.push_row_of(|index| Some(cells[index])).map_err(|error| match error {
+            RowError::Cell(error) => error,
+            RowError::Missing(index) => unreachable!("there is a cell {index}"),
+        })
+    }
+
+    /// The same with a cell for each column in its turn, by the column's place.
+    #[inline]
+    pub(crate) fn push_row_of<'a>(
+        &mut self,
+        cell: impl Fn(usize) -> Option<Cell<'a>>,
+    ) -> Result<(), RowError> {
+        for index in 0..self.buffers.len() {
             let buffer = &mut self.buffers[index];
             buffer.mark();
-            if let Err(refusal) = buffer.push(*cell) {
+            let cell = cell(index);
+            let outcome = match cell {
+                Some(cell) => buffer.push(cell).map_err(|refusal| Some((cell, refusal))),
+                None => Err(None),
+            };
+            if let Err(refused) = outcome {
                 // The columns beyond have not been touched.
                 for buffer in &mut self.buffers[..=index] {
                     buffer.rollback();
                 }
-                return Err(self.error(index, *cell, refusal));
+                return Err(match refused {
+                    Some((cell, refusal)) => RowError::Cell(self.error(index, cell, refusal)),
+                    None => RowError::Missing(index),
+                });
             }
         }
         self.rows += 1;

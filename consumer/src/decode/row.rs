@@ -9,7 +9,7 @@ use super::{
     unknown::Unknown,
 };
 use crate::{
-    block::{Block, Cell},
+    block::{Block, Cell, RowError},
     source::RecordView,
 };
 
@@ -43,24 +43,26 @@ impl Mapping {
             }
             Unknown::Collected(collected) => collected.into_object(),
         };
-        let mut cells = OnStack::with_capacity(self.sources.len());
-        for (index, (source, missing)) in self.sources.iter().enumerate() {
+        let cell = |index: usize| {
+            let (source, missing): &(Source, Missing) = &self.sources[index];
             let found = match source {
                 Source::Field(slot) => fields[*slot].map(Cell::Json),
                 Source::Envelope(value) => value.of(record, document, self.format, environment),
                 Source::Unknown => Some(Cell::Json(&collected)),
             };
-            cells.push(match (found, missing) {
-                (Some(cell), _) => cell,
-                (None, Missing::Null) => Cell::Null,
-                (None, Missing::Default) => Cell::Default,
-                (None, Missing::Empty) => Cell::Text(""),
-                (None, Missing::Reject) => {
-                    return Err(Box::new(Rejection::missing(self, &self.columns[index])));
-                }
-            });
-        }
-        block.push_row(&cells).map_err(|error| Box::new(Rejection::cell(self, error)))
+            found.or(match missing {
+                Missing::Null => Some(Cell::Null),
+                Missing::Default => Some(Cell::Default),
+                Missing::Empty => Some(Cell::Text("")),
+                Missing::Reject => None,
+            })
+        };
+        block.push_row_of(cell).map_err(|error| {
+            Box::new(match error {
+                RowError::Cell(error) => Rejection::cell(self, error),
+                RowError::Missing(index) => Rejection::missing(self, &self.columns[index]),
+            })
+        })
     }
 
     /// The text of each wanted field, by slot.

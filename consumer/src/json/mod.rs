@@ -93,13 +93,18 @@ impl<'a> Cursor<'a> {
     #[inline]
     pub(crate) fn name(&mut self) -> Result<&'a str, JsonError> {
         let name = self.take(scan::string)?;
-        self.space();
-        if self.peek() != Some(b':') {
-            return Err(self.unexpected(self.at));
-        }
-        self.at += 1;
-        self.space();
+        self.colon()?;
         Ok(name)
+    }
+
+    /// Takes the name if it is written as `quoted`, and moves to its value.
+    #[inline]
+    pub(crate) fn takes_name(&mut self, quoted: &str) -> Result<bool, JsonError> {
+        if !self.text.as_bytes()[self.at..].starts_with(quoted.as_bytes()) {
+            return Ok(false);
+        }
+        self.at += quoted.len();
+        self.colon().map(|()| true)
     }
 
     /// Takes the value that begins here, whole.
@@ -117,6 +122,17 @@ impl<'a> Cursor<'a> {
     /// What is wrong where something else begins than what was looked for.
     pub(crate) fn error(&self) -> JsonError {
         self.unexpected(self.at)
+    }
+
+    #[inline]
+    fn colon(&mut self) -> Result<(), JsonError> {
+        self.space();
+        if self.peek() != Some(b':') {
+            return Err(self.unexpected(self.at));
+        }
+        self.at += 1;
+        self.space();
+        Ok(())
     }
 
     #[inline]
@@ -146,6 +162,11 @@ impl<'a> Cursor<'a> {
             None => JsonError::Ends(at),
         }
     }
+}
+
+/// A JSON string that says `text`, as nearly everybody writes it.
+pub(crate) fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
 }
 
 /// What a JSON string says, borrowed unless it holds an escape. `None` if an escape
@@ -203,6 +224,25 @@ mod tests {
         );
         assert!(Cursor::new("{}").enter_array().is_none());
         assert!(Cursor::new("").enter_object().is_none());
+    }
+
+    #[test]
+    fn a_name_is_known_by_the_way_it_is_written() {
+        for (json, name, is_taken) in [
+            (r#"{"a":1}"#, "a", Ok(true)),
+            (r#"{ "a\"b" : 1}"#, "a\"b", Ok(true)),
+            (r#"{"ab":1}"#, "a", Ok(false)),
+            (r#"{"\u0061":1}"#, "a", Ok(false)),
+            (r#"{"a" 1}"#, "a", Err(JsonError::Unexpected { found: '1', at: 5 })),
+        ] {
+            let mut cursor = Cursor::new(json);
+            let mut object = cursor.enter_object().unwrap();
+            assert_eq!(cursor.next(&mut object), Ok(true));
+            assert_eq!(cursor.takes_name(&quoted(name)), is_taken, "{json}");
+            if is_taken == Ok(true) {
+                assert_eq!(cursor.value(), Ok("1"), "{json}");
+            }
+        }
     }
 
     #[test]

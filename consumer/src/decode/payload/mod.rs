@@ -10,7 +10,7 @@ use hashbrown::HashMap;
 use smallvec::SmallVec;
 
 use super::unknown::Unknown;
-use crate::json::{Cursor, JsonError, unquoted};
+use crate::json::{Cursor, JsonError, quoted, unquoted};
 
 /// Which fields are wanted, as a tree of names.
 #[derive(Debug, Default)]
@@ -31,6 +31,8 @@ pub(super) struct Wanted {
 #[derive(Debug, Default)]
 struct Child {
     name: String,
+    /// The name as payloads have it, unless they escape what they need not.
+    quoted: String,
     wanted: Wanted,
     /// Which of its siblings came next in the last object.
     next: Guess,
@@ -65,7 +67,11 @@ impl Wanted {
             let next = node.children.len();
             let index = *node.by_name.entry(name.to_owned()).or_insert(next);
             if index == next {
-                node.children.push(Child { name: name.to_owned(), ..Child::default() });
+                node.children.push(Child {
+                    name: name.to_owned(),
+                    quoted: quoted(name),
+                    ..Child::default()
+                });
             }
             node = &mut node.children[index].wanted;
             node.has_lists |= is_list;
@@ -93,15 +99,23 @@ impl Wanted {
         (child.has_lists || !in_array).then_some(child)
     }
 
-    /// The child of this name. `guess` is looked at first, and learns.
-    fn following(&self, name: &str, guess: &Guess) -> Option<&Child> {
-        let guessed = self.children.get(guess.0.load(Relaxed));
-        if let Some(child) = guessed.filter(|child| child.name == name) {
-            return Some(child);
+    /// Takes the name at hand: the child of that name, or the name of none.
+    /// `guess` is looked at first, and learns.
+    #[inline]
+    fn following<'a>(
+        &self,
+        cursor: &mut Cursor<'a>,
+        guess: &Guess,
+    ) -> Result<Result<&Child, Cow<'a, str>>, JsonError> {
+        if let Some(child) = self.children.get(guess.0.load(Relaxed))
+            && cursor.takes_name(&child.quoted)?
+        {
+            return Ok(Ok(child));
         }
-        let index = *self.by_name.get(name)?;
+        let name = name(cursor)?;
+        let Some(&index) = self.by_name.get(&*name) else { return Ok(Err(name)) };
         guess.0.store(index, Relaxed);
-        Some(&self.children[index])
+        Ok(Ok(&self.children[index]))
     }
 
     /// The elements of `raw`, if it is an array in which columns may find something.
@@ -124,16 +138,18 @@ impl Wanted {
         let mut object = cursor.enter_object().ok_or_else(|| cursor.error())?;
         let mut guess = &self.first;
         while cursor.next(&mut object)? {
-            let name = name(&mut cursor)?;
-            let raw = cursor.value()?;
-            let Some(Child { wanted, next, .. }) = self.following(&name, guess) else {
-                unknown.add(&name, raw);
-                continue;
+            let Child { name, wanted, next, .. } = match self.following(&mut cursor, guess)? {
+                Ok(child) => child,
+                Err(name) => {
+                    unknown.add(&name, cursor.value()?);
+                    continue;
+                }
             };
             guess = next;
+            let raw = cursor.value()?;
             wanted.take(raw, slots)?;
             if !wanted.is_leaf() && !unknown.is_ignored() {
-                unknown.add_rest(&name, wanted, raw)?;
+                unknown.add_rest(name, wanted, raw)?;
             }
         }
         cursor.end()
