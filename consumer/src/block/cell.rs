@@ -3,13 +3,14 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use uuid::Uuid;
-
 use super::datetime;
 use super::error::{Reason, cut};
 use crate::json::unquoted;
 
 /// One value on its way into a column.
+///
+/// Each kind is made of whole machine words, since cells are copied for every value
+/// of every row: pieces of odd sizes are slow to read back.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Cell<'a> {
     /// Nothing: NULL, which only a `Nullable` column takes.
@@ -23,14 +24,8 @@ pub enum Cell<'a> {
     Text(&'a str),
     /// Bytes: as they are for `String` and `FixedString`, as text elsewhere.
     Bytes(&'a [u8]),
-    /// A truth value.
-    Bool(bool),
-    /// A signed integer.
+    /// An integer.
     Int(i64),
-    /// An unsigned integer.
-    UInt(u64),
-    /// A UUID.
-    Uuid(Uuid),
     /// A moment in microseconds since the Unix epoch.
     Timestamp(i64),
 }
@@ -81,10 +76,7 @@ impl<'a> Cell<'a> {
                 let text = String::from_utf8_lossy(&bytes[..bytes.len().min(256)]);
                 cut(&text).to_owned()
             }
-            Self::Bool(value) => value.to_string(),
             Self::Int(value) => value.to_string(),
-            Self::UInt(value) => value.to_string(),
-            Self::Uuid(value) => value.to_string(),
             Self::Timestamp(micros) => {
                 let mut text = String::new();
                 datetime::write_rfc3339(micros, &mut text);
@@ -97,10 +89,7 @@ impl<'a> Cell<'a> {
     pub(super) fn write_plain(self, out: &mut String) {
         // Writing to a `String` cannot fail.
         let _infallible = match self {
-            Self::Bool(value) => write!(out, "{value}"),
             Self::Int(value) => write!(out, "{value}"),
-            Self::UInt(value) => write!(out, "{value}"),
-            Self::Uuid(value) => write!(out, "{value}"),
             Self::Timestamp(micros) => {
                 datetime::write_rfc3339(micros, out);
                 Ok(())

@@ -14,7 +14,6 @@ pub(super) fn write(kind: DecimalType, cell: Cell<'_>, out: &mut Vec<u8>) -> Res
     }
     match cell {
         Cell::Int(value) => write_text(kind, &value.to_string(), out),
-        Cell::UInt(value) => write_text(kind, &value.to_string(), out),
         _ => {
             let text = cell.text()?.ok_or(Reason::WrongType)?;
             write_text(kind, &text, out)

@@ -242,7 +242,7 @@ mod tests {
             let mut column = LowCardinality::new(ScalarType::String, Absent::Never);
             // One key less than asked for: the empty string is there already.
             for n in 1..keys {
-                column.push(Cell::UInt(n as u64)).unwrap();
+                column.push(Cell::Int(n as i64)).unwrap();
             }
             let mut out = Vec::new();
             column.write_values(&mut out);

@@ -25,7 +25,7 @@
 //! | `Bool` | true, false | everything else |
 //! | `String` | text; of any other JSON its text as it stands; any bytes | halves of surrogate pairs |
 //! | `FixedString(N)` | text and bytes up to N bytes, zeros fill up | longer ones |
-//! | `UUID` | text, [`Cell::Uuid`] | |
+//! | `UUID` | text | other text than a UUID |
 //! | `IPv4`, `IPv6` | text; IPv4 into `IPv6` as `::ffff:a.b.c.d` | numbers |
 //! | `Date`, `Date32` | `YYYY-MM-DD`, alone or with midnight UTC | any other time of day, numbers |
 //! | `DateTime` | `YYYY-MM-DD[(T\| )HH:MM[:SS]][Z\|±HH:MM]`; numbers are seconds | fractions of a second |

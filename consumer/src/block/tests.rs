@@ -24,7 +24,7 @@ fn a_block_is_header_and_columns() {
     let mut block = block(&[("n", "UInt16"), ("s", "Nullable(String)")]);
     assert!(taken(&mut block).is_empty());
     block.push_row(&[Cell::Json("258"), Cell::Json("\"ab\"")]).unwrap();
-    block.push_row(&[Cell::UInt(1), Cell::Null]).unwrap();
+    block.push_row(&[Cell::Int(1), Cell::Null]).unwrap();
     assert_eq!((block.rows(), block.byte_size()), (2, 4 + 2 + 4));
     assert_eq!(
         taken(&mut block),
@@ -206,9 +206,9 @@ proptest! {
 #[test]
 fn large_columns_are_handed_over_in_pieces_and_the_next_rows_start_anew() {
     let mut block = block(&[("n", "UInt64"), ("s", "String"), ("a", "Array(Nullable(UInt8))")]);
-    let mut fill = |rows: u64| {
+    let mut fill = |rows: i64| {
         for n in 0..rows {
-            block.push_row(&[Cell::UInt(n), Cell::Text("text"), Cell::Json("[1,null]")]).unwrap();
+            block.push_row(&[Cell::Int(n), Cell::Text("text"), Cell::Json("[1,null]")]).unwrap();
         }
         block.take()
     };

@@ -22,7 +22,7 @@ pub(super) fn write_string(cell: Cell<'_>, out: &mut Vec<u8>) -> Result<(), Reas
         Cell::Json(raw) => put_string(out, raw.as_bytes()),
         Cell::Text(text) => put_string(out, text.as_bytes()),
         Cell::Bytes(bytes) => put_string(out, bytes),
-        Cell::Bool(_) | Cell::Int(_) | Cell::UInt(_) | Cell::Uuid(_) | Cell::Timestamp(_) => {
+        Cell::Int(_) | Cell::Timestamp(_) => {
             let mut text = String::new();
             cell.write_plain(&mut text);
             put_string(out, text.as_bytes());
@@ -49,22 +49,14 @@ pub(super) fn write_fixed_string(
     };
     match cell {
         Cell::Bytes(bytes) => put(bytes),
-        Cell::Uuid(uuid) => {
-            put(uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer()).as_bytes())
-        }
         _ => put(cell.text()?.ok_or(Reason::WrongType)?.as_bytes()),
     }
 }
 
 /// Appends the two halves, each with its lowest byte first.
 pub(super) fn write_uuid(cell: Cell<'_>, out: &mut Vec<u8>) -> Result<(), Reason> {
-    let uuid = match cell {
-        Cell::Uuid(uuid) => uuid,
-        _ => {
-            let text = cell.text()?.ok_or(Reason::WrongType)?;
-            Uuid::try_parse(&text).map_err(|_| Reason::Malformed)?
-        }
-    };
+    let text = cell.text()?.ok_or(Reason::WrongType)?;
+    let uuid = Uuid::try_parse(&text).map_err(|_| Reason::Malformed)?;
     let (high, low) = uuid.as_u64_pair();
     out.extend_from_slice(&high.to_le_bytes());
     out.extend_from_slice(&low.to_le_bytes());
@@ -128,7 +120,6 @@ mod tests {
         assert_eq!(string(Cell::Json(r#"{"a": 1}"#)), Ok(b"\x08{\"a\": 1}".to_vec()));
         assert_eq!(string(Cell::Json("1.50")), Ok(b"\x041.50".to_vec()));
         assert_eq!(string(Cell::Bytes(&[0xff, 0])), Ok(vec![2, 0xff, 0]));
-        assert_eq!(string(Cell::Bool(true)), Ok(b"\x04true".to_vec()));
         assert_eq!(string(Cell::Int(-5)), Ok(b"\x02-5".to_vec()));
         assert_eq!(string(Cell::Timestamp(0)), Ok(b"\x141970-01-01T00:00:00Z".to_vec()));
         assert_eq!(string(Cell::Json(r#""\udc00""#)), Err(Reason::InvalidUtf8));
@@ -152,8 +143,7 @@ mod tests {
     fn identifiers_and_addresses() {
         let uuid = "01020304-0506-0708-090a-0b0c0d0e0f10";
         let bytes = vec![8, 7, 6, 5, 4, 3, 2, 1, 16, 15, 14, 13, 12, 11, 10, 9];
-        assert_eq!(encoded(write_uuid, Cell::Text(uuid)), Ok(bytes.clone()));
-        assert_eq!(encoded(write_uuid, Cell::Uuid(uuid.parse().unwrap())), Ok(bytes));
+        assert_eq!(encoded(write_uuid, Cell::Text(uuid)), Ok(bytes));
         assert_eq!(encoded(write_uuid, Cell::Text("x")), Err(Reason::Malformed));
         assert_eq!(encoded(write_ipv4, Cell::Text("1.2.3.4")), Ok(vec![4, 3, 2, 1]));
         assert_eq!(encoded(write_ipv4, Cell::Text("1.2.3.400")), Err(Reason::Malformed));

@@ -290,7 +290,7 @@ async fn check(cases: &[Case], canonical: bool) {
             [Column::new("n", "UInt32".parse().unwrap()), Column::new("v", parsed)].into(),
         );
         for (n, (json, _)) in values.iter().enumerate() {
-            block.push_row(&[Cell::UInt(n as u64), Cell::Json(json)]).unwrap();
+            block.push_row(&[Cell::Int(n as i64), Cell::Json(json)]).unwrap();
         }
         server.insert(&format!("t{index}"), &mut block).await;
         let expected: String = values.iter().map(|(_, text)| format!("{text}\n")).collect();
@@ -342,7 +342,7 @@ async fn dictionaries_of_every_index_width() {
         ]));
         for n in 0..keys {
             let (v, a) = (format!("k{n}"), format!("[\"{n}\",null,\"{n}\"]"));
-            block.push_row(&[Cell::UInt(n.into()), Cell::Text(&v), Cell::Json(&a)]).unwrap();
+            block.push_row(&[Cell::Int(n.into()), Cell::Text(&v), Cell::Json(&a)]).unwrap();
         }
         server.insert(&format!("t{index}"), &mut block).await;
         let found = server
@@ -364,7 +364,7 @@ async fn an_empty_block_is_accepted_and_adds_nothing() {
         .await;
     let mut block = Block::new(columns(&[("n", "UInt8")]));
     server.insert("t", &mut block).await;
-    block.push_row(&[Cell::UInt(1)]).unwrap();
+    block.push_row(&[Cell::Int(1)]).unwrap();
     drop(block.take());
     server.insert("t", &mut block).await;
     assert_eq!(server.text("SELECT count() FROM t").await, "0\n");
@@ -407,10 +407,10 @@ async fn a_default_is_computed_for_the_rows_that_ask_for_it() {
         columns.push(column);
     }
     let mut block = Block::new(columns.into());
-    let mut asking = vec![Cell::UInt(1)];
+    let mut asking = vec![Cell::Int(1)];
     asking.resize(types.len() + 1, Cell::Default);
     block.push_row(&asking).unwrap();
-    let mut giving = vec![Cell::UInt(2)];
+    let mut giving = vec![Cell::Int(2)];
     giving.extend(types.map(|(_, _, _, given)| Cell::Json(given)));
     block.push_row(&giving).unwrap();
     server.insert("t", &mut block).await;
