@@ -7,8 +7,8 @@
 //! While a batch is being written the next ones gather. When as much waits as a
 //! batch may hold, the partition is paused in the client until half of it is
 //! written: the poll goes on, so a slow insert never costs the membership of the
-//! group. When all batches together hold more than they may, open ones are closed
-//! early and nothing more is taken. The client drops what it had fetched of a
+//! group. When all batches together hold more than they may, the largest open ones are
+//! closed early and nothing more is taken. The client drops what it had fetched of a
 //! paused partition and takes up to a second to fetch it anew, which is why a
 //! pause is a last resort.
 
@@ -129,18 +129,34 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Assignment<S, D, O> {
         let is_over = held > self.budget.limit;
         owned.is_braked &= held > self.budget.limit / 2;
         let is_braked = owned.is_braked;
+        if is_braked {
+            // Nothing is taken any more: what is open would wait for its time.
+            owned.each().for_each(|(_, _, partition)| partition.seal_early());
+        } else if is_over {
+            self.relieve(&mut owned);
+        }
         let mut flows = Vec::new();
         for (topic, number, partition) in owned.each() {
-            // Until the brake is off again, or what is open would wait for its time.
-            if is_over || is_braked {
-                partition.relieve();
-            }
             if let Some(flow) = partition.advance(self.limits, now, caught_up_at, is_braked) {
                 flows.push((TopicPartition { topic: Arc::clone(topic), partition: number }, flow));
             }
         }
         self.edges.monitor.holds(held);
         Tick { flows, is_over }
+    }
+
+    /// Closes open batches, the largest first, until those on their way hold half of
+    /// what all may. The other half goes on gathering: were all closed at once, each
+    /// would be as small as what comes while one insert is stored.
+    fn relieve(&self, owned: &mut Owned) {
+        while self.budget.sealed() < self.budget.limit / 2 {
+            let open = owned.each().map(|(_, _, partition)| partition);
+            let writable = open.filter(|partition| partition.can_seal_early());
+            let Some(largest) = writable.max_by_key(|partition| partition.open_bytes()) else {
+                return;
+            };
+            largest.seal_early();
+        }
     }
 
     /// Has everything paused until there is room again; what that is now.

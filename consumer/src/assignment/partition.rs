@@ -208,11 +208,16 @@ impl Partition {
         self.offer();
     }
 
+    /// Whether there is an open batch that could be written at once.
+    pub(super) fn can_seal_early(&self) -> bool {
+        let has_room = self.waiting.is_empty() && self.work.capacity() > 0;
+        has_room && !self.batch.is_empty() && !self.batch.is_pinned()
+    }
+
     /// Closes the batch before its time, if it can be written at once: memory is
     /// wanted back.
-    pub(super) fn relieve(&mut self) {
-        let has_room = self.waiting.is_empty() && self.work.capacity() > 0;
-        if has_room && !self.batch.is_empty() && !self.batch.is_pinned() {
+    pub(super) fn seal_early(&mut self) {
+        if self.can_seal_early() {
             self.seal();
         }
     }

@@ -85,11 +85,11 @@ fn mapping() -> Arc<Mapping> {
     Arc::new(Mapping::new(0, &route, &schema).unwrap())
 }
 
-/// Partitions 0 and 1, of which batches may hold 10 KiB, and a batch `bytes`.
+/// Partitions 0 to 2, of which batches may hold 10 KiB, and a batch `bytes`.
 struct Scene {
     work: Assignment<Slow, Slow, Slow>,
     clickhouse: Arc<Semaphore>,
-    offsets: [i64; 2],
+    offsets: [i64; 3],
     now: Instant,
 }
 
@@ -112,7 +112,7 @@ impl Scene {
         assert_eq!(budget.limit, 10 * KIB);
         let mappings = vec![mapping()];
         let work = Assignment::new(Handle::current(), edges, mappings, "test", limits, budget);
-        Scene { work, clickhouse, offsets: [0; 2], now: Instant::now() }
+        Scene { work, clickhouse, offsets: [0; 3], now: Instant::now() }
     }
 
     fn assign(&self, partition: i32, plan: Option<Plan>) {
@@ -177,10 +177,26 @@ async fn batches_that_hold_more_than_they_may_are_closed_before_their_time() {
     assert_eq!(scene.work.budget.sealed(), 0, "nothing is closed while there is room");
     (0..3).for_each(|_| assert_eq!(scene.record(1), None));
     assert!(scene.tick().is_over);
-    assert!(scene.work.budget.sealed() > 11 * KIB, "both are with their writers");
-    assert!(scene.tick().is_over, "until they are stored");
-    scene.takes(2, 0).await;
+    assert!((8 * KIB..9 * KIB).contains(&scene.work.budget.sealed()), "the larger one is closed");
+    assert!(scene.tick().is_over, "until it is stored");
+    assert!(scene.work.budget.sealed() < 9 * KIB, "the other one goes on gathering");
+    scene.takes(1, 0).await;
     assert!(!scene.tick().is_over);
+    (0..8).for_each(|_| assert_eq!(scene.record(1), None));
+    assert!(scene.tick().is_over);
+    assert!(scene.work.budget.sealed() > 11 * KIB, "and is the larger one in its turn");
+}
+
+#[tokio::test]
+async fn as_many_are_closed_early_as_hold_half_of_what_batches_may() {
+    let mut scene = Scene::new(KIB * KIB);
+    for partition in 0..3 {
+        scene.assign(partition, None);
+        (0..4).for_each(|_| assert_eq!(scene.record(partition as usize), None));
+    }
+    assert!(scene.tick().is_over);
+    let sealed = scene.work.budget.sealed();
+    assert!((8 * KIB..9 * KIB).contains(&sealed), "two, as one is less than half: {sealed}");
 }
 
 #[tokio::test]
