@@ -6,6 +6,7 @@ mod position;
 pub(crate) mod reader;
 mod subscription;
 pub(crate) mod tail;
+pub(crate) mod verdict;
 
 use std::{fmt, sync::Arc};
 

@@ -3,6 +3,7 @@
 mod checkpoint;
 mod kafka;
 mod outbox;
+mod publication;
 mod rights;
 mod server;
 mod slot;

@@ -1,13 +1,13 @@
-//! The outbox table and its publication.
+//! The outbox table, and the publication with it.
 
 use outpour_schemas::{
     config::{Config, PollAfter},
-    program::{Finding, named},
+    program::Finding,
 };
 
 use super::{
-    super::facts::{Database, Publication, Table},
-    rights,
+    super::facts::{Database, Table},
+    publication, rights,
 };
 use crate::{emit_function, sql::quoted, wal::row::Wanted};
 
@@ -23,17 +23,7 @@ pub(super) fn judge(facts: &Database, wanted: &[Wanted], config: &Config) -> Vec
             findings
         }
     };
-    match &facts.publication {
-        None => findings.push(
-            Finding::problem(
-                "publication",
-                format!("publication `{}` does not exist", config.relay.publication),
-                "It says which tables the slot delivers. It has to be older than the slot.",
-            )
-            .fix("outpour-relay init"),
-        ),
-        Some(publication) => findings.extend(published(facts, publication, wanted, config)),
-    }
+    findings.extend(publication::judge(facts, wanted, config));
     findings
 }
 
@@ -162,147 +152,13 @@ fn emit(facts: &Database, table: &Table) -> Finding {
     Finding::ok("emit", format!("user `{}` {writes} write events by `emit`", facts.user.name))
 }
 
-fn published(
-    facts: &Database,
-    publication: &Publication,
-    wanted: &[Wanted],
-    config: &Config,
-) -> Vec<Finding> {
-    let check = "publication";
-    let name = &config.relay.publication;
-    let (alter, table) = (format!("ALTER PUBLICATION {}", quoted(name)), qualified(config));
-    let mut findings = Vec::new();
-    let is_partitioned = facts.table.as_ref().is_some_and(|table| table.is_partitioned);
-    if is_partitioned && !publication.via_root {
-        findings.push(
-            Finding::problem(
-                check,
-                format!(
-                    "`{name}` publishes the partitions of {} as tables of their own",
-                    config.outbox.table
-                ),
-                "Their rows come under the partitions' names, and not as the outbox's.",
-            )
-            .fix(format!("{alter} SET (publish_via_partition_root = true);")),
-        );
-    }
-    if config.outbox.has_table() && publication.outbox.is_none() && !publication.has_partitions {
-        findings.push(
-            Finding::problem(
-                check,
-                format!("`{name}` does not have {}", config.outbox.table),
-                "No event is published, and PostgreSQL does not complain.",
-            )
-            .fix(format!("{alter} ADD TABLE {table};")),
-        );
-    }
-    if !publication.inserts {
-        findings.push(
-            Finding::problem(
-                check,
-                format!("`{name}` does not publish inserts"),
-                "An event is an insert: none is published, and PostgreSQL does not complain.",
-            )
-            .fix(format!("{alter} SET (publish = 'insert');")),
-        );
-    } else if !publication.others.is_empty() {
-        findings.push(
-            Finding::warning(
-                check,
-                format!("`{name}` publishes {} besides inserts", publication.others.join(", ")),
-                "Only an insert is an event; the rest is sent for nothing, and an update makes \
-                 the relay complain (relay.op_invalid_behavior).",
-            )
-            .fix(format!("{alter} SET (publish = 'insert');")),
-        );
-    }
-    if publication.all_tables {
-        findings.push(
-            Finding::warning(
-                check,
-                format!("`{name}` is FOR ALL TABLES"),
-                "Every change of the database is decoded and sent, to be thrown away by the relay.",
-            )
-            .fix(format!(
-                "CREATE PUBLICATION a_new_name FOR TABLE {table} WITH (publish = 'insert');\n\
-             -- then relay.publication, and a new slot when everything is published"
-            )),
-        );
-    } else if !publication.other_tables.is_empty() {
-        let tables: Vec<_> = publication.other_tables.iter().map(String::as_str).collect();
-        findings.push(
-            Finding::warning(
-                check,
-                format!("`{name}` has other tables, too: {}", named(&tables)),
-                "Their changes are decoded and sent, to be thrown away by the relay.",
-            )
-            .fix(format!("{alter} SET TABLE {table};")),
-        );
-    }
-    if let Some(outbox) = &publication.outbox {
-        if let Some(filter) = &outbox.row_filter {
-            findings.push(
-                Finding::problem(
-                    check,
-                    format!("`{name}` has {} with a row filter: {filter}", config.outbox.table),
-                    "Events that it leaves out never arrive, and nothing tells of them.",
-                )
-                .fix(format!("{alter} SET TABLE {table};")),
-            );
-        }
-        let is_left_out = |wanted: &&Wanted| {
-            let is_there = facts.table.as_ref().is_some_and(|table| {
-                table
-                    .columns
-                    .iter()
-                    .any(|column| column.name == wanted.column && !column.is_generated)
-            });
-            is_there && outbox.columns.as_ref().is_some_and(|list| !list.contains(&wanted.column))
-        };
-        let left_out: Vec<_> =
-            wanted.iter().filter(is_left_out).map(|wanted| wanted.column.as_str()).collect();
-        if !left_out.is_empty() {
-            findings.push(
-                Finding::problem(
-                    check,
-                    format!("`{name}` has a list of columns without {}", named(&left_out)),
-                    "Records are made of them: the relay stops at the first row, or leaves them out.",
-                )
-                .fix(format!("{alter} SET TABLE {table};")),
-            );
-        }
-    }
-    if publication.is_newer_than_slot {
-        findings.push(Finding::warning(
-            check,
-            format!("`{name}` was created or altered after the position that slot `{}` reads from", config.relay.slot),
-            "PostgreSQL reads the log with the catalog of that time. If the publication did not \
-             exist yet, replication stops there and does not go on by itself; if it was merely \
-             altered, the change holds from then on, and this passes.",
-        ).fix(format!(
-            "-- only if replication says that the publication does not exist; what was not published is lost to the slot:\n\
-             SELECT pg_drop_replication_slot('{}');\n-- and then: outpour-relay init",
-            config.relay.slot
-        )));
-    }
-    if findings.is_empty() {
-        let what = if config.outbox.has_table() {
-            format!("`{name}` publishes inserts of {}", config.outbox.table)
-        } else {
-            format!("`{name}` is there")
-        };
-        findings.push(Finding::ok(check, what));
-    }
-    findings
-}
-
 #[cfg(test)]
 mod tests {
     use outpour_schemas::{config::Config, program::Level};
 
     use super::{
         super::super::{
-            facts::{Column, Published},
+            facts::{Column, Publication, Published},
             tests::{database, wanted},
         },
         *,

@@ -1,0 +1,188 @@
+//! Which changes the slot delivers: the inserts into the outbox, all of them, and
+//! best nothing else.
+
+use outpour_schemas::{
+    config::Config,
+    program::{Finding, named},
+};
+
+use super::{
+    super::facts::{Database, Publication},
+    outbox::qualified,
+};
+use crate::{sql::quoted, wal::row::Wanted};
+
+const CHECK: &str = "publication";
+
+pub(super) fn judge(facts: &Database, wanted: &[Wanted], config: &Config) -> Vec<Finding> {
+    let name = &config.relay.publication;
+    let Some(publication) = &facts.publication else {
+        let missing = Finding::problem(
+            CHECK,
+            format!("publication `{name}` does not exist"),
+            "It says which tables the slot delivers. It has to be older than the slot.",
+        );
+        return vec![missing.fix("outpour-relay init")];
+    };
+    let alter = format!("ALTER PUBLICATION {}", quoted(name));
+    let asked = Asked { facts, publication, wanted, config, name, alter, table: qualified(config) };
+    let findings = [
+        asked.partitions(),
+        asked.outbox(),
+        asked.operations(),
+        asked.other_tables(),
+        asked.row_filter(),
+        asked.column_list(),
+        asked.age(),
+    ];
+    let findings: Vec<_> = findings.into_iter().flatten().collect();
+    if findings.is_empty() { vec![asked.is_well()] } else { findings }
+}
+
+struct Asked<'a> {
+    facts: &'a Database,
+    publication: &'a Publication,
+    wanted: &'a [Wanted],
+    config: &'a Config,
+    name: &'a str,
+    /// How the SQL that mends it begins.
+    alter: String,
+    /// The outbox, as SQL takes it.
+    table: String,
+}
+
+impl Asked<'_> {
+    fn partitions(&self) -> Option<Finding> {
+        let Self { name, alter, .. } = self;
+        let is_partitioned = self.facts.table.as_ref().is_some_and(|table| table.is_partitioned);
+        (is_partitioned && !self.publication.via_root).then(|| {
+            Finding::problem(
+                CHECK,
+                format!(
+                    "`{name}` publishes the partitions of {} as tables of their own",
+                    self.config.outbox.table
+                ),
+                "Their rows come under the partitions' names, and not as the outbox's.",
+            )
+            .fix(format!("{alter} SET (publish_via_partition_root = true);"))
+        })
+    }
+
+    fn outbox(&self) -> Option<Finding> {
+        let Self { publication, config, name, alter, table, .. } = self;
+        let has_none = publication.outbox.is_none() && !publication.has_partitions;
+        (config.outbox.has_table() && has_none).then(|| {
+            Finding::problem(
+                CHECK,
+                format!("`{name}` does not have {}", config.outbox.table),
+                "No event is published, and PostgreSQL does not complain.",
+            )
+            .fix(format!("{alter} ADD TABLE {table};"))
+        })
+    }
+
+    fn operations(&self) -> Option<Finding> {
+        let Self { publication, name, alter, .. } = self;
+        let finding = if !publication.inserts {
+            Finding::problem(
+                CHECK,
+                format!("`{name}` does not publish inserts"),
+                "An event is an insert: none is published, and PostgreSQL does not complain.",
+            )
+        } else if !publication.others.is_empty() {
+            Finding::warning(
+                CHECK,
+                format!("`{name}` publishes {} besides inserts", publication.others.join(", ")),
+                "Only an insert is an event; the rest is sent for nothing, and an update makes \
+                 the relay complain (relay.op_invalid_behavior).",
+            )
+        } else {
+            return None;
+        };
+        Some(finding.fix(format!("{alter} SET (publish = 'insert');")))
+    }
+
+    fn other_tables(&self) -> Option<Finding> {
+        let Self { publication, name, alter, table, .. } = self;
+        if publication.all_tables {
+            let finding = Finding::warning(
+                CHECK,
+                format!("`{name}` is FOR ALL TABLES"),
+                "Every change of the database is decoded and sent, to be thrown away by the relay.",
+            );
+            return Some(finding.fix(format!(
+                "CREATE PUBLICATION a_new_name FOR TABLE {table} WITH (publish = 'insert');\n\
+                 -- then relay.publication, and a new slot when everything is published"
+            )));
+        }
+        let others: Vec<_> = publication.other_tables.iter().map(String::as_str).collect();
+        (!others.is_empty()).then(|| {
+            Finding::warning(
+                CHECK,
+                format!("`{name}` has other tables, too: {}", named(&others)),
+                "Their changes are decoded and sent, to be thrown away by the relay.",
+            )
+            .fix(format!("{alter} SET TABLE {table};"))
+        })
+    }
+
+    fn row_filter(&self) -> Option<Finding> {
+        let Self { config, name, alter, table, .. } = self;
+        let filter = self.publication.outbox.as_ref()?.row_filter.as_ref()?;
+        let finding = Finding::problem(
+            CHECK,
+            format!("`{name}` has {} with a row filter: {filter}", config.outbox.table),
+            "Events that it leaves out never arrive, and nothing tells of them.",
+        );
+        Some(finding.fix(format!("{alter} SET TABLE {table};")))
+    }
+
+    /// Of the columns that are there; those that are not are the table's affair.
+    fn column_list(&self) -> Option<Finding> {
+        let Self { name, alter, table, .. } = self;
+        let list = self.publication.outbox.as_ref()?.columns.as_ref()?;
+        let columns = &self.facts.table.as_ref()?.columns;
+        let is_there = |name: &str| columns.iter().any(|c| c.name == name && !c.is_generated);
+        let wanted = self.wanted.iter().map(|wanted| wanted.column.as_str());
+        let left_out: Vec<_> = wanted
+            .filter(|column| is_there(column) && !list.iter().any(|listed| listed == column))
+            .collect();
+        (!left_out.is_empty()).then(|| {
+            Finding::problem(
+                CHECK,
+                format!("`{name}` has a list of columns without {}", named(&left_out)),
+                "Records are made of them: the relay stops at the first row, or leaves them out.",
+            )
+            .fix(format!("{alter} SET TABLE {table};"))
+        })
+    }
+
+    fn age(&self) -> Option<Finding> {
+        let (name, slot) = (self.name, &self.config.relay.slot);
+        self.publication.is_newer_than_slot.then(|| {
+            Finding::warning(
+                CHECK,
+                format!(
+                    "`{name}` was created or altered after the position that slot `{slot}` reads from"
+                ),
+                "PostgreSQL reads the log with the catalog of that time. If the publication did \
+                 not exist yet, replication stops there and does not go on by itself; if it was \
+                 merely altered, the change holds from then on, and this passes.",
+            )
+            .fix(format!(
+                "-- only if replication says that the publication does not exist; what was not published is lost to the slot:\n\
+                 SELECT pg_drop_replication_slot('{slot}');\n-- and then: outpour-relay init"
+            ))
+        })
+    }
+
+    fn is_well(&self) -> Finding {
+        let Self { config, name, .. } = self;
+        let what = if config.outbox.has_table() {
+            format!("`{name}` publishes inserts of {}", config.outbox.table)
+        } else {
+            format!("`{name}` is there")
+        };
+        Finding::ok(CHECK, what)
+    }
+}
