@@ -40,6 +40,9 @@ use crate::{
 /// Longest wait for an answer that a healthy cluster gives at once.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Longest that a rebalance of the group takes.
+const REBALANCE: Duration = Duration::from_secs(60);
+
 /// Where a partition is to be read from.
 #[derive(Debug, Clone)]
 pub(crate) struct Start {
@@ -92,6 +95,7 @@ pub(crate) fn join(
     heard: Heard,
 ) -> Result<GroupConsumer, KafkaError> {
     let consumer = &config.consumer;
+    let session_timeout = consumer.session_timeout.0;
     let mut settings = client.clone();
     settings
         .set("client.id", &consumer.client_id)
@@ -105,7 +109,7 @@ pub(crate) fn join(
         .set("allow.auto.create.topics", "false");
     match consumer.group_protocol {
         GroupProtocol::Classic => settings
-            .set("session.timeout.ms", consumer.session_timeout.0.as_millis().to_string())
+            .set("session.timeout.ms", session_timeout.as_millis().to_string())
             .set("partition.assignment.strategy", "range,roundrobin"),
         // The brokers assign, and have a session time-out of their own.
         GroupProtocol::Consumer => settings.set("group.protocol", "consumer"),
@@ -117,6 +121,10 @@ pub(crate) fn join(
     // fetch that is under way comes on top.
     let queued_kib = (consumer.memory.as_u64() / 8 / 1024).max(1024);
     for (key, value) in [
+        // As long as this a rebalance waits for a member that is alive and does not
+        // join it, one that never will among them. Giving up partitions takes a third
+        // of it at most.
+        ("max.poll.interval.ms", REBALANCE.max(session_timeout * 2).as_millis().to_string()),
         // A new topic is taken up within twice this time.
         ("topic.metadata.refresh.interval.ms", "4000".to_owned()),
         // How often the client tells where partitions end.

@@ -11,7 +11,7 @@ use super::{
     ledger::Entry,
 };
 
-/// At most so many lines of a log.
+/// At most so many lines of a log, the last ones: what went wrong stands at the end.
 const LINES: usize = 60;
 
 pub(super) fn of_event(id: Uuid, entry: Option<&Entry>, seen: &Seen, logs: &[PathBuf]) -> String {
@@ -27,8 +27,8 @@ pub(super) fn of_event(id: Uuid, entry: Option<&Entry>, seen: &Seen, logs: &[Pat
         seen.records.iter().filter(|record| record.id == id).map(|record| &record.place).collect();
     for log in logs {
         let text = fs::read_to_string(log).unwrap_or_default();
-        let about = text.lines().filter(|line| is_about(line, id, &places));
-        for line in about.take(LINES) {
+        let about: Vec<_> = text.lines().filter(|line| is_about(line, id, &places)).collect();
+        for line in &about[about.len().saturating_sub(LINES)..] {
             say(format!("{}: {line}", log.display()));
         }
     }
