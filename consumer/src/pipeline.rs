@@ -20,7 +20,7 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use outpour_schemas::{
     config::Config,
     kafka::{Heard, Watched, client_config, reach_consumer},
-    program::{error_line, give_back_memory},
+    program::error_line,
 };
 use rdkafka::{
     ClientConfig, TopicPartitionList,
@@ -96,8 +96,6 @@ pub(crate) async fn run_on(
             Err(error) if has_started && error.is_transient() => error,
             Err(error) => return Err(error),
         };
-        // Its threads are gone, and what they had.
-        give_back_memory();
         if started_at.elapsed() >= STEADY {
             delays = backoff.build();
         }

@@ -1,16 +1,38 @@
-//! What becomes of memory that is given back.
+//! The allocator of the programs.
+//!
+//! Records are allocated by the thread that reads them and freed by one of the
+//! Kafka client's, some twenty pieces each. Of glibc's allocator those threads
+//! share one heap and its lock: with jemalloc a relay takes a fifth less processor
+//! time for a record. And what a session leaves behind goes back to the system by
+//! itself, where glibc keeps a heap for each thread that there has been.
+//!
+//! Part of `program`, so that services that emit events keep the allocator that
+//! they have chosen.
 
-/// Has the allocator give back to the system what is free. By itself glibc's keeps a
-/// heap for each thread, up to eight a core, with whatever is free in its midst: a
-/// consumer whose threads came and went with its sessions had 41 MiB in sixteen
-/// heaps, of which 2 were in use. For moments when much has been freed; it looks at
-/// every heap. Allocators other than glibc's are left as they are.
-pub fn give_back_memory() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    #[expect(unsafe_code, reason = "there is no other way to tell the allocator")]
-    // SAFETY: it takes a number of bytes to be kept, touches only what nobody has,
-    // and locks each heap as it comes to it.
-    unsafe {
-        libc::malloc_trim(0);
+use tikv_jemallocator::Jemalloc;
+
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
+
+/// What is free goes back to the system after 0.2 s, by a thread of the
+/// allocator's own. Its default is 10 s, in which a relay that works off a backlog
+/// holds half as much again; shorter than this costs time.
+const OPTIONS: &str = "background_thread:true,dirty_decay_ms:200,muzzy_decay_ms:0\0";
+
+/// Where jemalloc looks for its options; `MALLOC_CONF` in the environment goes
+/// before it.
+#[expect(unsafe_code, reason = "the name is jemalloc's, and nobody else's")]
+// SAFETY: jemalloc declares it as `const char *`, which this is: it ends with NUL.
+#[cfg_attr(not(target_vendor = "apple"), unsafe(export_name = "malloc_conf"))]
+#[cfg_attr(target_vendor = "apple", unsafe(export_name = "_rjem_malloc_conf"))]
+static MALLOC_CONF: &[u8; OPTIONS.len()] = OPTIONS.as_bytes().first_chunk().unwrap();
+
+#[cfg(test)]
+mod tests {
+    use tikv_jemalloc_ctl::opt;
+
+    #[test]
+    fn the_options_reach_the_allocator() {
+        assert!(opt::background_thread::read().unwrap());
     }
 }

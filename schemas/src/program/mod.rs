@@ -22,7 +22,6 @@ pub use self::{
     http::{HttpError, HttpServer, Observed, Readiness},
     logging::{LogFormat, start_logging},
     manual::{CompletionsArgs, ManArgs},
-    memory::give_back_memory,
     standing::{Standing, StatusArgs, per_second},
     state::State,
     stop::on_stop_signal,

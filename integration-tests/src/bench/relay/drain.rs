@@ -36,13 +36,6 @@ impl Mode {
             Mode::AtLeastOnce => "delivery = \"at-least-once\"",
         }
     }
-
-    fn slot(self, round: u32) -> String {
-        match self {
-            Mode::ExactlyOnce => format!("exactly_{round}"),
-            Mode::AtLeastOnce => format!("least_{round}"),
-        }
-    }
 }
 
 /// A relay with its own slot and log.
@@ -62,16 +55,14 @@ pub(super) async fn measure(
     stack: &Stack,
     place: &Place,
     backlog: &Backlog,
+    slot: &str,
     mode: Mode,
-    round: u32,
 ) -> Result<Outcome> {
-    let slot = mode.slot(round);
     let services = || service_cpu_s(&stack.postgres) + service_cpu_s(&stack.kafka);
     let before = services();
-    let mut program = start(stack, place, &slot, mode)?;
+    let mut program = start(stack, place, slot, mode)?;
     let pid = program.id().context("the relay has ended")?;
-    let (brokers, to) = (stack.kafka.url().to_owned(), backlog.to);
-    let watched = slot.clone();
+    let (brokers, watched, to) = (stack.kafka.url().to_owned(), slot.to_owned(), backlog.to);
     let watching = spawn_blocking(move || Progress::watch(&brokers, &watched, to)).await?;
     program.check()?;
     let progress = watching.with_context(|| program.last_words())?;
@@ -82,7 +73,7 @@ pub(super) async fn measure(
         rss_mib: peak_rss_mib(pid),
     };
     program.stop().await?;
-    backlog::drop_slot(&backlog::connect(stack).await?, &slot).await?;
+    backlog::drop_slot(&backlog::connect(stack).await?, slot).await?;
     let admin: AdminClient<DefaultClientContext> =
         ClientConfig::new().set("bootstrap.servers", stack.kafka.url()).create()?;
     admin.delete_topics(&[&format!("{slot}.order")], &AdminOptions::new()).await?;

@@ -187,9 +187,7 @@ impl Router {
     fn place(&self, row: &OutboxRow, record: &mut Record) -> Result<(), Unroutable> {
         let by =
             content(row, ROUTE).ok_or_else(|| Unroutable::NoTopic { column: self.name(ROUTE) })?;
-        let topic = self.topics.topic(&String::from_utf8_lossy(by));
-        wire::check_topic(&topic)?;
-        record.topic = topic;
+        record.topic = self.topics.topic(&String::from_utf8_lossy(by))?;
         if let Some((at, number)) = given(row, self.plan.partition) {
             let number = String::from_utf8_lossy(number);
             let partition = number.parse().ok().filter(|&partition: &i32| partition >= 0);

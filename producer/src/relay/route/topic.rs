@@ -1,8 +1,16 @@
 //! The topic, by the rules of `java.util.regex`, since that is what Debezium's
 //! `route.topic.regex` and `route.topic.replacement` are written for.
 
-use outpour_schemas::config::{ConfigError, Relay};
+use std::{cell::RefCell, collections::HashMap};
+
+use outpour_schemas::{
+    config::{ConfigError, Relay},
+    wire::{TopicError, check_topic},
+};
 use regex::{Captures, Regex};
+
+/// For so many values the topic is remembered.
+const REMEMBERED: usize = 1000;
 
 pub(super) struct TopicRule {
     /// Tells whether the whole value matches …
@@ -10,6 +18,8 @@ pub(super) struct TopicRule {
     /// … and the first match in it is replaced, which need not be all of it.
     first: Regex,
     replacement: Vec<Part>,
+    /// The topics of the values so far: there are few, each in many rows.
+    known: RefCell<HashMap<String, String>>,
 }
 
 /// A piece of the replacement.
@@ -38,11 +48,29 @@ impl TopicRule {
             let written = &relay.route_topic_replacement;
             ConfigError::invalid(REPLACEMENT, format!("`{written}`: {reason}"))
         })?;
-        Ok(TopicRule { whole, first, replacement })
+        Ok(TopicRule { whole, first, replacement, known: RefCell::default() })
     }
 
-    /// The topic for `value`: itself, without a prefix, if it does not match.
-    pub(super) fn topic(&self, value: &str) -> String {
+    /// The topic for `value`.
+    ///
+    /// # Errors
+    /// Kafka takes no topic of that name.
+    pub(super) fn topic(&self, value: &str) -> Result<String, TopicError> {
+        let mut known = self.known.borrow_mut();
+        if let Some(topic) = known.get(value) {
+            return Ok(topic.clone());
+        }
+        let topic = self.replaced(value);
+        check_topic(&topic)?;
+        if known.len() == REMEMBERED {
+            known.clear();
+        }
+        known.insert(value.to_owned(), topic.clone());
+        Ok(topic)
+    }
+
+    /// Itself, without a prefix, if it does not match.
+    fn replaced(&self, value: &str) -> String {
         let groups = match self.first.captures(value) {
             Some(groups) if self.whole.is_match(value) => groups,
             _ => return value.to_owned(),
@@ -139,7 +167,7 @@ mod tests {
     }
 
     fn topic(pattern: &str, replacement: &str, value: &str) -> String {
-        rule(pattern, replacement).unwrap().topic(value)
+        rule(pattern, replacement).unwrap().replaced(value)
     }
 
     #[test]
@@ -161,6 +189,25 @@ mod tests {
         assert_eq!(topic("(.*)", r"\$1\\$1", "o"), r"$1\o");
         assert_eq!(topic("(x)?(.*)", "[$1]$2", "o"), "[]o");
         assert_eq!(topic("(.*)", "$0", "o"), "o");
+    }
+
+    #[test]
+    fn each_of_many_values_has_its_own_topic_again_and_again() {
+        let rule = rule("(.*)", "events.$1").unwrap();
+        for number in (0..REMEMBERED * 2).chain(0..10) {
+            for _ in 0..2 {
+                assert_eq!(rule.topic(&number.to_string()).unwrap(), format!("events.{number}"));
+            }
+        }
+        assert!(rule.known.borrow().len() <= REMEMBERED);
+    }
+
+    #[test]
+    fn what_is_no_topic_is_refused_each_time() {
+        let rule = rule("(.*)", "events.$1").unwrap();
+        for _ in 0..2 {
+            assert_eq!(rule.topic("a b"), Err(TopicError::Character("events.a b".into(), ' ')));
+        }
     }
 
     #[test]
