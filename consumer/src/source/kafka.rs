@@ -13,7 +13,7 @@ use std::{
 };
 
 use outpour_schemas::{
-    config::{Config, GroupProtocol},
+    config::Config,
     kafka::Heard,
     mutants::{self, Mutant},
 };
@@ -30,7 +30,7 @@ use rdkafka::{
     types::RDKafkaRespErr,
 };
 
-use super::{RecordView, TopicPartition};
+use super::{RecordView, TopicPartition, settings::group_settings};
 use crate::{
     frame::Frame,
     plan::{Plan, PlanError, STORED},
@@ -39,9 +39,6 @@ use crate::{
 
 /// Longest wait for an answer that a healthy cluster gives at once.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Longest that a rebalance of the group takes.
-const REBALANCE: Duration = Duration::from_secs(60);
 
 /// Where a partition is to be read from.
 #[derive(Debug, Clone)]
@@ -94,57 +91,9 @@ pub(crate) fn join(
     owner: Arc<dyn Owner>,
     heard: Heard,
 ) -> Result<GroupConsumer, KafkaError> {
-    let consumer = &config.consumer;
-    let session_timeout = consumer.session_timeout.0;
-    let mut settings = client.clone();
-    settings
-        .set("client.id", &consumer.client_id)
-        .set("group.id", &consumer.group)
-        .set("enable.auto.commit", "false")
-        .set("enable.auto.offset.store", "false")
-        .set("isolation.level", "read_committed")
-        // An offset that the log no longer has is a loss to be told, not a
-        // reason to jump. Partitions without an offset start at 0 explicitly.
-        .set("auto.offset.reset", "error")
-        .set("allow.auto.create.topics", "false");
-    match consumer.group_protocol {
-        GroupProtocol::Classic => settings
-            .set("session.timeout.ms", session_timeout.as_millis().to_string())
-            .set("partition.assignment.strategy", "range,roundrobin"),
-        // The brokers assign, and have a session time-out of their own.
-        GroupProtocol::Consumer => settings.set("group.protocol", "consumer"),
-    };
-    if !consumer.group_instance_id.is_empty() {
-        settings.set("group.instance.id", &consumer.group_instance_id);
-    }
-    // The client counts what records say, about half of what they take, and a
-    // fetch that is under way comes on top.
-    let queued_kib = (consumer.memory.as_u64() / 8 / 1024).max(1024);
-    for (key, value) in [
-        // As long as this a rebalance waits for a member that is alive and does not
-        // join it, one that never will among them. Giving up partitions takes a third
-        // of it at most.
-        ("max.poll.interval.ms", REBALANCE.max(session_timeout * 2).as_millis().to_string()),
-        // A new topic is taken up within twice this time.
-        ("topic.metadata.refresh.interval.ms", "4000".to_owned()),
-        // How often the client tells where partitions end.
-        ("statistics.interval.ms", "5000".to_owned()),
-        ("queued.max.messages.kbytes", queued_kib.to_string()),
-        // When the queue is full, how long no more is fetched. By default a
-        // second, in which the queue runs empty many times over.
-        ("fetch.queue.backoff.ms", "5".to_owned()),
-        ("fetch.wait.max.ms", "50".to_owned()),
-        ("check.crcs", "true".to_owned()),
-    ] {
-        if !config.kafka.properties.contains_key(key) {
-            settings.set(key, value);
-        }
-    }
-    if mutants::active(Mutant::ReadUncommitted) {
-        settings.set("isolation.level", "read_uncommitted");
-    }
+    let settings = group_settings(config, client);
     let client: GroupConsumer = settings.create_with_context(Context { owner, heard })?;
-    let topics: Vec<_> = consumer.topics.iter().map(String::as_str).collect();
+    let topics: Vec<_> = config.consumer.topics.iter().map(String::as_str).collect();
     client.subscribe(&topics)?;
     Ok(client)
 }

@@ -4,6 +4,7 @@ pub(crate) mod group;
 pub(crate) mod kafka;
 mod position;
 pub(crate) mod reader;
+mod settings;
 mod subscription;
 pub(crate) mod tail;
 pub(crate) mod verdict;
