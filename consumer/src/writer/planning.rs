@@ -11,6 +11,7 @@ use super::{Offsets, TOKENS_TRUSTED_FOR, WriteError, Writer, backoff};
 use crate::{
     batch::Sealed,
     dead_letter::{DeadLetters, ParkError},
+    decode::Mapping,
     metrics,
     plan::{self, Plan},
     sink::Sink,
@@ -98,27 +99,32 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
     async fn ask_how_far(&self) -> Option<i64> {
         let mut until = 0;
         for mapping in self.targets.iter().filter(|mapping| mapping.has_provenance()) {
-            let mut delays = backoff();
-            let last = loop {
-                match self.edges.sink.last_offset(mapping, &self.partition).await {
-                    Ok(last) => break last,
-                    Err(error) => {
-                        let table = &mapping.table;
-                        self.edges.monitor.troubled(&self.partition, &error);
-                        tracing::warn!(partition = %self.partition, %table, %error, "asking for the last offset failed; trying again");
-                    }
-                }
-                if !self.pause(delays.next()).await {
-                    return None;
-                }
-            };
-            until = until.max(last.map_or(0, |last| last + 1));
+            until = until.max(self.end_of_rows(mapping).await?);
         }
         tracing::info!(
             partition = %self.partition, until,
             "the group's offset was moved; what the tables have before {until} is left out"
         );
         Some(until)
+    }
+
+    /// One past the highest offset of the partition that the table of `mapping` has.
+    /// `None` if it was told to stop before that was known.
+    pub(super) async fn end_of_rows(&self, mapping: &Mapping) -> Option<i64> {
+        let mut delays = backoff();
+        loop {
+            match self.edges.sink.last_offset(mapping, &self.partition).await {
+                Ok(last) => return Some(last.map_or(0, |last| last + 1)),
+                Err(error) => {
+                    let table = &mapping.table;
+                    self.edges.monitor.troubled(&self.partition, &error);
+                    tracing::warn!(partition = %self.partition, %table, %error, "asking for the last offset failed; trying again");
+                }
+            }
+            if !self.pause(delays.next()).await {
+                return None;
+            }
+        }
     }
 
     /// Parks what was rejected, together with the plan, for as long as it takes:

@@ -12,7 +12,7 @@
 //! token is its own. Were the table asked instead what it has, a view that has missed
 //! a part, because the server died between the two, would miss it for ever. The table
 //! is asked where that is settled: in what lies before the part under way, and where
-//! it is not known who has stored what.
+//! it is not known who has stored what, and the table has something of the range.
 
 use std::{
     collections::HashMap,
@@ -90,6 +90,13 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
         let (known_from, under_way) = match plan.search {
             Some(search) if search.route == route => (search.from, Some(search.to)),
             None if !plan.by_provenance => (batch.start, None),
+            // Planned anew, and refused as a whole: no part of it was begun, or the
+            // plan would say so. Of those before it, one may have been stored.
+            None => match self.end_of_rows(&insert.mapping).await {
+                Some(until) if until <= batch.start => (batch.start, None),
+                Some(_) => (end, None),
+                None => return Ok(Proof::Stopped),
+            },
             _ => (end, None),
         };
         if under_way.is_none() {

@@ -86,7 +86,7 @@ async fn a_plan_that_the_coordinator_refuses_is_never_inserted() {
 
 #[tokio::test(start_paused = true)]
 async fn where_somebody_moved_the_offset_only_what_is_missing_is_inserted() {
-    let script = Arc::new(Script { last_offset: Some(6), ..Script::default() });
+    let script = Arc::new(Script { moved_below: Some(6), ..Script::default() });
     let did = undisturbed(&script, None, vec![batch(0..5), batch(5..9), batch(9..12)]).await;
     let expected = [
         "plan 0: 0-5",

@@ -52,7 +52,10 @@ struct Script {
     refused: Arc<Refused>,
     park_faults: Mutex<u32>,
     is_parked_in_doubt: bool,
-    last_offset: Option<i64>,
+    /// The group's offset was moved, and the tables have rows up to here.
+    moved_below: Option<i64>,
+    /// The highest offset that the tables have.
+    there: Option<i64>,
     commit_faults: Mutex<u32>,
 }
 
@@ -108,7 +111,7 @@ impl Sink for Arc<Script> {
     }
 
     async fn last_offset(&self, _: &Mapping, _: &TopicPartition) -> Result<Option<i64>, SinkError> {
-        Ok(self.last_offset)
+        Ok(self.moved_below.or(self.there))
     }
 }
 
@@ -243,7 +246,7 @@ async fn run(
         owner: "me".into(),
     };
     let partition = TopicPartition { topic: "t".into(), partition: 3 };
-    let was_moved = script.last_offset.is_some();
+    let was_moved = script.moved_below.is_some();
     let writer = Writer {
         edges: Arc::new(edges),
         partition,

@@ -96,3 +96,25 @@ async fn whoever_goes_on_with_a_search_sends_the_part_under_way_again() {
     assert_eq!(steps(&did), expected);
     assert_eq!(tokens(&did)[1], token, "ClickHouse has to know it again");
 }
+
+/// The same for a batch that was planned anew before it was refused, as long as
+/// the table has none of its rows.
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_is_planned_anew_and_refused_is_stored_in_planned_parts_too() {
+    let plan = Plan { content: "before 5 was refused".into(), ..found(&batch(4..8), 1) };
+    let parts = async |last_offset| {
+        let mut script = Script { refuses: vec![5], there: last_offset, ..Script::default() };
+        script.insert_faults = Mutex::new(vec![469].into());
+        let script = Arc::new(script);
+        let (outcome, did) =
+            run(&script, Some(plan.clone()), CancellationToken::new(), vec![batch(4..8)]).await;
+        assert!(matches!(outcome, Err(WriteError::Refused { rows: 1, .. })), "{outcome:?}");
+        steps(&did).into_iter().filter(|step| step.starts_with("insert ")).collect::<Vec<_>>()
+    };
+    let all = ["4..6", "4..5", "5..7", "5..6", "6..7", "7..8"];
+    let planned = all.map(|part| format!("insert part {part}"));
+    assert_eq!(parts(Some(3)).await, planned, "it has those before");
+    assert_eq!(parts(None).await, planned, "it is empty");
+    let asked = all.map(|part| format!("insert missing {part}"));
+    assert_eq!(parts(Some(4)).await, asked, "nobody knows who has stored that one");
+}
