@@ -40,9 +40,10 @@ pub(super) fn group_settings(config: &Config, client: &ClientConfig) -> ClientCo
     // fetch that is under way comes on top.
     let queued_kib = (consumer.memory.as_u64() / 8 / 1024).max(1024);
     for (key, value) in [
-        // As long as this a rebalance waits for a member that is alive and does not
-        // join it, one that never will among them. Giving up partitions takes a third
-        // of it at most.
+        // As long as this a rebalance waits for a member that does not join it, one
+        // that never will among them: a broker that reads its groups twice as it starts
+        // (seen with Kafka 4) has no session timers for the members from before. Giving
+        // up partitions takes a third of it at most.
         ("max.poll.interval.ms", REBALANCE.max(session_timeout * 2).as_millis().to_string()),
         // A new topic is taken up within twice this time.
         ("topic.metadata.refresh.interval.ms", "4000".to_owned()),
