@@ -2,7 +2,7 @@
 //! `consumer.memory`. The Kafka client's queue has a quarter of it. Blocks keep
 //! room for growth, an insert is compressed beside its bytes, and the allocator
 //! keeps some of what large buffers leave: a batch that counts for one byte has
-//! been seen to take three, so that batches may count for an eighth.
+//! been seen to take three (with glibc's allocator), so that batches may count for an eighth.
 
 use std::sync::{
     Arc,

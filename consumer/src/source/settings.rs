@@ -42,8 +42,8 @@ pub(super) fn group_settings(config: &Config, client: &ClientConfig) -> ClientCo
     for (key, value) in [
         // As long as this a rebalance waits for a member that does not join it, one
         // that never will among them: a broker that reads its groups twice as it starts
-        // (seen with Kafka 4) has no session timers for the members from before. Giving
-        // up partitions takes a third of it at most.
+        // (seen with Kafka 4.1.1) does not expire the members from before. Giving up
+        // partitions takes a third of it at most.
         ("max.poll.interval.ms", REBALANCE.max(session_timeout * 2).as_millis().to_string()),
         // A new topic is taken up within twice this time.
         ("topic.metadata.refresh.interval.ms", "4000".to_owned()),
