@@ -62,6 +62,18 @@ pub(super) async fn commit(
             member.start()?;
             began
         }
+        F::RelayKillInCommit => {
+            let _way = turns.ways[1].lock().await;
+            let mut member = world.crew.member(World::relay(whom)).await;
+            let began = Instant::now();
+            world.kafka.hold_back();
+            sleep(lasts).await;
+            let killed = member.kill().await;
+            world.kafka.release();
+            killed?;
+            member.start()?;
+            began
+        }
         F::RelayPause | F::ConsumerPause => {
             let at =
                 if fault == F::RelayPause { World::relay(whom) } else { World::consumer(whom) };
@@ -75,19 +87,8 @@ pub(super) async fn commit(
             began
         }
         F::RelayUsurped => {
-            /// Long enough for it to have rows that it has not read yet: they wake
-            /// with it.
-            const UNREAD: Duration = Duration::from_millis(300);
             let _turn = turns.relays.lock().await;
-            let member = world.crew.member(World::relay(whom)).await;
-            let began = Instant::now();
-            if member.pause().is_ok() {
-                sleep(UNREAD).await;
-                end_stream(world).await.ok();
-                sleep(lasts).await;
-                member.resume()?;
-            }
-            began
+            usurp(world, turns, lasts, whom).await?
         }
         F::StreamEnded => {
             let began = Instant::now();
@@ -122,13 +123,20 @@ pub(super) async fn commit(
         }
         F::ConsumersKill => {
             let began = Instant::now();
-            for mut member in world.crew.all().await.split_off(super::world::RELAYS) {
-                let ran = member.id().is_some();
-                member.kill().await?;
-                if ran {
-                    member.start()?;
-                }
+            kill_consumers(world).await?;
+            began
+        }
+        F::ConsumersKillAnswersLost | F::ConsumersKillRequestsLost => {
+            let _way = turns.ways[1].lock().await;
+            let began = Instant::now();
+            match fault {
+                F::ConsumersKillAnswersLost => world.kafka.hold_answers(),
+                _ => world.kafka.hold_back(),
             }
+            sleep(lasts).await;
+            let killed = kill_consumers(world).await;
+            world.kafka.cut();
+            killed?;
             began
         }
         F::PostgresKill | F::PostgresRestart | F::PostgresPause => {
@@ -179,6 +187,45 @@ pub(super) async fn commit(
         }
     };
     Ok(Done { fault, began, healed: Instant::now() })
+}
+
+/// Those that run, all at once; they are started again.
+async fn kill_consumers(world: &World) -> Result<()> {
+    for mut member in world.crew.all().await.split_off(super::world::RELAYS) {
+        let ran = member.id().is_some();
+        member.kill().await?;
+        if ran {
+            member.start()?;
+        }
+    }
+    Ok(())
+}
+
+/// A relay stands still with a Kafka transaction open and rows that it has not read,
+/// and both wake with it when another one has taken over.
+async fn usurp(world: &World, turns: &Turns, lasts: Duration, whom: usize) -> Result<Instant> {
+    /// Long enough for rows to come, which wait for Kafka or for the relay.
+    const ROWS: Duration = Duration::from_millis(300);
+    let member = world.crew.member(World::relay(whom)).await;
+    let began = Instant::now();
+    // What is slow anyway keeps transactions open by itself.
+    let way = turns.ways[1].try_lock();
+    if way.is_ok() {
+        world.kafka.hold_back();
+        sleep(ROWS).await;
+    }
+    let is_paused = member.pause().is_ok();
+    if way.is_ok() {
+        world.kafka.release();
+    }
+    drop(way);
+    if is_paused {
+        sleep(ROWS).await;
+        end_stream(world).await.ok();
+        sleep(lasts).await;
+        member.resume()?;
+    }
+    Ok(began)
 }
 
 async fn service(

@@ -37,8 +37,7 @@ fn shown_by(mutant: Mutant) -> Option<&'static [Fault]> {
         M::CheckpointOutside => &[F::RelayKill],
         M::NoCheckpoint => &[F::RelayKill, F::PostgresRestart, F::StreamEnded],
         M::NoRowCount => &[F::StreamEnded],
-        M::ConfirmEarly => &[F::KafkaPause, F::RelayKill],
-        M::KeepaliveInFlight => &[F::KafkaPause, F::RelayKill, F::RelayKill],
+        M::ConfirmEarly | M::KeepaliveInFlight => &[F::RelayKillInCommit],
         M::KeepaliveWithoutCheckpoint => &[F::Idle, F::RelayKill],
         M::AbortedIsDone => &[F::KafkaPause, F::RelayPause, F::Idle],
         M::RandomPartition | M::RefusedIsDone | M::BentValue => &[],
@@ -46,12 +45,12 @@ fn shown_by(mutant: Mutant) -> Option<&'static [Fault]> {
             &[F::ConsumersKill, F::ClickHouseAnswersLost, F::ConsumerKill]
         }
         M::PlanAtTheEnd => &[F::ConsumersKill, F::ClickHouseSlow, F::ClickHousePause],
-        M::CommitUnawaited => &[F::ConsumerPause],
+        M::CommitUnawaited => &[F::ConsumersKillRequestsLost],
+        M::LettersOutside | M::LettersAfterPlan | M::LettersAgain => &[F::ConsumersKillAnswersLost],
         M::NoHandOver => &[F::ConsumerJoin, F::ConsumerLeave, F::ClickHouseSlow],
         M::NoToken | M::TokenPerOwner => &[F::ClickHouseAnswersLost, F::ConsumersKill],
         M::NoProvenance => &[F::AlteredCrash],
         M::FirstTokenForgotten => &[F::LateInsert],
-        M::LettersOutside | M::LettersAfterPlan | M::LettersAgain => &[F::ConsumersKill],
         M::InsertGivenUp => &[F::ClickHouseKill, F::ReadOnly],
         M::ReadUncommitted => &[F::RelayKill, F::RelayPause, F::KafkaPause],
     })
@@ -61,14 +60,7 @@ fn shown_by(mutant: Mutant) -> Option<&'static [Fault]> {
 /// midst of a commit, or of a transaction that takes several.
 fn throughout(mutant: Mutant) -> Option<Fault> {
     use Mutant as M;
-    let has_to_be_in_a_commit = matches!(
-        mutant,
-        M::CheckpointBeforeFencing
-            | M::NoRowCount
-            | M::LettersOutside
-            | M::LettersAfterPlan
-            | M::LettersAgain
-    );
+    let has_to_be_in_a_commit = matches!(mutant, M::CheckpointBeforeFencing | M::NoRowCount);
     has_to_be_in_a_commit.then_some(Fault::KafkaSlow)
 }
 

@@ -26,12 +26,14 @@ macro_rules! faults {
 faults! {
     /// `kill -9`, started again at once.
     RelayKill = "relay-kill",
+    /// The same while Kafka gets nothing from it: with records sent and not committed.
+    RelayKillInCommit = "relay-kill-in-commit",
     /// SIGSTOP for longer than its transaction may be open, then SIGCONT.
     RelayPause = "relay-pause",
     /// SIGTERM: the other one takes over.
     RelayStop = "relay-stop",
-    /// SIGSTOP while its session in Postgres is ended: when it wakes, the other one
-    /// has taken over.
+    /// SIGSTOP amid a Kafka transaction, while its session in Postgres is ended: when
+    /// it wakes, the other one has taken over.
     RelayUsurped = "relay-usurped",
     ConsumerKill = "consumer-kill",
     /// SIGSTOP past the session time-out: its partitions are another's when it
@@ -43,6 +45,10 @@ faults! {
     ConsumerJoin = "consumer-join",
     /// All of them at once.
     ConsumersKill = "consumers-kill",
+    /// The same while Kafka does not answer: what they asked for last is done unheard …
+    ConsumersKillAnswersLost = "consumers-kill-answers-lost",
+    /// … or never arrives.
+    ConsumersKillRequestsLost = "consumers-kill-requests-lost",
     PostgresKill = "postgres-kill",
     PostgresRestart = "postgres-restart",
     PostgresPause = "postgres-pause",
@@ -109,6 +115,8 @@ fn gap_ms(kinds: &[Fault]) -> Range<u64> {
         [Fault::StreamEnded] => 5000..8000,
         // Nothing happens until the group has forgotten the dead.
         [Fault::ConsumersKill] => 7000..12_000,
+        // … and until there is something that could be lost.
+        [Fault::ConsumersKillAnswersLost | Fault::ConsumersKillRequestsLost] => 10_000..14_000,
         _ => 1500..5500,
     }
 }
@@ -141,7 +149,13 @@ pub(super) fn schedule(seed: u64, duration: Duration, kinds: &[Fault]) -> Vec<En
 fn lasts_ms(fault: Fault) -> Range<u64> {
     match fault {
         // A relay's transaction times out after 10 s.
-        Fault::RelayPause | Fault::RelayUsurped | Fault::KafkaPause => 500..14_000,
+        Fault::RelayPause | Fault::KafkaPause => 500..14_000,
+        // Its transaction is to be open still: nothing but the other one ends it.
+        Fault::RelayUsurped => 1000..8000,
+        // A batch is closed after 0.3 s.
+        Fault::ConsumersKillAnswersLost | Fault::ConsumersKillRequestsLost => 500..1500,
+        // It tells Postgres every second how far it is.
+        Fault::RelayKillInCommit => 500..3000,
         // The session times out after 6 s.
         Fault::ConsumerPause => 500..12_000,
         // A request is given up after 4 s.
