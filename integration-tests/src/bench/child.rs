@@ -20,13 +20,31 @@ pub(super) struct Told {
     rss_mib: f64,
 }
 
-impl Told {
-    pub(super) fn now(rows: u64, began: Instant) -> Self {
-        let me = std::process::id();
-        let rows_per_s = rows as f64 / began.elapsed().as_secs_f64();
-        Self { rows_per_s, cpu_s: cpu_s(me), rss_mib: peak_rss_mib(me) }
+/// What is measured, from when it began: what comes before, such as making the
+/// rows, is not part of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Work {
+    began: Instant,
+    cpu_s: f64,
+}
+
+impl Work {
+    pub(super) fn begin() -> Self {
+        Self { began: Instant::now(), cpu_s: cpu_s(std::process::id()) }
     }
 
+    /// It ends now.
+    pub(super) fn done(self, rows: u64) -> Told {
+        let me = std::process::id();
+        Told {
+            rows_per_s: rows as f64 / self.began.elapsed().as_secs_f64(),
+            cpu_s: cpu_s(me) - self.cpu_s,
+            rss_mib: peak_rss_mib(me),
+        }
+    }
+}
+
+impl Told {
     pub(super) fn tell(&self) -> Result<()> {
         println!("{}", serde_json::to_string(self)?);
         Ok(())

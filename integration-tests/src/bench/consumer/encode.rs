@@ -22,7 +22,7 @@ use super::{
     dataset::{Dataset, Event},
     topic::{self, COMMITTED_MS, PARTITIONS},
 };
-use crate::bench::child::Told;
+use crate::bench::child::Work;
 
 /// Makes blocks of events that are in memory.
 #[derive(Debug, Args)]
@@ -67,7 +67,7 @@ fn view<'a>(event: &'a Event, topic: &'a str, offset: i64) -> RecordView<'a> {
         timestamp_ms: Some(COMMITTED_MS + offset),
         key: Some(event.key.as_bytes()),
         value: Some(event.payload.as_bytes()),
-        headers: topic::headers(event).to_vec(),
+        headers: topic::headers(event).into_iter().collect(),
     }
 }
 
@@ -103,10 +103,10 @@ impl Encode {
         let schema = schema(&Client::default().with_url(&self.url), &self.table).await?;
         let work = move || {
             let events = self.dataset.events()?;
-            let (mut rows, began) = (0, Instant::now());
+            let (mut rows, work) = (0, Work::begin());
             encode(self.dataset, &schema, &events, self.rows, |sealed| rows += sealed.rows())?;
             anyhow::ensure!(rows as u64 == self.rows, "only {rows} rows fit the table");
-            Told::now(self.rows, began).tell()
+            work.done(self.rows).tell()
         };
         tokio::task::spawn_blocking(work).await?
     }
@@ -129,7 +129,7 @@ impl Insert {
             anyhow::Ok(blocks)
         })
         .await??;
-        let began = Instant::now();
+        let work = Work::begin();
         let mut inserts = JoinSet::new();
         for (number, block) in blocks.into_iter().enumerate() {
             // As many at a time as there are partitions.
@@ -153,6 +153,6 @@ impl Insert {
         while let Some(insert) = inserts.join_next().await {
             insert??;
         }
-        Told::now(self.rows, began).tell()
+        work.done(self.rows).tell()
     }
 }

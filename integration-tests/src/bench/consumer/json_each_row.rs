@@ -14,7 +14,7 @@ use rdkafka::{
 use tokio::{runtime::Handle, task::JoinSet};
 
 use super::{dataset::Dataset, topic};
-use crate::{bench::child::Told, pipeline::PATIENCE};
+use crate::{bench::child::Work, pipeline::PATIENCE};
 
 /// As the consumer's own batches.
 const ROWS: usize = 100_000;
@@ -44,7 +44,7 @@ impl JsonEachRow {
             format!("INSERT INTO {} ({}) FORMAT JSONEachRow", self.table, self.dataset.names());
         let mut inserts = JoinSet::new();
         let (mut body, mut gathered) = (Vec::new(), 0);
-        let (mut rows, mut began, mut heard) = (0, None, Instant::now());
+        let (mut rows, mut work, mut heard) = (0, None, Instant::now());
         while rows < self.rows {
             let Some(record) = reader.poll(Duration::from_millis(100)) else {
                 ensure!(heard.elapsed() < PATIENCE, "only {rows} records");
@@ -52,7 +52,7 @@ impl JsonEachRow {
             };
             let record = record?;
             heard = Instant::now();
-            began.get_or_insert(heard);
+            work.get_or_insert_with(Work::begin);
             body.extend_from_slice(record.payload().context("no payload")?);
             body.push(b'\n');
             rows += 1;
@@ -73,7 +73,7 @@ impl JsonEachRow {
             insert??;
         }
         reader.commit_consumer_state(CommitMode::Sync).ok();
-        Told::now(rows, began.unwrap_or(heard)).tell()
+        work.context("no records")?.done(rows).tell()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use outpour_schemas::wire::header;
 use rdkafka::{
@@ -16,7 +16,7 @@ use rdkafka::{
 };
 
 use super::dataset::{Dataset, Event};
-use crate::{bench::child::Told, pipeline::PATIENCE};
+use crate::{bench::child::Work, pipeline::PATIENCE};
 
 pub(super) const PARTITIONS: i32 = 6;
 /// When the first event was committed, in milliseconds since the Unix epoch.
@@ -109,18 +109,18 @@ impl Consume {
 
     fn read(&self) -> Result<()> {
         let reader = reader(&self.brokers, &self.topic, "raw")?;
-        let (mut rows, mut began, mut heard) = (0, None, Instant::now());
+        let (mut rows, mut work, mut heard) = (0, None, Instant::now());
         while rows < self.rows {
             match reader.poll(Duration::from_millis(100)) {
                 Some(record) => {
                     record?;
                     heard = Instant::now();
-                    began.get_or_insert(heard);
+                    work.get_or_insert_with(Work::begin);
                     rows += 1;
                 }
                 None => ensure!(heard.elapsed() < PATIENCE, "only {rows} records"),
             }
         }
-        Told::now(rows, began.unwrap_or(heard)).tell()
+        work.context("no records")?.done(rows).tell()
     }
 }

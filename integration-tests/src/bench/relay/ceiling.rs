@@ -1,7 +1,7 @@
 //! The produce ceiling: as fast as the same records come from memory into
 //! Kafka, with the relay's own client settings but without transactions.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -20,7 +20,7 @@ use super::{
     floor::hear,
 };
 use crate::{
-    bench::{child::Told, results::Outcome},
+    bench::{child::Work, results::Outcome},
     stack::Stack,
 };
 
@@ -102,7 +102,7 @@ impl Ceiling {
         // From memory, as said; as many different ones as matter to compression.
         let events: Vec<_> = (0..self.rows.min(100_000)).map(Event::new).collect();
         let mut source = events.iter().cycle();
-        let began = Instant::now();
+        let work = Work::begin();
         for _ in 0..self.rows {
             let event = source.next().context("no rows")?;
             let mut record = BaseRecord::to(&self.topic)
@@ -118,6 +118,6 @@ impl Ceiling {
             }
         }
         producer.flush(Duration::from_secs(60))?;
-        Told::now(self.rows, began).tell()
+        work.done(self.rows).tell()
     }
 }

@@ -1,8 +1,6 @@
 //! The decode floor: as fast as PostgreSQL decodes and sends the rows to a
 //! client that does nothing with them.
 
-use std::time::Instant;
-
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use pgwire_replication::{ReplicationClient, ReplicationConfig, ReplicationEvent};
@@ -11,7 +9,7 @@ use tokio::{runtime, task::spawn_blocking};
 use super::backlog::{Backlog, PUBLICATION};
 use crate::{
     bench::{
-        child::{self, Told},
+        child::{self, Work},
         results::Outcome,
         usage::service_cpu_s,
     },
@@ -74,17 +72,17 @@ impl Floor {
         )
         .with_port(*target.get_ports().first().context("no port")?);
         let mut client = ReplicationClient::connect(config).await?;
-        let (mut rows, mut began) = (0, None);
+        let (mut rows, mut work) = (0, None);
         while rows < self.rows {
             match client.recv().await?.context("the stream ended")? {
                 ReplicationEvent::XLogData { data, .. } if data.first() == Some(&b'I') => {
-                    began.get_or_insert_with(Instant::now);
+                    work.get_or_insert_with(Work::begin);
                     rows += 1;
                 }
                 _ => {}
             }
         }
-        let told = Told::now(rows, began.context("no rows")?);
+        let told = work.context("no rows")?.done(rows);
         client.shutdown().await?;
         told.tell()
     }
