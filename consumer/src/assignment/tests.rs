@@ -15,7 +15,7 @@ use crate::{
     plan::{Plan, VERSION},
     rejected::Rejected,
     sink::{Part, SinkError},
-    source::kafka::Start,
+    source::{Headers, kafka::Start},
     table::{DescribedColumn, TableName, TableSchema},
     trace::Attempt,
 };
@@ -136,7 +136,7 @@ impl Scene {
             timestamp_ms: None,
             key: None,
             value: Some(value.as_bytes()),
-            headers: Vec::new(),
+            headers: Headers::new(),
         };
         *offset += 1;
         self.work.record(&record, self.now).map(|(_, flow)| flow)

@@ -1,6 +1,8 @@
 use outpour_schemas::config::{Route, UnknownFields};
+use smallvec::smallvec;
 
 use super::*;
+use crate::source::Headers;
 use crate::table::{DescribedColumn, TableName, TableSchema};
 
 fn mapping() -> Arc<Mapping> {
@@ -39,7 +41,7 @@ fn record(offset: i64, value: &str) -> RecordView<'_> {
         timestamp_ms: Some(0),
         key: None,
         value: Some(value.as_bytes()),
-        headers: Vec::new(),
+        headers: Headers::new(),
     }
 }
 
@@ -178,7 +180,7 @@ fn a_batch_has_the_trace_of_its_first_stored_record_that_has_one() {
     let mut seal = |records: &[(i64, &str)]| {
         for (offset, value) in records {
             let traceparent = traces[usize::try_from(*offset).unwrap() % 10].as_bytes();
-            let headers = vec![("traceparent", Some(traceparent))];
+            let headers = smallvec![("traceparent", Some(traceparent))];
             batch.push(&RecordView { headers, ..record(*offset, value) }, now);
         }
         batch.seal().trace

@@ -155,6 +155,15 @@ impl Buffer {
         each!(self, buffer => buffer.push(cell))
     }
 
+    /// The same, behind a mark.
+    #[inline]
+    pub(super) fn push_marked(&mut self, cell: Cell<'_>) -> Result<(), Refusal> {
+        each!(self, buffer => {
+            buffer.mark();
+            buffer.push(cell)
+        })
+    }
+
     /// Appends the value that begins at `cursor`, which moves behind it. A refusal
     /// names the innermost part that is at fault.
     pub(super) fn push_at(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Refusal> {

@@ -149,15 +149,15 @@ impl Block {
     ) -> Result<(), RowError> {
         for index in 0..self.buffers.len() {
             let buffer = &mut self.buffers[index];
-            buffer.mark();
             let cell = cell(index);
             let outcome = match cell {
-                Some(cell) => buffer.push(cell).map_err(|refusal| Some((cell, refusal))),
+                Some(cell) => buffer.push_marked(cell).map_err(|refusal| Some((cell, refusal))),
                 None => Err(None),
             };
             if let Err(refused) = outcome {
-                // The columns beyond have not been touched.
-                for buffer in &mut self.buffers[..=index] {
+                // Those beyond have not been touched, nor has one without a cell.
+                let touched = index + usize::from(refused.is_some());
+                for buffer in &mut self.buffers[..touched] {
                     buffer.rollback();
                 }
                 return Err(match refused {

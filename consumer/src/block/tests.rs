@@ -218,3 +218,17 @@ fn large_columns_are_handed_over_in_pieces_and_the_next_rows_start_anew() {
     assert!(many.len() > 3 && many.iter().all(|piece| !piece.is_empty()), "{}", many.len());
     assert_eq!(many.concat(), fill(20_000).concat());
 }
+
+#[test]
+fn a_row_without_a_cell_leaves_earlier_rows_as_they_are() {
+    let mut block = block(&[("a", "String"), ("b", "String"), ("c", "LowCardinality(String)")]);
+    let cells = [Cell::Text("x"), Cell::Text("yz"), Cell::Text("w")];
+    block.push_row(&cells).unwrap();
+    block.push_row(&cells).unwrap();
+    let before = block.byte_size();
+    for missing in 0..3 {
+        let refused = block.push_row_of(|at| (at != missing).then_some(Cell::Text("other")));
+        assert!(matches!(refused, Err(RowError::Missing(found)) if found == missing));
+        assert_eq!((block.rows(), block.byte_size()), (2, before), "without {missing}");
+    }
+}

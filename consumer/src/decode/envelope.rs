@@ -92,7 +92,7 @@ impl EnvelopeValue {
     /// none.
     pub(super) fn of<'a>(
         &self,
-        record: &RecordView<'a>,
+        record: &'a RecordView<'_>,
         document: Option<&'a [u8]>,
         format: PayloadFormat,
         environment: &'a str,

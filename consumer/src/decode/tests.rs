@@ -59,7 +59,7 @@ fn row(
             headers.iter().find(|(name, _)| *name == "key").and_then(|h| h.1).unwrap_or(b"key"),
         ),
         value,
-        headers: headers.to_vec(),
+        headers: headers.into(),
     };
     let mut block = Block::new(Arc::clone(&mapping.columns));
     let pushed = mapping.push(&record, "test", &mut block);

@@ -97,6 +97,7 @@ impl Terms {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::Headers;
 
     fn record<'a>(offset: i64, key: Option<&'a str>) -> RecordView<'a> {
         RecordView {
@@ -106,7 +107,7 @@ mod tests {
             timestamp_ms: None,
             key: key.map(str::as_bytes),
             value: None,
-            headers: Vec::new(),
+            headers: Headers::new(),
         }
     }
 

@@ -29,6 +29,7 @@ use rdkafka::{
     topic_partition_list::TopicPartitionListElem,
     types::RDKafkaRespErr,
 };
+use smallvec::SmallVec;
 
 use super::{RecordView, TopicPartition, settings::group_settings};
 use crate::{
@@ -271,10 +272,8 @@ fn committed(
 
 /// A record, as the client holds it.
 pub(crate) fn view<'a>(message: &'a BorrowedMessage<'_>) -> RecordView<'a> {
-    let headers = message.headers().map_or_else(Vec::new, |headers| {
-        let mut all = Vec::with_capacity(headers.count());
-        all.extend(headers.iter().map(|header| (header.key, header.value)));
-        all
+    let headers = message.headers().map_or_else(SmallVec::new, |headers| {
+        headers.iter().map(|header| (header.key, header.value)).collect()
     });
     RecordView {
         topic: message.topic(),

@@ -11,6 +11,8 @@ pub(crate) mod verdict;
 
 use std::{fmt, sync::Arc};
 
+use smallvec::SmallVec;
+
 pub(crate) use self::{position::Position, subscription::Subscription};
 
 /// One partition of a topic.
@@ -36,8 +38,11 @@ pub struct RecordView<'a> {
     pub timestamp_ms: Option<i64>,
     pub key: Option<&'a [u8]>,
     pub value: Option<&'a [u8]>,
-    pub headers: Vec<(&'a str, Option<&'a [u8]>)>,
+    pub headers: Headers<'a>,
 }
+
+/// Names and values, without a trip to the allocator for what a relay writes.
+pub type Headers<'a> = SmallVec<[(&'a str, Option<&'a [u8]>); 8]>;
 
 impl<'a> RecordView<'a> {
     /// The first header of this name; `None` also for one without a value.

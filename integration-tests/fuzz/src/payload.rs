@@ -12,7 +12,7 @@ use libfuzzer_sys::fuzz_target;
 use outpour_consumer::{
     batch::{Batch, Limits},
     decode::Mapping,
-    source::RecordView,
+    source::{Headers, RecordView},
 };
 use outpour_fuzz::table;
 use outpour_schemas::config::Route;
@@ -42,7 +42,7 @@ fuzz_target!(|value: &[u8]| {
         timestamp_ms: Some(0),
         key: None,
         value: Some(value),
-        headers: Vec::new(),
+        headers: Headers::new(),
     };
     batch.push(&record, Instant::now());
     let sealed = batch.seal();

@@ -16,7 +16,7 @@ use integration_tests::stack::Stack;
 use outpour_consumer::{
     batch::{Batch, Limits},
     decode::Mapping,
-    source::RecordView,
+    source::{Headers, RecordView},
     table::{DescribedColumn, TableName, TableSchema},
 };
 use outpour_schemas::config::{Route, UnknownFields};
@@ -133,7 +133,7 @@ impl Table {
                 timestamp_ms: None,
                 key: None,
                 value: Some(record.payload.as_bytes()),
-                headers: Vec::new(),
+                headers: Headers::new(),
             };
             batch.push(&view, Instant::now());
         }
