@@ -1,8 +1,7 @@
-//! I8: what batches hold, counted over all partitions, stays within a part of
-//! `consumer.memory`. The Kafka client's queue has a quarter of it. Blocks keep
-//! room for growth, an insert is compressed beside its bytes, and the allocator
-//! keeps some of what large buffers leave: a batch that counts for one byte has
-//! been seen to take three (with glibc's allocator), so that batches may count for an eighth.
+//! I8: what batches hold, counted over all partitions, stays within a quarter of
+//! `consumer.memory`. The Kafka client's queue has another. The rest is for what
+//! comes on top: blocks keep room for growth, an insert is compressed beside its
+//! bytes, and the allocator keeps some of what large buffers leave.
 
 use std::sync::{
     Arc,
@@ -21,7 +20,7 @@ pub(crate) struct Budget {
 
 impl Budget {
     pub(crate) fn of(memory: ByteSize) -> Self {
-        let limit = usize::try_from(memory.as_u64() / 8).unwrap_or(usize::MAX);
+        let limit = usize::try_from(memory.as_u64() / 4).unwrap_or(usize::MAX);
         Budget { limit, sealed: Arc::default() }
     }
 
@@ -56,7 +55,7 @@ mod tests {
 
     #[test]
     fn what_is_sealed_counts_until_it_is_dropped() {
-        let budget = Budget::of(ByteSize::kib(8));
+        let budget = Budget::of(ByteSize::kib(4));
         assert_eq!((budget.limit, budget.sealed()), (1024, 0));
         let (one, two) = (budget.hold(300), budget.clone().hold(50));
         assert_eq!(budget.sealed(), 350);

@@ -108,7 +108,7 @@ impl Scene {
         };
         // A record is in one of them for an hour unless somebody closes it.
         let limits = Limits { rows: 1_000_000, bytes, delay: Duration::from_secs(3600) };
-        let budget = Budget::of(ByteSize::kib(80));
+        let budget = Budget::of(ByteSize::kib(40));
         assert_eq!(budget.limit, 10 * KIB);
         let mappings = vec![mapping()];
         let work = Assignment::new(Handle::current(), edges, mappings, "test", limits, budget);

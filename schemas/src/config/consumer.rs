@@ -27,8 +27,8 @@ pub struct Consumer {
     /// none. Whoever comes back with it within the session time-out has its
     /// partitions again without a rebalance.
     pub group_instance_id: String,
-    /// One budget: a quarter for the Kafka client's queue, an eighth for batches,
-    /// and room for both to work in.
+    /// One budget: a quarter for the Kafka client's queue, another for batches, and
+    /// room for both to work in.
     pub memory: ByteSize,
     /// Partitions and replicas of a dead-letter topic that is created.
     pub dead_letter_partitions: u32,
