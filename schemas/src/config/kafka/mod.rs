@@ -1,5 +1,6 @@
 //! `[kafka]`: the cluster between the two programs.
 
+mod names;
 mod properties;
 mod security;
 
@@ -7,7 +8,10 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub use self::security::{SaslMechanism, Security, SecurityProtocol};
+pub use self::{
+    names::{SaslMechanism, SecurityProtocol},
+    security::Security,
+};
 use super::{ConfigError, Secret};
 
 /// `[kafka]`: the cluster between the two programs.

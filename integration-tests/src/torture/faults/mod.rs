@@ -1,22 +1,16 @@
 //! Doing to processes, connections and tables what the schedule says.
 
+mod processes;
+mod tables;
+mod topics;
+
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use rdkafka::{
-    ClientConfig,
-    admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier},
-    client::DefaultClientContext,
-};
-use tokio::{
-    sync::Mutex,
-    time::{sleep, timeout},
-};
+use tokio::{sync::Mutex, time::sleep};
 
 use super::{
-    event::{KINDS, TINY_BYTES},
     schedule::{Entry, Fault},
-    tables,
     world::World,
     writers::Books,
 };
@@ -62,18 +56,7 @@ pub(super) async fn commit(
             member.start()?;
             began
         }
-        F::RelayKillInCommit => {
-            let _way = turns.ways[1].lock().await;
-            let mut member = world.crew.member(World::relay(whom)).await;
-            let began = Instant::now();
-            world.kafka.hold_back();
-            sleep(lasts).await;
-            let killed = member.kill().await;
-            world.kafka.release();
-            killed?;
-            member.start()?;
-            began
-        }
+        F::RelayKillInCommit => processes::kill_in_commit(world, turns, lasts, whom).await?,
         F::RelayPause | F::ConsumerPause => {
             let at =
                 if fault == F::RelayPause { World::relay(whom) } else { World::consumer(whom) };
@@ -88,12 +71,12 @@ pub(super) async fn commit(
         }
         F::RelayUsurped => {
             let _turn = turns.relays.lock().await;
-            usurp(world, turns, lasts, whom).await?
+            processes::usurp(world, turns, lasts, whom).await?
         }
         F::StreamEnded => {
             let began = Instant::now();
             // It may be away altogether.
-            end_stream(world).await.ok();
+            processes::end_stream(world).await.ok();
             began
         }
         F::Idle => {
@@ -123,21 +106,11 @@ pub(super) async fn commit(
         }
         F::ConsumersKill => {
             let began = Instant::now();
-            kill_consumers(world).await?;
+            processes::kill_consumers(world).await?;
             began
         }
         F::ConsumersKillAnswersLost | F::ConsumersKillRequestsLost => {
-            let _way = turns.ways[1].lock().await;
-            let began = Instant::now();
-            match fault {
-                F::ConsumersKillAnswersLost => world.kafka.hold_answers(),
-                _ => world.kafka.hold_back(),
-            }
-            sleep(lasts).await;
-            let killed = kill_consumers(world).await;
-            world.kafka.cut();
-            killed?;
-            began
+            processes::kill_all_in_commit(world, turns, fault, lasts).await?
         }
         F::PostgresKill | F::PostgresRestart | F::PostgresPause => {
             service(turns, &world.stack.postgres, fault, lasts).await?
@@ -171,61 +144,22 @@ pub(super) async fn commit(
         }
         F::TooManyParts | F::ReadOnly | F::AddColumn => {
             let _turn = turns.tables.lock().await;
-            alter(world, fault, lasts, whom).await?
+            tables::alter(world, fault, lasts, whom).await?
         }
         F::AlteredCrash => {
             let (_tables, _ways) = (turns.tables.lock().await, turns.ways[2].lock().await);
-            altered_crash(world, whom).await?
+            tables::altered_crash(world, whom).await?
         }
         F::LateInsert => {
             let (_tables, _ways) = (turns.tables.lock().await, turns.ways[2].lock().await);
-            late_insert(world, lasts, whom).await?
+            tables::late_insert(world, lasts, whom).await?
         }
         F::TinyRecords => {
             let _turn = turns.topics.lock().await;
-            tiny_records(world, lasts, whom).await?
+            topics::tiny_records(world, lasts, whom).await?
         }
     };
     Ok(Done { fault, began, healed: Instant::now() })
-}
-
-/// Those that run, all at once; they are started again.
-async fn kill_consumers(world: &World) -> Result<()> {
-    for mut member in world.crew.all().await.split_off(super::world::RELAYS) {
-        let ran = member.id().is_some();
-        member.kill().await?;
-        if ran {
-            member.start()?;
-        }
-    }
-    Ok(())
-}
-
-/// A relay stands still with a Kafka transaction open and rows that it has not read,
-/// and both wake with it when another one has taken over.
-async fn usurp(world: &World, turns: &Turns, lasts: Duration, whom: usize) -> Result<Instant> {
-    /// Long enough for rows to come, which wait for Kafka or for the relay.
-    const ROWS: Duration = Duration::from_millis(300);
-    let member = world.crew.member(World::relay(whom)).await;
-    let began = Instant::now();
-    // What is slow anyway keeps transactions open by itself.
-    let way = turns.ways[1].try_lock();
-    if way.is_ok() {
-        world.kafka.hold_back();
-        sleep(ROWS).await;
-    }
-    let is_paused = member.pause().is_ok();
-    if way.is_ok() {
-        world.kafka.release();
-    }
-    drop(way);
-    if is_paused {
-        sleep(ROWS).await;
-        end_stream(world).await.ok();
-        sleep(lasts).await;
-        member.resume()?;
-    }
-    Ok(began)
 }
 
 async fn service(
@@ -293,123 +227,3 @@ async fn way(ways: &[&Proxy], fault: Fault, lasts: Duration) -> Instant {
 const OVER_THE_LIMIT: &str = "HTTP/1.1 500 Internal Server Error\r\n\
     X-ClickHouse-Exception-Code: 241\r\nConnection: close\r\nContent-Length: 100\r\n\r\n\
     Code: 241. DB::Exception: (total) memory limit exceeded: would use 1.00 GiB. (MEMORY_LIMIT_EXCEEDED)\n";
-
-async fn alter(world: &World, fault: Fault, lasts: Duration, whom: usize) -> Result<Instant> {
-    let table = tables::table(KINDS[whom % KINDS.len()]);
-    let (alter, undo) = match fault {
-        Fault::ReadOnly => ("MODIFY SETTING table_readonly = 1", "RESET SETTING table_readonly"),
-        Fault::TooManyParts => (
-            "MODIFY SETTING parts_to_throw_insert = 1, parts_to_delay_insert = 1, \
-             max_delay_to_insert = 1",
-            "RESET SETTING parts_to_throw_insert, parts_to_delay_insert, max_delay_to_insert",
-        ),
-        _ => {
-            let began = Instant::now();
-            add_column(world, &table).await?;
-            return Ok(began);
-        }
-    };
-    let began = Instant::now();
-    sql(world, &format!("ALTER TABLE {table} {alter}")).await?;
-    sleep(lasts).await;
-    sql(world, &format!("ALTER TABLE {table} {undo}")).await?;
-    Ok(began)
-}
-
-/// Waits for ClickHouse, should it be away.
-async fn sql(world: &World, sql: &str) -> Result<()> {
-    const PATIENCE: Duration = Duration::from_secs(60);
-    const ONE_TRY: Duration = Duration::from_secs(5);
-    crate::eventually(PATIENCE, async || {
-        Ok(timeout(ONE_TRY, world.client().query(sql).execute()).await??)
-    })
-    .await
-}
-
-async fn add_column(world: &World, table: &str) -> Result<()> {
-    let name = format!("added_{}", uuid::Uuid::now_v7().simple());
-    let add = format!("ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {name} UInt8 DEFAULT 7");
-    sql(world, &add).await
-}
-
-async fn altered_crash(world: &World, whom: usize) -> Result<Instant> {
-    /// Long enough for a batch to be closed and inserted.
-    const LANDING: Duration = Duration::from_millis(800);
-    let began = Instant::now();
-    world.clickhouse.iter().for_each(Proxy::hold_answers);
-    sleep(LANDING).await;
-    let mut consumers = world.crew.all().await.split_off(super::world::RELAYS);
-    let mut ran = Vec::new();
-    for member in &mut consumers {
-        ran.push(member.id().is_some());
-        member.kill().await?;
-    }
-    let altered = add_column(world, &tables::table(KINDS[whom % KINDS.len()])).await;
-    world.clickhouse.iter().for_each(Proxy::cut);
-    for (member, ran) in consumers.iter_mut().zip(ran) {
-        if ran {
-            member.start()?;
-        }
-    }
-    altered?;
-    Ok(began)
-}
-
-async fn late_insert(world: &World, lasts: Duration, whom: usize) -> Result<Instant> {
-    /// Long enough for a batch to be planned and sent.
-    const SENDING: Duration = Duration::from_millis(800);
-    let began = Instant::now();
-    let consumer = world.crew.member(World::consumer(whom)).await;
-    let way = &world.clickhouse[World::consumer(whom) - super::world::RELAYS];
-    way.hold_back();
-    sleep(SENDING).await;
-    let is_paused = consumer.pause().is_ok();
-    let altered = add_column(world, &tables::table(KINDS[whom % KINDS.len()])).await;
-    sleep(lasts).await;
-    way.release();
-    if is_paused {
-        sleep(SENDING).await;
-        consumer.resume()?;
-    }
-    altered?;
-    Ok(began)
-}
-
-/// Ends the session in which a relay reads the slot.
-async fn end_stream(world: &World) -> Result<()> {
-    const ONE_TRY: Duration = Duration::from_secs(3);
-    const END: &str = "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots
-                       WHERE slot_name = 'outpour' AND active";
-    let ending = async {
-        world.connect().await?.execute(END, &[]).await?;
-        anyhow::Ok(())
-    };
-    timeout(ONE_TRY, ending).await?
-}
-
-async fn tiny_records(world: &World, lasts: Duration, whom: usize) -> Result<Instant> {
-    let topic = format!("outbox.event.{}", KINDS[whom % KINDS.len()]);
-    let began = Instant::now();
-    largest_record(world, &topic, TINY_BYTES).await?;
-    sleep(lasts).await;
-    largest_record(world, &topic, 1_048_588).await?;
-    Ok(began)
-}
-
-async fn largest_record(world: &World, topic: &str, bytes: u32) -> Result<()> {
-    const PATIENCE: Duration = Duration::from_secs(60);
-    const ONE_TRY: Duration = Duration::from_secs(5);
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", world.stack.kafka.url()).create()?;
-    let bytes = bytes.to_string();
-    crate::eventually(PATIENCE, async || {
-        let change =
-            AlterConfig::new(ResourceSpecifier::Topic(topic)).set("max.message.bytes", &bytes);
-        let options = AdminOptions::new().request_timeout(Some(ONE_TRY));
-        for result in admin.alter_configs([&change], &options).await? {
-            result.map_err(|(_, code)| anyhow::anyhow!("{topic}: {code}"))?;
-        }
-        Ok(())
-    })
-    .await
-}
