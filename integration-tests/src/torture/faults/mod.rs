@@ -30,7 +30,9 @@ pub(super) struct Turns {
     /// Killing, pausing and restarting a service.
     services: Mutex<()>,
     /// Connections to each of them.
-    ways: [Mutex<()>; 3],
+    to_postgres: Mutex<()>,
+    to_kafka: Mutex<()>,
+    to_clickhouse: Mutex<()>,
     tables: Mutex<()>,
     /// One relay is taken over from while the other one is awake.
     relays: Mutex<()>,
@@ -122,11 +124,11 @@ pub(super) async fn commit(
             service(turns, &world.stack.clickhouse, fault, lasts).await?
         }
         F::PostgresCut | F::PostgresSlow | F::PostgresAnswersLost => {
-            let _turn = turns.ways[0].lock().await;
+            let _turn = turns.to_postgres.lock().await;
             way(&world.postgres.iter().collect::<Vec<_>>(), fault, lasts).await
         }
         F::KafkaCut | F::KafkaSlow | F::KafkaAnswersLost | F::KafkaRequestsLost => {
-            let _turn = turns.ways[1].lock().await;
+            let _turn = turns.to_kafka.lock().await;
             way(&[&world.kafka], fault, lasts).await
         }
         F::ClickHouseCut
@@ -134,7 +136,7 @@ pub(super) async fn commit(
         | F::ClickHouseAnswersLost
         | F::ClickHouseRequestsLate
         | F::MemoryLimit => {
-            let _turn = turns.ways[2].lock().await;
+            let _turn = turns.to_clickhouse.lock().await;
             // That of one consumer, or of all.
             let ways: Vec<_> = match world.clickhouse.get(whom) {
                 Some(one) => vec![one],
@@ -147,11 +149,11 @@ pub(super) async fn commit(
             tables::alter(world, fault, lasts, whom).await?
         }
         F::AlteredCrash => {
-            let (_tables, _ways) = (turns.tables.lock().await, turns.ways[2].lock().await);
+            let (_tables, _ways) = (turns.tables.lock().await, turns.to_clickhouse.lock().await);
             tables::altered_crash(world, whom).await?
         }
         F::LateInsert => {
-            let (_tables, _ways) = (turns.tables.lock().await, turns.ways[2].lock().await);
+            let (_tables, _ways) = (turns.tables.lock().await, turns.to_clickhouse.lock().await);
             tables::late_insert(world, lasts, whom).await?
         }
         F::TinyRecords => {

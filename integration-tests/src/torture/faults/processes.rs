@@ -30,7 +30,7 @@ pub(super) async fn kill_in_commit(
     lasts: Duration,
     whom: usize,
 ) -> Result<Instant> {
-    let _way = turns.ways[1].lock().await;
+    let _way = turns.to_kafka.lock().await;
     let mut member = world.crew.member(World::relay(whom)).await;
     let began = Instant::now();
     world.kafka.hold_back();
@@ -49,7 +49,7 @@ pub(super) async fn kill_all_in_commit(
     fault: Fault,
     lasts: Duration,
 ) -> Result<Instant> {
-    let _way = turns.ways[1].lock().await;
+    let _way = turns.to_kafka.lock().await;
     let began = Instant::now();
     match fault {
         Fault::ConsumersKillAnswersLost => world.kafka.hold_answers(),
@@ -75,7 +75,7 @@ pub(super) async fn usurp(
     let member = world.crew.member(World::relay(whom)).await;
     let began = Instant::now();
     // What is slow anyway keeps transactions open by itself.
-    let way = turns.ways[1].try_lock();
+    let way = turns.to_kafka.try_lock();
     if way.is_ok() {
         world.kafka.hold_back();
         sleep(ROWS).await;
