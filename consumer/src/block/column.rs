@@ -2,6 +2,7 @@
 
 use super::cell::Cell;
 use super::error::Refusal;
+use super::integer;
 use super::low_cardinality::LowCardinality;
 use super::nested::{ArrayBuffer, MapBuffer, TupleBuffer};
 use super::types::{ColumnType, ScalarType};
@@ -94,7 +95,7 @@ pub(super) enum Absent {
 
 impl Absent {
     #[inline]
-    pub(super) fn is(self, cell: Cell<'_>) -> bool {
+    pub(super) fn is(self, cell: &Cell<'_>) -> bool {
         match self {
             Self::Never => false,
             Self::Null => cell.is_null(),
@@ -151,13 +152,13 @@ impl Buffer {
     /// Appends one value. On error, some of it may be left for
     /// [`rollback`](Self::rollback) to remove.
     #[inline]
-    pub(super) fn push(&mut self, cell: Cell<'_>) -> Result<(), Refusal> {
+    pub(super) fn push(&mut self, cell: &Cell<'_>) -> Result<(), Refusal> {
         each!(self, buffer => buffer.push(cell))
     }
 
     /// The same, behind a mark.
-    #[inline]
-    pub(super) fn push_marked(&mut self, cell: Cell<'_>) -> Result<(), Refusal> {
+    #[inline(always)]
+    pub(super) fn push_marked(&mut self, cell: &Cell<'_>) -> Result<(), Refusal> {
         each!(self, buffer => {
             buffer.mark();
             buffer.push(cell)
@@ -172,11 +173,11 @@ impl Buffer {
             Self::Array(buffer) => buffer.push_at(cursor),
             Self::Map(buffer) => buffer.push_at(cursor),
             Self::Tuple(buffer) => buffer.push_at(cursor),
-            Self::Scalar(buffer) => buffer.push(Cell::Json(cursor.value()?)),
-            Self::Nullable(buffer) => buffer.push(Cell::Json(cursor.value()?)),
-            Self::LowCardinality(buffer) => buffer.push(Cell::Json(cursor.value()?)),
+            Self::Scalar(buffer) => buffer.push(&cursor.value()?.into()),
+            Self::Nullable(buffer) => buffer.push(&cursor.value()?.into()),
+            Self::LowCardinality(buffer) => buffer.push(&cursor.value()?.into()),
         };
-        outcome.map_err(|refusal| refusal.at(start.clone().value().unwrap_or_default()))
+        outcome.map_err(|refusal| refusal.at(start.clone().value().map_or("", |value| value.raw())))
     }
 
     /// Notes the end as the place to return to.
@@ -220,8 +221,15 @@ impl ScalarBuffer {
     }
 
     #[inline]
-    fn push(&mut self, cell: Cell<'_>) -> Result<(), Refusal> {
-        Ok(self.kind.write(cell, &mut self.bytes)?)
+    fn push(&mut self, cell: &Cell<'_>) -> Result<(), Refusal> {
+        match (&self.kind, cell) {
+            // The way that most values go, without a call.
+            (ScalarType::Integer(kind), Cell::Int(value)) => {
+                integer::put(*kind, *value, &mut self.bytes)?;
+            }
+            _ => self.kind.write(*cell, &mut self.bytes)?,
+        }
+        Ok(())
     }
 
     #[inline]
@@ -261,7 +269,7 @@ impl NullableBuffer {
     }
 
     #[inline]
-    fn push(&mut self, cell: Cell<'_>) -> Result<(), Refusal> {
+    fn push(&mut self, cell: &Cell<'_>) -> Result<(), Refusal> {
         if self.absent.is(cell) {
             self.values.kind.put_filler(&mut self.values.bytes);
             self.nulls.push(1);

@@ -13,7 +13,7 @@ pub(super) fn write(kind: DecimalType, cell: Cell<'_>, out: &mut Vec<u8>) -> Res
         return write_text(kind, raw, out);
     }
     match cell {
-        Cell::Int(value) => write_text(kind, &value.to_string(), out),
+        Cell::Int(value) => write_text(kind, itoa::Buffer::new().format(value), out),
         _ => {
             let text = cell.text()?.ok_or(Reason::WrongType)?;
             write_text(kind, &text, out)

@@ -83,17 +83,22 @@ pub struct CellError {
     pub value: String,
 }
 
-/// A [`CellError`] before it knows its column.
+/// A [`CellError`] before it knows its column. In a box, since nearly every value
+/// fits and what says so goes through a register then.
 #[derive(Debug)]
-pub(super) struct Refusal {
-    pub(super) reason: Reason,
+pub(super) struct Refusal(Box<Refused>);
+
+#[derive(Debug)]
+struct Refused {
+    reason: Reason,
     /// The part that was refused, where that is less than the whole cell.
-    pub(super) part: Option<String>,
+    part: Option<String>,
 }
 
 impl From<Reason> for Refusal {
+    #[cold]
     fn from(reason: Reason) -> Self {
-        Self { reason, part: None }
+        Self(Box::new(Refused { reason, part: None }))
     }
 }
 
@@ -106,8 +111,16 @@ impl From<JsonError> for Refusal {
 impl Refusal {
     /// Names the part at fault, unless a part within it has been named already.
     pub(super) fn at(mut self, part: &str) -> Self {
-        self.part.get_or_insert_with(|| cut(part).to_owned());
+        self.0.part.get_or_insert_with(|| cut(part).to_owned());
         self
+    }
+
+    pub(super) fn reason(&self) -> Reason {
+        self.0.reason
+    }
+
+    pub(super) fn part(&self) -> Option<&str> {
+        self.0.part.as_deref()
     }
 }
 

@@ -4,18 +4,18 @@ use super::cell::Cell;
 use super::error::Reason;
 use super::number::{Magnitude, Number, Unscalable};
 use super::types::IntegerType;
+use crate::json;
 
 /// Appends the cell as `kind`, little endian, or leaves `out` alone.
-#[inline]
 pub(super) fn write(kind: IntegerType, cell: Cell<'_>, out: &mut Vec<u8>) -> Result<(), Reason> {
     match cell {
-        Cell::Int(value) => put_small(kind, value < 0, value.unsigned_abs(), out),
+        Cell::Int(value) => put(kind, value, out),
+        Cell::Plain(text) | Cell::Text(text) => write_text(kind, text, out),
         Cell::Json(raw) => match raw.as_bytes().first() {
             Some(b'-' | b'0'..=b'9') => write_text(kind, raw, out),
             Some(b'"') => write_quoted(kind, cell, out),
             _ => Err(Reason::WrongType),
         },
-        Cell::Text(text) => write_text(kind, text, out),
         Cell::Bytes(_) => write_quoted(kind, cell, out),
         _ => Err(Reason::WrongType),
     }
@@ -28,13 +28,8 @@ pub(super) fn value(cell: Cell<'_>) -> Result<i64, Reason> {
         Cell::Int(value) => Ok(value),
         _ => {
             let raw = cell.json_number().ok_or(Reason::WrongType)?;
-            if let Some((negative, magnitude)) = plain_digits(raw) {
-                let signed = if negative {
-                    0i64.checked_sub_unsigned(magnitude)
-                } else {
-                    i64::try_from(magnitude).ok()
-                };
-                return signed.ok_or(Reason::OutOfRange);
+            if let Some(value) = json::integer(raw) {
+                return Ok(value);
             }
             let number = Number::parse(raw).ok_or(Reason::Malformed)?;
             let magnitude = match number.scaled(0) {
@@ -58,73 +53,48 @@ fn write_quoted(kind: IntegerType, cell: Cell<'_>, out: &mut Vec<u8>) -> Result<
     write_text(kind, &text, out)
 }
 
-#[inline]
 fn write_text(kind: IntegerType, text: &str, out: &mut Vec<u8>) -> Result<(), Reason> {
-    if let Some((negative, magnitude)) = plain_digits(text) {
-        return put_small(kind, negative, magnitude, out);
+    if let Some(value) = json::integer(text) {
+        return put(kind, value, out);
     }
     let number = Number::parse(text).ok_or(Reason::Malformed)?;
     match number.scaled(0) {
-        Ok(scaled) => put(kind, number.negative, scaled.magnitude, out),
+        Ok(scaled) => put_magnitude(kind, number.negative, scaled.magnitude, out),
         // 5.5 is not too fine an integer: it is no integer.
         Err(Unscalable::Inexact) => Err(Reason::WrongType),
         Err(Unscalable::TooLarge) => Err(Reason::OutOfRange),
     }
 }
 
-/// The way nearly every integer goes: at most 19 digits, perhaps a minus.
+/// Appends the value as `kind`, or leaves `out` alone.
 #[inline]
-fn plain_digits(text: &str) -> Option<(bool, u64)> {
-    let (negative, digits) = match text.as_bytes() {
-        [b'-', digits @ ..] => (true, digits),
-        digits => (false, digits),
-    };
-    if digits.is_empty() || digits.len() > 19 || (digits.len() > 1 && digits[0] == b'0') {
-        return None;
+pub(super) fn put(kind: IntegerType, value: i64, out: &mut Vec<u8>) -> Result<(), Reason> {
+    // Each width by itself: a copy of unknown length is a call.
+    match (kind.bytes, kind.signed) {
+        (1, false) => append(value, u8::to_le_bytes, out),
+        (2, false) => append(value, u16::to_le_bytes, out),
+        (4, false) => append(value, u32::to_le_bytes, out),
+        (8, false) => append(value, u64::to_le_bytes, out),
+        (1, true) => append(value, i8::to_le_bytes, out),
+        (2, true) => append(value, i16::to_le_bytes, out),
+        (4, true) => append(value, i32::to_le_bytes, out),
+        (8, true) => append(value, i64::to_le_bytes, out),
+        _ => put_magnitude(kind, value < 0, Magnitude::from_u64(value.unsigned_abs()), out),
     }
-    let mut value = 0u64;
-    for byte in digits {
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            return None;
-        }
-        value = value * 10 + u64::from(digit);
-    }
-    Some((negative, value))
 }
 
-#[inline]
-fn put_small(
-    kind: IntegerType,
-    negative: bool,
-    magnitude: u64,
+#[inline(always)]
+fn append<T: TryFrom<i64>, const N: usize>(
+    value: i64,
+    bytes: impl Fn(T) -> [u8; N],
     out: &mut Vec<u8>,
 ) -> Result<(), Reason> {
-    let bits = u32::from(kind.bytes) * 8;
-    if bits > 64 {
-        return put(kind, negative, Magnitude::from_u64(magnitude), out);
-    }
-    let most = u64::MAX >> (64 - bits + u32::from(kind.signed));
-    let fits = if negative {
-        if kind.signed { magnitude <= most + 1 } else { magnitude == 0 }
-    } else {
-        magnitude <= most
-    };
-    if !fits {
-        return Err(Reason::OutOfRange);
-    }
-    let value = if negative { magnitude.wrapping_neg() } else { magnitude };
-    // Each width by its own constant: a copy of unknown length is a call.
-    match kind.bytes {
-        1 => out.push(value as u8),
-        2 => out.extend_from_slice(&(value as u16).to_le_bytes()),
-        4 => out.extend_from_slice(&(value as u32).to_le_bytes()),
-        _ => out.extend_from_slice(&value.to_le_bytes()),
-    }
+    let Ok(value) = T::try_from(value) else { return Err(Reason::OutOfRange) };
+    out.extend_from_slice(&bytes(value));
     Ok(())
 }
 
-fn put(
+fn put_magnitude(
     kind: IntegerType,
     negative: bool,
     magnitude: Magnitude,

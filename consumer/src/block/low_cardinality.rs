@@ -1,6 +1,7 @@
 //! `LowCardinality`: every value once in a dictionary, a number for each row.
 
 use std::hash::BuildHasher;
+use std::ops::Range;
 
 use hashbrown::{DefaultHashBuilder, HashTable, hash_table::Entry};
 
@@ -8,7 +9,7 @@ use super::cell::Cell;
 use super::column::Absent;
 use super::error::Refusal;
 use super::types::ScalarType;
-use super::wire::{Chunks, put_u64s};
+use super::wire::{Chunks, put_u64s, put_varint, varint_width};
 
 /// The version of the dictionary's serialization, in the state prefix.
 const SHARED_DICTIONARIES_WITH_ADDITIONAL_KEYS: u64 = 1;
@@ -26,10 +27,10 @@ pub(super) struct LowCardinality {
     kind: ScalarType,
     absent: Absent,
     /// The keys' wire form, one after the other.
-    keys: Vec<u8>,
-    /// Where each key starts.
-    starts: Vec<usize>,
-    /// Finds keys by their bytes; holds their numbers.
+    arena: Vec<u8>,
+    /// Where each key's value is in it: behind the length that strings begin with.
+    keys: Vec<Range<usize>>,
+    /// Finds keys by their values; holds their numbers.
     numbers: HashTable<u32>,
     hasher: DefaultHashBuilder,
     /// The number of the last key: it often comes again, and is compared before
@@ -38,6 +39,8 @@ pub(super) struct LowCardinality {
     /// A key number for each row.
     rows: Vec<u32>,
     mark: (usize, usize),
+    /// A key that has to be written before it is known.
+    written: Vec<u8>,
 }
 
 impl LowCardinality {
@@ -45,105 +48,124 @@ impl LowCardinality {
         let mut this = Self {
             kind,
             absent,
+            arena: Vec::new(),
             keys: Vec::new(),
-            starts: Vec::new(),
             numbers: HashTable::new(),
             hasher: DefaultHashBuilder::default(),
             last: None,
             rows: Vec::new(),
             mark: (0, 0),
+            written: Vec::new(),
         };
         this.clear();
         this
     }
 
     #[inline]
-    pub(super) fn push(&mut self, cell: Cell<'_>) -> Result<(), Refusal> {
+    pub(super) fn push(&mut self, cell: &Cell<'_>) -> Result<(), Refusal> {
         if self.absent.is(cell) {
             self.rows.push(0);
             return Ok(());
         }
-        // The key goes to where it would stay, and leaves again if it is known.
-        let start = self.keys.len();
-        self.kind.write(cell, &mut self.keys)?;
-        let (known, key) = self.keys.split_at(start);
-        let number = match self.last {
-            Some(last) if key_bytes(known, &self.starts, last) == key => {
-                self.keys.truncate(start);
-                last
-            }
-            _ => self.intern(start),
+        let number = match cell.borrowed_text() {
+            Some(text) if matches!(self.kind, ScalarType::String) => self.number(text),
+            _ => self.number_of_other(cell)?,
         };
         self.last = Some(number);
         self.rows.push(number);
         Ok(())
     }
 
-    /// The number of the key whose bytes begin at `start` and end the arena.
-    fn intern(&mut self, start: usize) -> u32 {
-        let (starts, hasher) = (&self.starts, &self.hasher);
-        // The new key has no start yet: the known keys end where it begins.
-        let (known, bytes) = self.keys.split_at(start);
+    #[inline]
+    fn number(&mut self, value: &[u8]) -> u32 {
+        match self.last {
+            Some(last) if value_of(&self.arena, &self.keys, last) == value => last,
+            _ => self.intern(value),
+        }
+    }
+
+    fn number_of_other(&mut self, cell: &Cell<'_>) -> Result<u32, Refusal> {
+        let mut written = std::mem::take(&mut self.written);
+        written.clear();
+        let outcome = self.kind.write(*cell, &mut written);
+        let number = outcome.map(|()| {
+            let value = match self.kind {
+                ScalarType::String => &written[varint_width(&written)..],
+                _ => &written,
+            };
+            self.number(value)
+        });
+        self.written = written;
+        Ok(number?)
+    }
+
+    /// The number of the key with this value.
+    fn intern(&mut self, value: &[u8]) -> u32 {
+        let Self { arena, keys, hasher, .. } = self;
         let entry = self.numbers.entry(
-            hasher.hash_one(bytes),
-            |&number| key_bytes(known, starts, number) == bytes,
-            |&number| hasher.hash_one(key_bytes(known, starts, number)),
+            hasher.hash_one(value),
+            |&number| value_of(arena, keys, number) == value,
+            |&number| hasher.hash_one(value_of(arena, keys, number)),
         );
         match entry {
-            Entry::Occupied(known) => {
-                let number = *known.get();
-                self.keys.truncate(start);
-                number
-            }
+            Entry::Occupied(known) => *known.get(),
             Entry::Vacant(place) => {
                 // Memory runs out long before 2^32 keys do.
-                let number = self.starts.len() as u32;
+                let number = keys.len() as u32;
                 place.insert(number);
-                self.starts.push(start);
+                if matches!(self.kind, ScalarType::String) {
+                    put_varint(arena, value.len() as u64);
+                }
+                let start = arena.len();
+                arena.extend_from_slice(value);
+                keys.push(start..arena.len());
                 number
             }
         }
     }
 
     pub(super) fn mark(&mut self) {
-        self.mark = (self.rows.len(), self.starts.len());
+        self.mark = (self.rows.len(), self.keys.len());
     }
 
     pub(super) fn rollback(&mut self) {
         let (rows, known) = self.mark;
         self.rows.truncate(rows);
         self.last = None;
-        while self.starts.len() > known {
-            let number = (self.starts.len() - 1) as u32;
-            let hash = self.hasher.hash_one(key_bytes(&self.keys, &self.starts, number));
+        while self.keys.len() > known {
+            let number = (self.keys.len() - 1) as u32;
+            let hash = self.hasher.hash_one(value_of(&self.arena, &self.keys, number));
             if let Ok(entry) = self.numbers.find_entry(hash, |&n| n == number) {
                 entry.remove();
             }
-            if let Some(start) = self.starts.pop() {
-                self.keys.truncate(start);
-            }
+            self.keys.pop();
+            self.arena.truncate(self.keys.last().map_or(0, |key| key.end));
         }
     }
 
     fn clear(&mut self) {
+        self.arena.clear();
         self.keys.clear();
-        self.starts.clear();
         self.numbers.clear();
         self.rows.clear();
         self.last = None;
         self.mark = (0, 0);
-        self.kind.put_filler(&mut self.keys);
+        self.kind.put_filler(&mut self.arena);
+        let filler = match self.kind {
+            ScalarType::String => 1..1,
+            _ => 0..self.arena.len(),
+        };
+        // Where key 0 is NULL, a value of the same bytes is another key.
         if self.absent == Absent::Never {
-            self.intern(0);
-        } else {
-            // Key 0 is NULL then. A value of the same bytes is another key.
-            self.starts.push(0);
+            let hash = self.hasher.hash_one(&self.arena[filler.clone()]);
+            self.numbers.insert_unique(hash, 0, |_| hash);
         }
+        self.keys.push(filler);
     }
 
     pub(super) fn byte_size(&self) -> usize {
-        // A start is 8 bytes, its entry in the table 5, with room for growth.
-        self.keys.len() + self.starts.len() * 20 + self.rows.len() * 4
+        // A range is 16 bytes, its entry in the table 5, with room for growth.
+        self.arena.len() + self.keys.len() * 28 + self.rows.len() * 4
     }
 
     pub(super) fn write_prefix(&self, out: &mut Vec<u8>) {
@@ -160,14 +182,14 @@ impl LowCardinality {
         if self.rows.is_empty() {
             return;
         }
-        let index_width = match self.starts.len() {
+        let index_width = match self.keys.len() {
             0..=0x100 => 0,
             0x101..=0x1_0000 => 1,
             _ => 2,
         };
         let flags = HAS_ADDITIONAL_KEYS | NEED_UPDATE_DICTIONARY | index_width;
-        put_u64s(out, &[flags, self.starts.len() as u64]);
-        out.extend_from_slice(&self.keys);
+        put_u64s(out, &[flags, self.keys.len() as u64]);
+        out.extend_from_slice(&self.arena);
         put_u64s(out, &[self.rows.len() as u64]);
         // The casts are exact: no number exceeds the count of keys.
         match index_width {
@@ -189,10 +211,8 @@ impl LowCardinality {
 }
 
 #[inline]
-fn key_bytes<'a>(keys: &'a [u8], starts: &[usize], number: u32) -> &'a [u8] {
-    let number = number as usize;
-    let end = starts.get(number + 1).copied().unwrap_or(keys.len());
-    &keys[starts[number]..end]
+fn value_of<'a>(arena: &'a [u8], keys: &[Range<usize>], number: u32) -> &'a [u8] {
+    &arena[keys[number as usize].clone()]
 }
 
 #[cfg(test)]
@@ -202,7 +222,7 @@ mod tests {
     fn strings(absent: Absent, cells: &[Cell<'_>]) -> Vec<u8> {
         let mut column = LowCardinality::new(ScalarType::String, absent);
         for cell in cells {
-            column.push(*cell).unwrap();
+            column.push(cell).unwrap();
         }
         let mut out = Vec::new();
         column.write_values(&mut out);
@@ -242,7 +262,7 @@ mod tests {
             let mut column = LowCardinality::new(ScalarType::String, Absent::Never);
             // One key less than asked for: the empty string is there already.
             for n in 1..keys {
-                column.push(Cell::Int(n as i64)).unwrap();
+                column.push(&Cell::Int(n as i64)).unwrap();
             }
             let mut out = Vec::new();
             column.write_values(&mut out);
@@ -257,15 +277,15 @@ mod tests {
     #[test]
     fn rolled_back_keys_are_forgotten() {
         let mut column = LowCardinality::new(ScalarType::String, Absent::Never);
-        column.push(Cell::Text("kept")).unwrap();
+        column.push(&Cell::Text("kept")).unwrap();
         column.mark();
         for n in 0..1000 {
-            column.push(Cell::Int(n)).unwrap();
+            column.push(&Cell::Int(n)).unwrap();
         }
         column.rollback();
         assert_eq!(column.numbers.len(), 2);
-        column.push(Cell::Text("next")).unwrap();
-        column.push(Cell::Text("kept")).unwrap();
+        column.push(&Cell::Text("next")).unwrap();
+        column.push(&Cell::Text("kept")).unwrap();
         let mut out = Vec::new();
         column.write_values(&mut out);
         assert_eq!(out, expected(0x600, 3, b"\0\x04kept\x04next", 3, &[1, 2, 1]));

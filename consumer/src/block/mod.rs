@@ -135,39 +135,37 @@ impl Block {
     /// If there are more or fewer cells than columns.
     pub fn push_row(&mut self, cells: &[Cell<'_>]) -> Result<(), CellError> {
         assert_eq!(cells.len(), self.buffers.len(), "a cell for each column");
-        self.push_row_of(|index| Some(cells[index])).map_err(|error| match error {
+        let found: Vec<_> = cells.iter().copied().map(Some).collect();
+        self.push_found(&found).map_err(|error| match error {
             RowError::Cell(error) => error,
             RowError::Missing(index) => unreachable!("there is a cell {index}"),
         })
     }
 
-    /// The same with a cell for each column in its turn, by the column's place.
+    /// The same with what has been found for each column.
     #[inline]
-    pub(crate) fn push_row_of<'a>(
-        &mut self,
-        cell: impl Fn(usize) -> Option<Cell<'a>>,
-    ) -> Result<(), RowError> {
-        for index in 0..self.buffers.len() {
-            let buffer = &mut self.buffers[index];
-            let cell = cell(index);
-            let outcome = match cell {
-                Some(cell) => buffer.push_marked(cell).map_err(|refusal| Some((cell, refusal))),
-                None => Err(None),
+    pub(crate) fn push_found(&mut self, cells: &[Option<Cell<'_>>]) -> Result<(), RowError> {
+        for (index, (buffer, cell)) in self.buffers.iter_mut().zip(cells).enumerate() {
+            let Some(cell) = cell else {
+                self.rollback(index);
+                return Err(RowError::Missing(index));
             };
-            if let Err(refused) = outcome {
-                // Those beyond have not been touched, nor has one without a cell.
-                let touched = index + usize::from(refused.is_some());
-                for buffer in &mut self.buffers[..touched] {
-                    buffer.rollback();
-                }
-                return Err(match refused {
-                    Some((cell, refusal)) => RowError::Cell(self.error(index, cell, refusal)),
-                    None => RowError::Missing(index),
-                });
+            if let Err(refusal) = buffer.push_marked(cell) {
+                self.rollback(index + 1);
+                return Err(RowError::Cell(self.error(index, *cell, refusal)));
             }
         }
         self.rows += 1;
         Ok(())
+    }
+
+    /// Takes back what the first columns have of a row. The others have not been
+    /// touched.
+    #[cold]
+    fn rollback(&mut self, columns: usize) {
+        for buffer in &mut self.buffers[..columns] {
+            buffer.rollback();
+        }
     }
 
     /// The rows held.
@@ -216,8 +214,8 @@ impl Block {
         CellError {
             column: column.name().to_owned(),
             expected: column.column_type().to_string(),
-            reason: refusal.reason,
-            value: refusal.part.unwrap_or_else(|| cell.excerpt()),
+            reason: refusal.reason(),
+            value: refusal.part().map_or_else(|| cell.excerpt(), str::to_owned),
         }
     }
 }

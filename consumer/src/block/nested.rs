@@ -5,7 +5,7 @@ use super::column::Buffer;
 use super::error::{Reason, Refusal};
 use super::types::{ColumnType, TupleElement};
 use super::wire::{Chunks, put_u64s};
-use crate::json::{Cursor, Entered, unquoted};
+use crate::json::{Cursor, Entered, Name, unquoted};
 
 /// The JSON of a cell that must be an array or an object.
 fn composite(cell: Cell<'_>) -> Result<Cursor<'_>, Reason> {
@@ -65,8 +65,8 @@ impl ArrayBuffer {
         Self { offsets: Offsets::default(), items: Box::new(Buffer::new(item)) }
     }
 
-    pub(super) fn push(&mut self, cell: Cell<'_>) -> Result<(), Refusal> {
-        self.push_at(&mut composite(cell)?)
+    pub(super) fn push(&mut self, cell: &Cell<'_>) -> Result<(), Refusal> {
+        self.push_at(&mut composite(*cell)?)
     }
 
     pub(super) fn push_at(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Refusal> {
@@ -121,8 +121,8 @@ impl MapBuffer {
         }
     }
 
-    pub(super) fn push(&mut self, cell: Cell<'_>) -> Result<(), Refusal> {
-        self.push_at(&mut composite(cell)?)
+    pub(super) fn push(&mut self, cell: &Cell<'_>) -> Result<(), Refusal> {
+        self.push_at(&mut composite(*cell)?)
     }
 
     pub(super) fn push_at(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Refusal> {
@@ -130,7 +130,7 @@ impl MapBuffer {
         let mut count = 0;
         while cursor.next(&mut object)? {
             let key = cursor.name()?;
-            self.keys.push(Cell::Json(key)).map_err(|refusal| refusal.at(key))?;
+            self.keys.push(&Cell::Json(key)).map_err(|refusal| refusal.at(key))?;
             self.values.push_at(cursor)?;
             count += 1;
         }
@@ -178,6 +178,7 @@ pub(super) struct TupleBuffer {
 #[derive(Debug)]
 struct Element {
     name: Option<String>,
+    written: Option<Name>,
     values: Buffer,
     /// Whether the row at hand has brought a value.
     seen: bool,
@@ -190,6 +191,7 @@ impl TupleBuffer {
                 .iter()
                 .map(|element| Element {
                     name: element.name.clone(),
+                    written: element.name.as_deref().map(Name::new),
                     values: Buffer::new(&element.kind),
                     seen: false,
                 })
@@ -199,8 +201,8 @@ impl TupleBuffer {
         }
     }
 
-    pub(super) fn push(&mut self, cell: Cell<'_>) -> Result<(), Refusal> {
-        self.push_at(&mut composite(cell)?)
+    pub(super) fn push(&mut self, cell: &Cell<'_>) -> Result<(), Refusal> {
+        self.push_at(&mut composite(*cell)?)
     }
 
     pub(super) fn push_at(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Refusal> {
@@ -247,27 +249,31 @@ impl TupleBuffer {
         }
         let mut expected = 0;
         while cursor.next(&mut object)? {
-            let quoted = cursor.name()?;
-            let name = unquoted(quoted).ok_or(Reason::InvalidUtf8)?;
-            // Members mostly come in the order of the elements.
-            let is_next =
-                |element: &Element| element.name.as_deref() == Some(&*name) && !element.seen;
-            let index = match self.elements.get(expected).is_some_and(is_next) {
-                true => expected,
-                false => self
-                    .elements
-                    .iter()
-                    .position(is_next)
-                    .ok_or_else(|| Refusal::from(Reason::Malformed).at(quoted))?,
+            let index = match self.elements.get(expected) {
+                // Members mostly come in the order of the elements.
+                Some(Element { written: Some(name), seen: false, .. })
+                    if cursor.takes_name(name) =>
+                {
+                    expected
+                }
+                _ => self.element(cursor.name()?)?,
             };
             expected = index + 1;
             self.elements[index].seen = true;
             self.elements[index].values.push_at(cursor)?;
         }
         for element in self.elements.iter_mut().filter(|element| !element.seen) {
-            element.values.push(Cell::Null)?;
+            element.values.push(&Cell::Null)?;
         }
         Ok(())
+    }
+
+    /// Which element a member's name is that of.
+    fn element(&self, quoted: &str) -> Result<usize, Refusal> {
+        let name = unquoted(quoted).ok_or(Reason::InvalidUtf8)?;
+        let is_it = |element: &Element| element.name.as_deref() == Some(&*name) && !element.seen;
+        let index = self.elements.iter().position(is_it);
+        index.ok_or_else(|| Refusal::from(Reason::Malformed).at(quoted))
     }
 
     pub(super) fn mark(&mut self) {

@@ -8,12 +8,8 @@ use super::{datetime, decimal, integer, text, time};
 impl ScalarType {
     /// Appends the cell in this type's wire form. A refused cell leaves `out`
     /// as it was.
-    #[inline]
     pub(super) fn write(&self, cell: Cell<'_>, out: &mut Vec<u8>) -> Result<(), Reason> {
-        if cell.is_null() || matches!(cell, Cell::Default) {
-            return Err(Reason::NullNotAllowed);
-        }
-        match self {
+        let outcome = match self {
             Self::Integer(kind) => integer::write(*kind, cell, out),
             Self::String => text::write_string(cell, out),
             Self::Decimal(kind) => decimal::write(*kind, cell, out),
@@ -35,6 +31,13 @@ impl ScalarType {
             Self::Ipv4 => text::write_ipv4(cell, out),
             Self::Ipv6 => text::write_ipv6(cell, out),
             Self::Json(_) => text::write_json(cell, out),
+        };
+        match outcome {
+            // No type takes it, and only this says what it is.
+            Err(_) if cell.is_null() || matches!(cell, Cell::Default) => {
+                Err(Reason::NullNotAllowed)
+            }
+            outcome => outcome,
         }
     }
 }

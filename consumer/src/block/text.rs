@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::cell::Cell;
+use super::datetime;
 use super::error::Reason;
 use super::wire::put_string;
 use crate::json::unquoted;
@@ -14,20 +15,21 @@ use crate::json::unquoted;
 #[inline]
 pub(super) fn write_string(cell: Cell<'_>, out: &mut Vec<u8>) -> Result<(), Reason> {
     match cell {
+        Cell::Plain(text) | Cell::Text(text) => put_string(out, text.as_bytes()),
+        Cell::Bytes(bytes) => put_string(out, bytes),
+        Cell::Null | Cell::Default | Cell::Json("null") => return Err(Reason::NullNotAllowed),
         Cell::Json(raw) if raw.starts_with('"') => {
             put_string(out, unquoted(raw).ok_or(Reason::InvalidUtf8)?.as_bytes());
         }
         // An object, an array, a number: its JSON text as it is. That is how
         // columns that hold whole payloads are filled.
         Cell::Json(raw) => put_string(out, raw.as_bytes()),
-        Cell::Text(text) => put_string(out, text.as_bytes()),
-        Cell::Bytes(bytes) => put_string(out, bytes),
-        Cell::Int(_) | Cell::Timestamp(_) => {
+        Cell::Int(value) => put_string(out, itoa::Buffer::new().format(value).as_bytes()),
+        Cell::Timestamp(micros) => {
             let mut text = String::new();
-            cell.write_plain(&mut text);
+            datetime::write_rfc3339(micros, &mut text);
             put_string(out, text.as_bytes());
         }
-        Cell::Null | Cell::Default => return Err(Reason::NullNotAllowed),
     }
     Ok(())
 }

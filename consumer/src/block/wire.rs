@@ -47,6 +47,11 @@ pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
+/// How many bytes the integer takes that `bytes` begin with.
+pub(super) fn varint_width(bytes: &[u8]) -> usize {
+    bytes.iter().take_while(|byte| **byte >= 0x80).count() + 1
+}
+
 /// Appends a string: its length in bytes, then the bytes.
 #[inline]
 pub(super) fn put_string(out: &mut Vec<u8>, bytes: &[u8]) {
@@ -71,6 +76,7 @@ mod tests {
         let encoded = |value| {
             let mut out = Vec::new();
             put_varint(&mut out, value);
+            assert_eq!(varint_width(&[&out[..], b"behind"].concat()), out.len());
             out
         };
         assert_eq!(encoded(0), [0]);

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     block::{
-        Column, ColumnType,
+        Cell, Column, ColumnType,
         types::ScalarType::{Json, String as Text},
     },
     rejected::RouteId,
@@ -69,25 +69,6 @@ pub enum MappingError {
     Topic { topic: String, source: regex::Error },
 }
 
-#[derive(Debug)]
-pub(super) enum Source {
-    /// A payload field, by its slot.
-    Field(usize),
-    Envelope(EnvelopeValue),
-    /// The fields that no column takes.
-    Unknown,
-}
-
-/// What to do in a row that lacks the value.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Missing {
-    Null,
-    Default,
-    /// Text that a record without a payload has.
-    Empty,
-    Reject,
-}
-
 /// One route, ready to make rows.
 #[derive(Debug)]
 pub struct Mapping {
@@ -103,10 +84,14 @@ pub struct Mapping {
     pub(crate) insert_sql: Arc<str>,
     pub(crate) columns: Arc<[Column]>,
     pub(super) format: PayloadFormat,
-    pub(super) sources: Vec<(Source, Missing)>,
+    /// What each column gets that nothing is found for; `None`: the record is parked.
+    pub(super) absent: Vec<Option<Cell<'static>>>,
+    /// The columns that are not filled from the payload's fields, by their place.
+    pub(super) envelope: Vec<(usize, EnvelopeValue)>,
+    /// The column of the fields that no other takes.
+    pub(super) collecting: Option<usize>,
+    /// The fields of all other columns; a slot is a column's place.
     pub(super) wanted: Wanted,
-    /// How many slots `wanted` fills.
-    pub(super) fields: usize,
     /// Whether rows take anything from the payload.
     pub(super) reads_payload: bool,
     unknown: OnUnknown,
@@ -152,54 +137,51 @@ impl Mapping {
             TopicPattern::Name(route.topic.clone())
         };
         let provenance: BTreeMap<_, _> = PROVENANCE.into();
-        let (mut wanted, mut fields) = (Wanted::default(), 0);
         let mut unknown = match route.unknown_fields {
             UnknownFields::Reject => OnUnknown::Reject,
             UnknownFields::Ignore | UnknownFields::Collect(_) => OnUnknown::Ignore,
         };
-        let mut sources = Vec::with_capacity(schema.columns.len());
-        for column in &schema.columns {
-            let name = column.column.name();
-            let source = match (route.columns.get(name), provenance.get(name)) {
+        let (mut wanted, mut envelope, mut collects) = (Wanted::default(), Vec::new(), None);
+        let mut absent = Vec::with_capacity(schema.columns.len());
+        for (place, described) in schema.columns.iter().enumerate() {
+            let column = &described.column;
+            let name = column.name();
+            let mut otherwise = None;
+            match (route.columns.get(name), provenance.get(name)) {
                 _ if collecting.is_some_and(|collecting| collecting == name) => {
-                    let as_text = collects_as_text(column.column.column_type());
+                    let as_text = collects_as_text(column.column_type());
                     let as_text = as_text.ok_or_else(|| MappingError::Collect {
                         table: table.clone(),
                         column: name.to_owned(),
-                        kind: column.column.column_type().to_string(),
+                        kind: column.column_type().to_string(),
                     })?;
                     unknown = OnUnknown::Collect { as_text };
-                    Source::Unknown
+                    collects = Some(place);
                 }
                 (Some(from), _) if from.starts_with('$') => {
-                    Source::Envelope(from.parse().map_err(|source| MappingError::Value {
+                    let value = from.parse().map_err(|source| MappingError::Value {
                         table: table.clone(),
                         column: name.to_owned(),
                         source,
-                    })?)
+                    })?;
+                    // Text that a record without a payload has.
+                    otherwise = (value == EnvelopeValue::Payload).then_some(Cell::Text(""));
+                    envelope.push((place, value));
                 }
-                (None, Some(value)) => Source::Envelope(value.clone()),
-                (path, _) => {
-                    want(&mut wanted, &column.column, path.map(String::as_str), fields);
-                    fields += 1;
-                    Source::Field(fields - 1)
-                }
-            };
-            let missing = if column.column.takes_default() {
-                Missing::Default
-            } else if column.nullable {
-                Missing::Null
-            } else if matches!(source, Source::Envelope(EnvelopeValue::Payload)) {
-                Missing::Empty
+                (None, Some(value)) => envelope.push((place, value.clone())),
+                (path, _) => want(&mut wanted, column, path.map(String::as_str), place),
+            }
+            absent.push(if column.takes_default() {
+                Some(Cell::Default)
+            } else if described.nullable {
+                Some(Cell::Null)
             } else {
-                Missing::Reject
-            };
-            sources.push((source, missing));
+                otherwise
+            });
         }
-        let takes_payload =
-            sources.iter().any(|(s, _)| matches!(s, Source::Envelope(EnvelopeValue::Payload)));
+        let takes_payload = envelope.iter().any(|(_, value)| *value == EnvelopeValue::Payload);
         // A column that holds the whole payload takes every field of it.
-        if takes_payload && fields == 0 && unknown == OnUnknown::Reject {
+        if takes_payload && wanted.is_leaf() && unknown == OnUnknown::Reject {
             unknown = OnUnknown::Ignore;
         }
         let columns: Arc<[Column]> = schema.columns.iter().map(|c| c.column.clone()).collect();
@@ -215,10 +197,11 @@ impl Mapping {
             insert_sql: schema.insert_sql(&columns),
             columns,
             format: route.payload_format.unwrap_or_default(),
-            reads_payload: takes_payload || fields > 0 || unknown != OnUnknown::Ignore,
-            sources,
+            reads_payload: takes_payload || !wanted.is_leaf() || unknown != OnUnknown::Ignore,
+            absent,
+            envelope,
+            collecting: collects,
             wanted,
-            fields,
             unknown,
         })
     }
@@ -255,9 +238,11 @@ impl Mapping {
     /// The columns that a record has to have a payload field for: without it
     /// the record is parked.
     pub(crate) fn required_fields(&self) -> impl Iterator<Item = &Column> {
-        let all = self.columns.iter().zip(&self.sources);
-        all.filter(|(_, found)| matches!(found, (Source::Field(_), Missing::Reject)))
-            .map(|(column, _)| column)
+        let is_field = |place: &usize| {
+            self.collecting != Some(*place) && self.envelope.iter().all(|(taken, _)| taken != place)
+        };
+        let required = (0..self.columns.len()).filter(|place| self.absent[*place].is_none());
+        required.filter(move |place| is_field(place)).map(|place| &self.columns[place])
     }
 
     pub(crate) fn takes_topic(&self, topic: &str) -> bool {

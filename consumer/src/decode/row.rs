@@ -1,10 +1,9 @@
 //! A record into a row.
 
-use smallvec::{SmallVec, smallvec};
+use smallvec::SmallVec;
 
 use super::{
     Mapping, Rejection, form,
-    mapping::{Missing, Source},
     payload::{Gathered, Slots},
     unknown::Unknown,
 };
@@ -14,7 +13,7 @@ use crate::{
 };
 
 /// One for each column, without a trip to the allocator for most tables.
-type OnStack<T> = SmallVec<[T; 32]>;
+type Cells<'a> = SmallVec<[Option<Cell<'a>>; 32]>;
 
 impl Mapping {
     /// Appends the record's row to `block`, or says why there is none.
@@ -31,33 +30,27 @@ impl Mapping {
         };
         let document = document.as_deref();
         let (mut gathered, mut unknown) = (Gathered::new(), self.unknown());
-        let mut fields = self.fields(document, &mut gathered, &mut unknown)?;
-        for (slot, text) in &gathered {
-            fields[*slot].get_or_insert(text.as_str());
+        let collected: String;
+        let mut cells = Cells::from_slice(&self.absent);
+        let mut slots = Slots { found: &mut cells, gathered: &mut gathered };
+        self.find(document, &mut slots, &mut unknown)?;
+        for (place, text) in &gathered {
+            cells[*place] = Some(Cell::Json(text));
         }
-        let collected = match unknown {
-            Unknown::Ignored | Unknown::Named(None) => String::new(),
-            Unknown::Named(Some(name)) => {
-                let error = format!("no column takes the field `{name}`");
-                return Err(self.refuse("unknown_field", error, document.unwrap_or_default()));
+        for (place, value) in &self.envelope {
+            if let Some(cell) = value.of(record, document, self.format, environment) {
+                cells[*place] = Some(cell);
             }
-            Unknown::Collected(collected) => collected.into_object(),
-        };
-        let cell = |index: usize| {
-            let (source, missing): &(Source, Missing) = &self.sources[index];
-            let found = match source {
-                Source::Field(slot) => fields[*slot].map(Cell::Json),
-                Source::Envelope(value) => value.of(record, document, self.format, environment),
-                Source::Unknown => Some(Cell::Json(&collected)),
-            };
-            found.or(match missing {
-                Missing::Null => Some(Cell::Null),
-                Missing::Default => Some(Cell::Default),
-                Missing::Empty => Some(Cell::Text("")),
-                Missing::Reject => None,
-            })
-        };
-        block.push_row_of(cell).map_err(|error| {
+        }
+        if let Unknown::Named(Some(name)) = unknown {
+            let error = format!("no column takes the field `{name}`");
+            return Err(self.refuse("unknown_field", error, document.unwrap_or_default()));
+        }
+        if let (Some(place), Unknown::Collected(members)) = (self.collecting, unknown) {
+            collected = members.into_object();
+            cells[place] = Some(Cell::Json(&collected));
+        }
+        block.push_found(&cells).map_err(|error| {
             Box::new(match error {
                 RowError::Cell(error) => Rejection::cell(self, error),
                 RowError::Missing(index) => Rejection::missing(self, &self.columns[index]),
@@ -65,36 +58,31 @@ impl Mapping {
         })
     }
 
-    /// The text of each wanted field, by slot.
-    fn fields<'a>(
+    /// The wanted fields of the payload into their slots.
+    fn find<'a>(
         &self,
         document: Option<&'a [u8]>,
-        gathered: &mut Gathered,
+        slots: &mut Slots<'_, 'a>,
         unknown: &mut Unknown,
-    ) -> Result<OnStack<Option<&'a str>>, Box<Rejection>> {
-        let mut found = smallvec![None; self.fields];
-        if self.fields == 0 && unknown.is_ignored() {
-            return Ok(found);
+    ) -> Result<(), Box<Rejection>> {
+        if self.wanted.is_leaf() && unknown.is_ignored() {
+            return Ok(());
         }
         let Some(document) = document else {
             // Without a payload there is nothing that could be unknown.
-            return if self.fields == 0 {
-                Ok(found)
-            } else {
-                Err(self.refuse("no_payload", "the record has no payload", &[]))
+            return match self.wanted.is_leaf() {
+                true => Ok(()),
+                false => Err(self.refuse("no_payload", "the record has no payload", &[])),
             };
         };
-        let json = str::from_utf8(document).map_err(|error| {
+        let json = simdutf8::compat::from_utf8(document).map_err(|error| {
             let error = format!("the payload is not UTF-8: {error}{}", hint(document));
             self.refuse("invalid_utf8", error, document)
         })?;
-        self.wanted.find(json, &mut Slots { found: &mut found, gathered }, unknown).map_err(
-            |error| {
-                let error = format!("the payload is no JSON object: {error}{}", hint(document));
-                self.refuse("malformed", error, document)
-            },
-        )?;
-        Ok(found)
+        self.wanted.find(json, slots, unknown).map_err(|error| {
+            let error = format!("the payload is no JSON object: {error}{}", hint(document));
+            self.refuse("malformed", error, document)
+        })
     }
 
     #[cold]

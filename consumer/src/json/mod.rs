@@ -23,9 +23,49 @@ pub(crate) struct Entered {
     first: bool,
 }
 
-/// Text that is not JSON.
+/// A value in its text.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Value<'a> {
+    text: &'a str,
+    start: usize,
+    end: usize,
+    pub(crate) kind: Kind,
+}
+
+impl<'a> Value<'a> {
+    /// As it is written, without space around it.
+    #[inline]
+    pub(crate) fn raw(&self) -> &'a str {
+        // Values begin and end at ASCII, so between characters.
+        &self.text[self.start..self.end]
+    }
+
+    /// What is between the quotes of a string.
+    #[inline]
+    pub(crate) fn inner(&self) -> &'a str {
+        &self.text[self.start + 1..self.end - 1]
+    }
+}
+
+/// What is known of a value for having gone through it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Null,
+    /// A string without an escape: it says what is between its quotes.
+    Plain,
+    /// A number that is written as this integer is.
+    Int(i64),
+    Other,
+}
+
+/// Text that is not JSON. In a box, since nearly nothing is wrong and what is right
+/// goes through registers then.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum JsonError {
+#[error(transparent)]
+pub(crate) struct JsonError(#[from] Box<Wrong>);
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Wrong {
     #[error("it ends too early, at byte {0}")]
     Ends(usize),
     #[error("unexpected `{found}` at byte {at}")]
@@ -70,16 +110,19 @@ impl<'a> Cursor<'a> {
     /// Moves to the next part of what was entered; past its end if there is none.
     #[inline]
     pub(crate) fn next(&mut self, entered: &mut Entered) -> Result<bool, JsonError> {
-        self.space();
+        // Between parts, most JSON that machines write has no space.
+        if !matches!(self.peek(), Some(b',')) {
+            self.space();
+        }
         match self.peek() {
-            Some(byte) if byte == entered.close => {
-                self.at += 1;
-                Ok(false)
-            }
             Some(b',') if !entered.first => {
                 self.at += 1;
                 self.space();
                 Ok(true)
+            }
+            Some(byte) if byte == entered.close => {
+                self.at += 1;
+                Ok(false)
             }
             Some(_) if entered.first => {
                 entered.first = false;
@@ -90,27 +133,38 @@ impl<'a> Cursor<'a> {
     }
 
     /// Takes the name of an object's member, still quoted, and moves to its value.
-    #[inline]
     pub(crate) fn name(&mut self) -> Result<&'a str, JsonError> {
-        let name = self.take(scan::string)?;
-        self.colon()?;
-        Ok(name)
+        let start = self.at;
+        let end = scan::string(self.text.as_bytes(), start).map_err(|at| self.unexpected(at))?;
+        self.at = end;
+        self.space();
+        if self.peek() != Some(b':') {
+            return Err(self.error());
+        }
+        self.at += 1;
+        self.space();
+        Ok(&self.text[start..end])
     }
 
-    /// Takes the name if it is written as `quoted`, and moves to its value.
+    /// Takes the name if it is written as `name`, and moves to its value.
     #[inline]
-    pub(crate) fn takes_name(&mut self, quoted: &str) -> Result<bool, JsonError> {
-        if !self.text.as_bytes()[self.at..].starts_with(quoted.as_bytes()) {
-            return Ok(false);
+    pub(crate) fn takes_name(&mut self, name: &Name) -> bool {
+        let is_it = self.text.as_bytes()[self.at..].starts_with(name.0.as_bytes());
+        if is_it {
+            self.at += name.0.len();
+            self.space();
         }
-        self.at += quoted.len();
-        self.colon().map(|()| true)
+        is_it
     }
 
     /// Takes the value that begins here, whole.
-    #[inline]
-    pub(crate) fn value(&mut self) -> Result<&'a str, JsonError> {
-        self.take(scan::value)
+    #[inline(always)]
+    pub(crate) fn value(&mut self) -> Result<Value<'a>, JsonError> {
+        let (text, start) = (self.text, self.at);
+        let scanned = scan::value(text.as_bytes(), start);
+        let (end, kind) = scanned.map_err(|at| self.unexpected(at))?;
+        self.at = end;
+        Ok(Value { text, start, end, kind })
     }
 
     /// Makes sure that nothing follows.
@@ -122,25 +176,6 @@ impl<'a> Cursor<'a> {
     /// What is wrong where something else begins than what was looked for.
     pub(crate) fn error(&self) -> JsonError {
         self.unexpected(self.at)
-    }
-
-    #[inline]
-    fn colon(&mut self) -> Result<(), JsonError> {
-        self.space();
-        if self.peek() != Some(b':') {
-            return Err(self.unexpected(self.at));
-        }
-        self.at += 1;
-        self.space();
-        Ok(())
-    }
-
-    #[inline]
-    fn take(&mut self, scan: impl Fn(&[u8], usize) -> scan::End) -> Result<&'a str, JsonError> {
-        let start = self.at;
-        self.at = scan(self.text.as_bytes(), start).map_err(|at| self.unexpected(at))?;
-        // Values begin and end at ASCII, so between characters.
-        Ok(&self.text[start..self.at])
     }
 
     #[inline]
@@ -157,16 +192,37 @@ impl<'a> Cursor<'a> {
     fn unexpected(&self, at: usize) -> JsonError {
         // An error may be told in the middle of a character.
         let at = self.text.floor_char_boundary(at);
-        match self.text[at..].chars().next() {
-            Some(found) => JsonError::Unexpected { found, at },
-            None => JsonError::Ends(at),
-        }
+        JsonError(Box::new(match self.text[at..].chars().next() {
+            Some(found) => Wrong::Unexpected { found, at },
+            None => Wrong::Ends(at),
+        }))
     }
 }
 
-/// A JSON string that says `text`, as nearly everybody writes it.
-pub(crate) fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+impl JsonError {
+    /// Of a name as it is written.
+    #[cold]
+    pub(crate) fn name(quoted: &str) -> Self {
+        Self(Box::new(Wrong::Name(quoted.to_owned())))
+    }
+}
+
+/// A member's name as nearly everybody writes it, with the colon: other ways are
+/// found by reading.
+#[derive(Debug, Default)]
+pub(crate) struct Name(String);
+
+impl Name {
+    pub(crate) fn new(name: &str) -> Self {
+        Self(format!("{}:", serde_json::Value::from(name)))
+    }
+}
+
+/// The integer that is written so, if 64 bits hold it.
+#[inline]
+pub(crate) fn integer(text: &str) -> Option<i64> {
+    let (end, value) = scan::integer(text.as_bytes(), 0);
+    (end > 0 && end == text.len()).then_some(value)
 }
 
 /// What a JSON string says, borrowed unless it holds an escape. `None` if an escape
@@ -187,12 +243,16 @@ mod tests {
 
     use super::*;
 
+    fn wrong<T>(wrong: Wrong) -> Result<T, JsonError> {
+        Err(JsonError(Box::new(wrong)))
+    }
+
     fn elements(raw: &str) -> Result<Vec<&str>, JsonError> {
         let mut cursor = Cursor::new(raw);
         let mut array = cursor.enter_array().unwrap();
         let mut found = Vec::new();
         while cursor.next(&mut array)? {
-            found.push(cursor.value()?);
+            found.push(cursor.value()?.raw());
         }
         cursor.end()?;
         Ok(found)
@@ -203,7 +263,7 @@ mod tests {
         let mut object = cursor.enter_object().unwrap();
         let mut found = Vec::new();
         while cursor.next(&mut object)? {
-            found.push((cursor.name()?, cursor.value()?));
+            found.push((cursor.name()?, cursor.value()?.raw()));
         }
         cursor.end()?;
         Ok(found)
@@ -229,36 +289,37 @@ mod tests {
     #[test]
     fn a_name_is_known_by_the_way_it_is_written() {
         for (json, name, is_taken) in [
-            (r#"{"a":1}"#, "a", Ok(true)),
-            (r#"{ "a\"b" : 1}"#, "a\"b", Ok(true)),
-            (r#"{"ab":1}"#, "a", Ok(false)),
-            (r#"{"\u0061":1}"#, "a", Ok(false)),
-            (r#"{"a" 1}"#, "a", Err(JsonError::Unexpected { found: '1', at: 5 })),
+            (r#"{"a":1}"#, "a", true),
+            (r#"{ "a\"b": 1}"#, "a\"b", true),
+            (r#"{"a" :1}"#, "a", false),
+            (r#"{"ab":1}"#, "a", false),
+            (r#"{"\u0061":1}"#, "a", false),
+            (r#"{"a" 1}"#, "a", false),
         ] {
             let mut cursor = Cursor::new(json);
             let mut object = cursor.enter_object().unwrap();
             assert_eq!(cursor.next(&mut object), Ok(true));
-            assert_eq!(cursor.takes_name(&quoted(name)), is_taken, "{json}");
-            if is_taken == Ok(true) {
-                assert_eq!(cursor.value(), Ok("1"), "{json}");
+            assert_eq!(cursor.takes_name(&Name::new(name)), is_taken, "{json}");
+            if is_taken {
+                assert_eq!(cursor.value().unwrap().raw(), "1", "{json}");
             }
         }
     }
 
     #[test]
     fn what_is_no_json_is_told_with_its_place() {
-        let unexpected = |found, at| Err(JsonError::Unexpected { found, at });
-        assert_eq!(elements("["), Err(JsonError::Ends(1)));
-        assert_eq!(elements("[1"), Err(JsonError::Ends(2)));
+        let unexpected = |found, at| wrong(Wrong::Unexpected { found, at });
+        assert_eq!(elements("["), wrong(Wrong::Ends(1)));
+        assert_eq!(elements("[1"), wrong(Wrong::Ends(2)));
         assert_eq!(elements("[1 2]"), unexpected('2', 3));
-        assert_eq!(elements("[\"é"), Err(JsonError::Ends(4)));
+        assert_eq!(elements("[\"é"), wrong(Wrong::Ends(4)));
         assert_eq!(elements("[é]"), unexpected('é', 1));
         assert_eq!(elements("[[1}"), unexpected('}', 3));
         assert_eq!(elements("[,1]"), unexpected(',', 1));
         assert_eq!(elements("[1,]"), unexpected(']', 3));
         assert_eq!(elements("[01]"), unexpected('1', 2));
         assert_eq!(elements("[1]x"), unexpected('x', 3));
-        assert_eq!(members("{"), Err(JsonError::Ends(1)).map(|()| vec![]));
+        assert_eq!(members("{"), wrong(Wrong::Ends(1)));
         assert_eq!(members("{1:2}"), unexpected('1', 1).map(|_: Vec<&str>| vec![]));
         assert_eq!(members("{\"a\"}"), unexpected('}', 4).map(|_: Vec<&str>| vec![]));
         assert_eq!(members("{\"a\":}"), unexpected('}', 5).map(|_: Vec<&str>| vec![]));

@@ -3,24 +3,39 @@
 
 use smallvec::SmallVec;
 
+use super::Kind;
+
 /// Where a value ends, or where it stops being one.
 pub(super) type End = Result<usize, usize>;
 
 /// Past the space at `at`.
 #[inline]
 pub(super) fn space(bytes: &[u8], mut at: usize) -> usize {
-    while matches!(bytes.get(at), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+    // Most JSON that machines write has none.
+    while let Some(byte) = bytes.get(at).filter(|byte| **byte <= b' ') {
+        if !matches!(byte, b' ' | b'\t' | b'\n' | b'\r') {
+            break;
+        }
         at += 1;
     }
     at
 }
 
-/// Past the value that begins at `at`.
-#[inline]
-pub(super) fn value(bytes: &[u8], at: usize) -> End {
+/// Past the value that begins at `at`, and of which kind it is.
+#[inline(always)]
+pub(super) fn value(bytes: &[u8], at: usize) -> Result<(usize, Kind), usize> {
     match bytes.get(at) {
-        Some(b'{' | b'[') => composite(bytes, at),
-        _ => scalar(bytes, at),
+        Some(b'-' | b'0'..=b'9') => match integer(bytes, at) {
+            (0, _) => Ok((number(bytes, at)?, Kind::Other)),
+            (end, value) => Ok((end, Kind::Int(value))),
+        },
+        Some(b'"') => match plain(bytes, at + 1) {
+            end if bytes.get(end) == Some(&b'"') => Ok((end + 1, Kind::Plain)),
+            end => Ok((rest_of_string(bytes, end)?, Kind::Other)),
+        },
+        Some(b'n') => Ok((literal(bytes, at, b"null")?, Kind::Null)),
+        Some(b'{' | b'[') => Ok((composite(bytes, at)?, Kind::Other)),
+        _ => Ok((scalar(bytes, at)?, Kind::Other)),
     }
 }
 
@@ -30,14 +45,22 @@ pub(super) fn string(bytes: &[u8], at: usize) -> End {
     if bytes.get(at) != Some(&b'"') {
         return Err(at);
     }
-    let mut at = at + 1;
+    match plain(bytes, at + 1) {
+        end if bytes.get(end) == Some(&b'"') => Ok(end + 1),
+        end => rest_of_string(bytes, end),
+    }
+}
+
+/// Past the string that goes on at `at` with something special.
+#[cold]
+fn rest_of_string(bytes: &[u8], mut at: usize) -> End {
     loop {
-        at = plain(bytes, at);
         match bytes.get(at) {
             Some(b'"') => return Ok(at + 1),
             Some(b'\\') => at = escape(bytes, at)?,
             _ => return Err(at),
         }
+        at = plain(bytes, at);
     }
 }
 
@@ -59,7 +82,7 @@ fn literal(bytes: &[u8], at: usize, literal: &[u8]) -> End {
 
 /// To the first byte that a string cannot have as it is: a quote, a backslash or
 /// a control character.
-#[inline]
+#[inline(never)]
 fn plain(bytes: &[u8], mut at: usize) -> usize {
     while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
         let found = special(u64::from_le_bytes(*word));
@@ -67,11 +90,23 @@ fn plain(bytes: &[u8], mut at: usize) -> usize {
             return at + (found.trailing_zeros() / 8) as usize;
         }
         at += 8;
+        // What is not short is mostly longer than another eight bytes.
+        while bytes.get(at..).and_then(|rest| rest.first_chunk()).is_some_and(is_plain) {
+            at += 16;
+        }
     }
     while bytes.get(at).is_some_and(|byte| !matches!(byte, b'"' | b'\\' | 0..0x20)) {
         at += 1;
     }
     at
+}
+
+/// Whether none of the bytes is special. Without an early end, so that the compiler
+/// takes all of them at a time.
+#[inline]
+fn is_plain(bytes: &[u8; 16]) -> bool {
+    let has = |is: fn(u8) -> bool| bytes.iter().fold(false, |found, byte| found | is(*byte));
+    !(has(|byte| byte < 0x20) | has(|byte| byte == b'"') | has(|byte| byte == b'\\'))
 }
 
 /// Marks the first of eight bytes that is a quote, a backslash or a control
@@ -99,9 +134,33 @@ fn escape(bytes: &[u8], at: usize) -> End {
     }
 }
 
-#[inline]
+/// Past the integer at `start`, and its value: if 64 bits hold it and it is written
+/// as such are. Otherwise nothing, at 0. By itself, as are strings: amid an object
+/// there are too few registers for a loop.
+#[inline(never)]
+pub(super) fn integer(bytes: &[u8], start: usize) -> (usize, i64) {
+    /// As many fit into 64 bits, whatever they are.
+    const DIGITS: usize = 19;
+    const OTHER: (usize, i64) = (0, 0);
+    let negative = bytes.get(start) == Some(&b'-');
+    let first = start + usize::from(negative);
+    let (mut at, mut value) = (first, 0_u64);
+    while let Some(digit @ 0..=9) = bytes.get(at).map(|byte| byte.wrapping_sub(b'0')) {
+        value = value.wrapping_mul(10).wrapping_add(u64::from(digit));
+        at += 1;
+    }
+    let digits = at - first;
+    // -0 is another number than 0 to floats.
+    let is_odd = bytes.get(first) == Some(&b'0') && (digits > 1 || negative);
+    let is_more = matches!(bytes.get(at), Some(b'.' | b'e' | b'E'));
+    if digits == 0 || digits > DIGITS || value > i64::MAX as u64 || is_odd || is_more {
+        return OTHER;
+    }
+    (at, if negative { -(value as i64) } else { value as i64 })
+}
+
 fn number(bytes: &[u8], mut at: usize) -> End {
-    at += usize::from(bytes[at] == b'-');
+    at += usize::from(bytes.get(at) == Some(&b'-'));
     at = match bytes.get(at) {
         Some(b'0') => at + 1,
         _ => digits(bytes, at)?,
@@ -186,7 +245,7 @@ mod tests {
     use super::*;
 
     fn is_value(text: &str) -> bool {
-        value(text.as_bytes(), 0) == Ok(text.len())
+        value(text.as_bytes(), 0).map(|(end, _)| end) == Ok(text.len())
     }
 
     #[test]

@@ -7,19 +7,21 @@ use std::{
 };
 
 use hashbrown::HashMap;
-use smallvec::SmallVec;
 
 use super::unknown::Unknown;
-use crate::json::{Cursor, JsonError, quoted, unquoted};
+use crate::{
+    block::Cell,
+    json::{Cursor, JsonError, Name, unquoted},
+};
 
 /// Which fields are wanted, as a tree of names.
 #[derive(Debug, Default)]
 pub(super) struct Wanted {
     /// Where the field's text goes, whatever it is.
-    slots: SmallVec<[usize; 2]>,
+    slots: Vec<usize>,
     /// Those of them that take arrays, and may also get one that is put together
     /// from the objects of an array.
-    list_slots: SmallVec<[usize; 1]>,
+    list_slots: Vec<usize>,
     children: Vec<Child>,
     by_name: HashMap<String, usize>,
     /// Which of the children came first in the last object.
@@ -31,8 +33,7 @@ pub(super) struct Wanted {
 #[derive(Debug, Default)]
 struct Child {
     name: String,
-    /// The name as payloads have it, unless they escape what they need not.
-    quoted: String,
+    written: Name,
     wanted: Wanted,
     /// Which of its siblings came next in the last object.
     next: Guess,
@@ -49,7 +50,7 @@ pub(super) type Gathered = Vec<(usize, String)>;
 
 /// Where the wanted fields go.
 pub(super) struct Slots<'s, 'a> {
-    pub(super) found: &'s mut [Option<&'a str>],
+    pub(super) found: &'s mut [Option<Cell<'a>>],
     pub(super) gathered: &'s mut Gathered,
 }
 
@@ -69,7 +70,7 @@ impl Wanted {
             if index == next {
                 node.children.push(Child {
                     name: name.to_owned(),
-                    quoted: quoted(name),
+                    written: Name::new(name),
                     ..Child::default()
                 });
             }
@@ -108,7 +109,7 @@ impl Wanted {
         guess: &Guess,
     ) -> Result<Result<&Child, Cow<'a, str>>, JsonError> {
         if let Some(child) = self.children.get(guess.0.load(Relaxed))
-            && cursor.takes_name(&child.quoted)?
+            && cursor.takes_name(&child.written)
         {
             return Ok(Ok(child));
         }
@@ -123,8 +124,8 @@ impl Wanted {
         if self.has_lists && !self.is_leaf() { objects(raw) } else { None }
     }
 
-    /// Puts the raw text of each wanted field of `json` into its slots, and what
-    /// nothing wants into `unknown`.
+    /// Puts each wanted field of `json` into its slots, and what nothing wants into
+    /// `unknown`.
     ///
     /// # Errors
     /// When `json` is not one JSON object.
@@ -141,28 +142,35 @@ impl Wanted {
             let Child { name, wanted, next, .. } = match self.following(&mut cursor, guess)? {
                 Ok(child) => child,
                 Err(name) => {
-                    unknown.add(&name, cursor.value()?);
+                    unknown.add(&name, cursor.value()?.raw());
                     continue;
                 }
             };
             guess = next;
-            let raw = cursor.value()?;
-            wanted.take(raw, slots)?;
-            if !wanted.is_leaf() && !unknown.is_ignored() {
-                unknown.add_rest(name, wanted, raw)?;
+            let value = cursor.value()?;
+            wanted.take(value.into(), slots);
+            if !wanted.is_leaf() {
+                wanted.take_parts(value.raw(), slots)?;
+                unknown.add_rest(name, wanted, value.raw())?;
             }
         }
         cursor.end()
     }
 
     /// Takes the value of the field that this is the node of.
-    fn take<'a>(&self, raw: &'a str, slots: &mut Slots<'_, 'a>) -> Result<(), JsonError> {
+    #[inline]
+    fn take<'a>(&self, value: Cell<'a>, slots: &mut Slots<'_, 'a>) {
         for &slot in &self.slots {
-            slots.found[slot] = Some(raw);
+            slots.found[slot] = Some(value);
+            // The last one wins among fields of one name.
+            if !slots.gathered.is_empty() {
+                slots.gathered.retain(|(gathered, _)| *gathered != slot);
+            }
         }
-        if self.is_leaf() {
-            return Ok(());
-        }
+    }
+
+    /// Takes what is wanted of the value's parts.
+    fn take_parts<'a>(&self, raw: &'a str, slots: &mut Slots<'_, 'a>) -> Result<(), JsonError> {
         if raw.starts_with('{') {
             return self.find(raw, slots, &mut Unknown::Ignored);
         }
@@ -185,8 +193,6 @@ impl Wanted {
         {
             path.push(name);
             for &slot in &child.list_slots {
-                // The last one wins, as among fields of one name.
-                slots.found[slot] = None;
                 slots.gathered.retain(|(gathered, _)| *gathered != slot);
                 slots.gathered.push((slot, each(elements, path)?));
             }
@@ -203,7 +209,7 @@ fn objects(raw: &str) -> Option<Vec<&str>> {
     let mut array = cursor.enter_array()?;
     let mut elements = Vec::new();
     while cursor.next(&mut array).ok()? {
-        let element = cursor.value().ok()?;
+        let element = cursor.value().ok()?.raw();
         if !element.starts_with('{') && element != "null" {
             return None;
         }
@@ -254,16 +260,15 @@ pub(super) fn members(raw: &str) -> Result<Vec<(Cow<'_, str>, &str)>, JsonError>
     let mut object = cursor.enter_object().ok_or_else(|| cursor.error())?;
     let mut members = Vec::new();
     while cursor.next(&mut object)? {
-        members.push((name(&mut cursor)?, cursor.value()?));
+        members.push((name(&mut cursor)?, cursor.value()?.raw()));
     }
     Ok(members)
 }
 
 /// The name of the field at hand, borrowed unless it holds an escape.
-#[inline]
 fn name<'a>(cursor: &mut Cursor<'a>) -> Result<Cow<'a, str>, JsonError> {
     let quoted = cursor.name()?;
-    unquoted(quoted).ok_or_else(|| JsonError::Name(quoted.to_owned()))
+    unquoted(quoted).ok_or_else(|| JsonError::name(quoted))
 }
 
 #[cfg(test)]

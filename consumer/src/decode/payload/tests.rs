@@ -11,9 +11,16 @@ fn find(paths: &[&str], json: &str) -> Result<Vec<Option<String>>, String> {
     let mut slots = Slots { found: &mut found, gathered: &mut gathered };
     wanted.find(json, &mut slots, &mut Unknown::Ignored).map_err(|error| error.to_string())?;
     for (slot, text) in &gathered {
-        found[*slot].get_or_insert(text);
+        found[*slot] = Some(Cell::Json(text));
     }
-    Ok(found.into_iter().map(|text| text.map(str::to_owned)).collect())
+    let text = |cell| match cell {
+        Cell::Null => "null".to_owned(),
+        Cell::Plain(text) => format!("\"{text}\""),
+        Cell::Int(value) => value.to_string(),
+        Cell::Json(raw) => raw.to_owned(),
+        other => panic!("{other:?}"),
+    };
+    Ok(found.into_iter().map(|cell| cell.map(text)).collect())
 }
 
 #[track_caller]
