@@ -32,7 +32,7 @@ pub enum Cell<'a> {
 }
 
 impl<'a> From<Value<'a>> for Cell<'a> {
-    #[inline]
+    #[inline(always)]
     fn from(value: Value<'a>) -> Self {
         match value.kind {
             Kind::Null => Self::Null,

@@ -110,25 +110,24 @@ impl<'a> Cursor<'a> {
     /// Moves to the next part of what was entered; past its end if there is none.
     #[inline]
     pub(crate) fn next(&mut self, entered: &mut Entered) -> Result<bool, JsonError> {
-        // Between parts, most JSON that machines write has no space.
-        if !matches!(self.peek(), Some(b',')) {
-            self.space();
-        }
-        match self.peek() {
-            Some(b',') if !entered.first => {
-                self.at += 1;
-                self.space();
-                Ok(true)
+        loop {
+            match self.peek() {
+                Some(b',') if !entered.first => {
+                    self.at += 1;
+                    self.space();
+                    return Ok(true);
+                }
+                Some(byte) if byte == entered.close => {
+                    self.at += 1;
+                    return Ok(false);
+                }
+                Some(b' ' | b'\t' | b'\n' | b'\r') => self.space(),
+                Some(_) if entered.first => {
+                    entered.first = false;
+                    return Ok(true);
+                }
+                _ => return Err(self.unexpected(self.at)),
             }
-            Some(byte) if byte == entered.close => {
-                self.at += 1;
-                Ok(false)
-            }
-            Some(_) if entered.first => {
-                entered.first = false;
-                Ok(true)
-            }
-            _ => Err(self.unexpected(self.at)),
         }
     }
 

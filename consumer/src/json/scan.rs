@@ -276,10 +276,10 @@ mod tests {
 
     #[test]
     fn the_first_special_byte_is_marked_wherever_it_is() {
-        for place in 0..20 {
+        for place in 0..60 {
             for special in *b"\"\\\0\x1f" {
                 for around in [b' ', b'!', b'#', b'[', b']', 0x7f, 0x80, 0xa2, 0xff] {
-                    let mut bytes = [around; 20];
+                    let mut bytes = [around; 60];
                     bytes[place] = special;
                     assert_eq!(plain(&bytes, 0), place, "{special:#x} among {around:#x}");
                 }
