@@ -3,7 +3,7 @@
 use std::hash::BuildHasher;
 use std::ops::Range;
 
-use hashbrown::{DefaultHashBuilder, HashTable, hash_table::Entry};
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable, hash_table::Entry};
 
 use super::cell::Cell;
 use super::column::Absent;
@@ -30,11 +30,13 @@ pub(super) struct LowCardinality {
     arena: Vec<u8>,
     /// Where each key's value is in it: behind the length that strings begin with.
     keys: Vec<Range<usize>>,
-    /// Finds keys by their values; holds their numbers.
+    /// Finds short keys, which most are.
+    shorts: HashMap<Short, u32>,
+    /// Finds the others by their values; holds their numbers.
     numbers: HashTable<u32>,
     hasher: DefaultHashBuilder,
-    /// The number of the last key: it often comes again, and is compared before
-    /// anything is hashed.
+    /// The number of the last key that was not short: it often comes again, and is
+    /// compared before anything is hashed.
     last: Option<u32>,
     /// A key number for each row.
     rows: Vec<u32>,
@@ -50,6 +52,7 @@ impl LowCardinality {
             absent,
             arena: Vec::new(),
             keys: Vec::new(),
+            shorts: HashMap::new(),
             numbers: HashTable::new(),
             hasher: DefaultHashBuilder::default(),
             last: None,
@@ -71,17 +74,51 @@ impl LowCardinality {
             Some(text) if matches!(self.kind, ScalarType::String) => self.number(text),
             _ => self.number_of_other(cell)?,
         };
-        self.last = Some(number);
         self.rows.push(number);
         Ok(())
     }
 
+    /// The number of the key with this value.
     #[inline]
     fn number(&mut self, value: &[u8]) -> u32 {
-        match self.last {
-            Some(last) if value_of(&self.arena, &self.keys, last) == value => last,
-            _ => self.intern(value),
+        match Short::of(value) {
+            Some(short) => match self.shorts.get(&short) {
+                Some(number) => *number,
+                None => self.add_short(short, value),
+            },
+            None => self.number_of_long(value),
         }
+    }
+
+    #[cold]
+    fn add_short(&mut self, short: Short, value: &[u8]) -> u32 {
+        let number = add(&mut self.arena, &mut self.keys, &self.kind, value);
+        self.shorts.insert(short, number);
+        number
+    }
+
+    fn number_of_long(&mut self, value: &[u8]) -> u32 {
+        let Self { arena, keys, hasher, last, .. } = self;
+        if let Some(last) = *last
+            && value_of(arena, keys, last) == value
+        {
+            return last;
+        }
+        let entry = self.numbers.entry(
+            hasher.hash_one(value),
+            |&number| value_of(arena, keys, number) == value,
+            |&number| hasher.hash_one(value_of(arena, keys, number)),
+        );
+        let number = match entry {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(place) => {
+                let number = add(arena, keys, &self.kind, value);
+                place.insert(number);
+                number
+            }
+        };
+        *last = Some(number);
+        number
     }
 
     fn number_of_other(&mut self, cell: &Cell<'_>) -> Result<u32, Refusal> {
@@ -99,31 +136,6 @@ impl LowCardinality {
         Ok(number?)
     }
 
-    /// The number of the key with this value.
-    fn intern(&mut self, value: &[u8]) -> u32 {
-        let Self { arena, keys, hasher, .. } = self;
-        let entry = self.numbers.entry(
-            hasher.hash_one(value),
-            |&number| value_of(arena, keys, number) == value,
-            |&number| hasher.hash_one(value_of(arena, keys, number)),
-        );
-        match entry {
-            Entry::Occupied(known) => *known.get(),
-            Entry::Vacant(place) => {
-                // Memory runs out long before 2^32 keys do.
-                let number = keys.len() as u32;
-                place.insert(number);
-                if matches!(self.kind, ScalarType::String) {
-                    put_varint(arena, value.len() as u64);
-                }
-                let start = arena.len();
-                arena.extend_from_slice(value);
-                keys.push(start..arena.len());
-                number
-            }
-        }
-    }
-
     pub(super) fn mark(&mut self) {
         self.mark = (self.rows.len(), self.keys.len());
     }
@@ -134,8 +146,12 @@ impl LowCardinality {
         self.last = None;
         while self.keys.len() > known {
             let number = (self.keys.len() - 1) as u32;
-            let hash = self.hasher.hash_one(value_of(&self.arena, &self.keys, number));
-            if let Ok(entry) = self.numbers.find_entry(hash, |&n| n == number) {
+            let value = value_of(&self.arena, &self.keys, number);
+            if let Some(short) = Short::of(value) {
+                self.shorts.remove(&short);
+            } else if let Ok(entry) =
+                self.numbers.find_entry(self.hasher.hash_one(value), |&n| n == number)
+            {
                 entry.remove();
             }
             self.keys.pop();
@@ -146,6 +162,7 @@ impl LowCardinality {
     fn clear(&mut self) {
         self.arena.clear();
         self.keys.clear();
+        self.shorts.clear();
         self.numbers.clear();
         self.rows.clear();
         self.last = None;
@@ -155,12 +172,20 @@ impl LowCardinality {
             ScalarType::String => 1..1,
             _ => 0..self.arena.len(),
         };
+        self.keys.push(filler);
         // Where key 0 is NULL, a value of the same bytes is another key.
         if self.absent == Absent::Never {
-            let hash = self.hasher.hash_one(&self.arena[filler.clone()]);
-            self.numbers.insert_unique(hash, 0, |_| hash);
+            let value = value_of(&self.arena, &self.keys, 0);
+            match Short::of(value) {
+                Some(short) => {
+                    self.shorts.insert(short, 0);
+                }
+                None => {
+                    let hash = self.hasher.hash_one(value);
+                    self.numbers.insert_unique(hash, 0, |_| hash);
+                }
+            }
         }
-        self.keys.push(filler);
     }
 
     pub(super) fn byte_size(&self) -> usize {
@@ -210,6 +235,39 @@ impl LowCardinality {
     }
 }
 
+/// A value of up to seven bytes, with their number in the eighth: codes and names of
+/// categories are found without being hashed and compared byte by byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Short(u64);
+
+impl Short {
+    #[inline]
+    fn of(value: &[u8]) -> Option<Self> {
+        let length = value.len();
+        // From both ends: where these meet, they have the same bytes.
+        let bytes = match (value.first_chunk(), value.last_chunk()) {
+            (Some(first), Some(last)) => {
+                let behind = u64::from(u32::from_le_bytes(*last)) << (8 * (length - 4).min(4));
+                u64::from(u32::from_le_bytes(*first)) | behind
+            }
+            _ => value.iter().rev().fold(0, |bytes, byte| bytes << 8 | u64::from(*byte)),
+        };
+        (length < 8).then_some(Self(bytes | (length as u64) << 56))
+    }
+}
+
+/// A further key, and its number.
+fn add(arena: &mut Vec<u8>, keys: &mut Vec<Range<usize>>, kind: &ScalarType, value: &[u8]) -> u32 {
+    if matches!(kind, ScalarType::String) {
+        put_varint(arena, value.len() as u64);
+    }
+    let start = arena.len();
+    arena.extend_from_slice(value);
+    keys.push(start..arena.len());
+    // Memory runs out long before 2^32 keys do.
+    (keys.len() - 1) as u32
+}
+
 #[inline]
 fn value_of<'a>(arena: &'a [u8], keys: &[Range<usize>], number: u32) -> &'a [u8] {
     &arena[keys[number as usize].clone()]
@@ -217,6 +275,8 @@ fn value_of<'a>(arena: &'a [u8], keys: &[Range<usize>], number: u32) -> &'a [u8]
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
 
     fn strings(absent: Absent, cells: &[Cell<'_>]) -> Vec<u8> {
@@ -281,13 +341,42 @@ mod tests {
         column.mark();
         for n in 0..1000 {
             column.push(&Cell::Int(n)).unwrap();
+            column.push(&Cell::Text(&format!("a longer key {n}"))).unwrap();
         }
         column.rollback();
-        assert_eq!(column.numbers.len(), 2);
+        assert_eq!((column.shorts.len(), column.numbers.len()), (2, 0));
         column.push(&Cell::Text("next")).unwrap();
+        column.push(&Cell::Text("a longer key 0")).unwrap();
         column.push(&Cell::Text("kept")).unwrap();
         let mut out = Vec::new();
         column.write_values(&mut out);
-        assert_eq!(out, expected(0x600, 3, b"\0\x04kept\x04next", 3, &[1, 2, 1]));
+        let keys = b"\0\x04kept\x04next\x0ea longer key 0";
+        assert_eq!(out, expected(0x600, 4, keys, 4, &[1, 2, 3, 1]));
+    }
+
+    proptest! {
+        #[test]
+        fn each_value_has_one_number_in_the_order_of_appearance(
+            values in vec(vec(prop_oneof![Just(0), Just(b'a'), Just(0xff), any::<u8>()], 0..12), 0..100),
+            nullable: bool,
+        ) {
+            let absent = if nullable { Absent::Null } else { Absent::Never };
+            let mut column = LowCardinality::new(ScalarType::String, absent);
+            // Key 0 is NULL or the empty string.
+            let mut known: Vec<Option<&[u8]>> = vec![(!nullable).then_some(&[])];
+            for value in &values {
+                column.push(&Cell::Bytes(value)).unwrap();
+                let number = known.iter().position(|key| *key == Some(value)).unwrap_or(known.len());
+                if number == known.len() {
+                    known.push(Some(value));
+                }
+                prop_assert_eq!(column.rows.last(), Some(&(number as u32)));
+            }
+            let found: Vec<_> = (0..column.keys.len() as u32)
+                .map(|number| value_of(&column.arena, &column.keys, number))
+                .collect();
+            let known: Vec<_> = known.into_iter().map(Option::unwrap_or_default).collect();
+            prop_assert_eq!(found, known);
+        }
     }
 }
