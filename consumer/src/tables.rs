@@ -108,7 +108,9 @@ pub(crate) fn mappings_to_read(found: &[Found]) -> Result<Vec<Arc<Mapping>>, Con
     let mut mappings = Vec::new();
     for (index, Found { route, name, table }) in found.iter().enumerate() {
         let schema = TableSchema::of(name.clone(), &table.columns)?;
-        mappings.push(Arc::new(Mapping::new(index, route, &schema)?));
+        let is_like_it = |other: &&Found| other.name == *name && other.route.topic == route.topic;
+        let others = found[..index].iter().filter(is_like_it).count();
+        mappings.push(Arc::new(Mapping::new(index, route, &schema)?.behind(others)));
     }
     Ok(mappings)
 }
@@ -124,5 +126,48 @@ pub(crate) async fn changed(config: &Config, clickhouse: &ClickHouse, found: &[F
             // What is wrong with a table shows when it is written to.
             Ok(_) | Err(_) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{deduplication::Memory, table::DescribedColumn};
+
+    fn found(topic: &str, table: &str) -> Found {
+        let column = |(name, type_name): (&str, &str)| DescribedColumn {
+            name: name.to_owned(),
+            type_name: type_name.to_owned(),
+            default_kind: String::new(),
+        };
+        let columns = [("event_id", "UUID"), ("n", "UInt64")].map(column).into();
+        let mut route = decode::default_route();
+        topic.clone_into(&mut route.topic);
+        route.columns.clear();
+        Found {
+            route,
+            name: TableName::parse(table, "db"),
+            table: TableFinding {
+                columns,
+                engine: "MergeTree".into(),
+                memory: Memory::Local { window: 100 },
+            },
+        }
+    }
+
+    #[test]
+    fn routes_are_named_apart_and_not_by_where_they_stand() {
+        let targets = |found: &[Found]| -> Vec<_> {
+            let mappings = mappings_to_read(found).unwrap();
+            mappings.iter().map(|mapping| (mapping.target().to_owned(), mapping.id())).collect()
+        };
+        let routes =
+            [found("a", "t"), found("a", "u"), found("b", "t"), found("a", "t"), found("^a", "t")];
+        let of_all = targets(&routes);
+        let names = of_all.iter().map(|(target, _)| target.as_str()).collect::<Vec<_>>();
+        assert_eq!(names, ["db.t#a", "db.u#a", "db.t#b", "db.t#a#1", "db.t#^a"]);
+        let ids: std::collections::HashSet<_> = of_all.iter().map(|(_, id)| *id).collect();
+        assert_eq!(ids.len(), of_all.len());
+        assert_eq!(targets(&routes[1..3]), of_all[1..3], "the first one is gone");
     }
 }

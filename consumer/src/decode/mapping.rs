@@ -77,8 +77,8 @@ pub struct Mapping {
     pub(crate) table: Arc<str>,
     table_name: TableName,
     table_sql: String,
-    /// Tells routes into the same table apart.
     index: usize,
+    target: String,
     id: RouteId,
     has_provenance: bool,
     pub(crate) insert_sql: Arc<str>,
@@ -103,10 +103,6 @@ enum OnUnknown {
     Ignore,
     Reject,
     Collect { as_text: bool },
-}
-
-fn target(table: &str, index: usize) -> String {
-    format!("{table}#{index}")
 }
 
 #[derive(Debug)]
@@ -185,10 +181,12 @@ impl Mapping {
             unknown = OnUnknown::Ignore;
         }
         let columns: Arc<[Column]> = schema.columns.iter().map(|c| c.column.clone()).collect();
+        let target = format!("{table}#{}", route.topic);
         Ok(Mapping {
             topic,
             event_types: route.event_types.clone(),
-            id: RouteId::of(&target(&table, index)),
+            id: RouteId::of(&target),
+            target,
             table: table.into(),
             table_sql: schema.name.quoted(),
             table_name: schema.name.clone(),
@@ -206,6 +204,16 @@ impl Mapping {
         })
     }
 
+    /// The same as one of several from its topic to its table, which so many are before.
+    #[must_use]
+    pub(crate) fn behind(mut self, others: usize) -> Self {
+        if others > 0 {
+            self.target = format!("{}#{others}", self.target);
+            self.id = RouteId::of(&self.target);
+        }
+        self
+    }
+
     /// The table as SQL takes it.
     pub(crate) fn table_sql(&self) -> &str {
         &self.table_sql
@@ -215,9 +223,10 @@ impl Mapping {
         &self.table_name
     }
 
-    /// The table and the route, as a deduplication token names them.
-    pub(crate) fn target(&self) -> String {
-        target(&self.table, self.index)
+    /// The table and the route, as a deduplication token names them: not by the
+    /// route's place, which is another once a route is added.
+    pub(crate) fn target(&self) -> &str {
+        &self.target
     }
 
     /// The same, as a plan names it.

@@ -19,7 +19,7 @@ use outpour_schemas::mutants::{self, Mutant};
 
 use super::{
     Offsets, TOKENS_TRUSTED_FOR, WriteError, Writer, backoff,
-    proof::{self, Proof},
+    proof::{self, Parts, Proof},
 };
 use crate::{
     batch::{Insert, Sealed},
@@ -46,17 +46,16 @@ enum Step {
 }
 
 impl Step {
-    fn first(plan: &Plan, insert: &Insert) -> Self {
+    fn first(plan: &Plan, insert: &Insert, batch: &Sealed) -> Self {
         if !plan.by_provenance || !insert.mapping.has_provenance() {
             return Step::Whole;
         }
-        match plan.search {
-            Some(search) if search.route == insert.mapping.id() => Step::Parts,
-            // Where somebody moved the offset, other tokens than the first are at work.
-            None if plan.first.is_some() && !plan.was_moved && proof::is_trusted(plan) => {
-                Step::Again
-            }
-            _ => Step::Missing,
+        // Where somebody moved the offset, other tokens than the first are at work.
+        let is_known = plan.first.is_some() && !plan.was_moved && proof::is_trusted(plan);
+        match Parts::of(insert, batch, plan) {
+            Parts::Searched(_) => Step::Parts,
+            Parts::NotBegun if is_known => Step::Again,
+            Parts::NotBegun | Parts::Unknown => Step::Missing,
         }
     }
 
@@ -85,7 +84,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
             + TOKENS_TRUSTED_FOR.saturating_sub(plan.age_at(Timestamp::now()));
         let mut delays = backoff();
         let mut attempts = 0_u64;
-        let mut step = Step::first(plan, insert);
+        let mut step = Step::first(plan, insert, batch);
         let mut refusal = None;
         loop {
             attempts += 1;

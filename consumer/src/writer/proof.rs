@@ -62,6 +62,35 @@ impl Refused {
     }
 }
 
+/// What is known of the parts that may have been stored of an insert.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Parts {
+    /// How far the search has come that is under way in it.
+    Searched(Search),
+    /// None were.
+    NotBegun,
+    Unknown,
+}
+
+impl Parts {
+    pub(super) fn of(insert: &Insert, batch: &Sealed, plan: &Plan) -> Self {
+        let route = insert.mapping.id();
+        let Some(search) = plan.search else { return Parts::NotBegun };
+        if search.route == route {
+            return Parts::Searched(search);
+        }
+        let in_order = batch.inserts.iter().map(|insert| insert.mapping.id());
+        let is_before = in_order.take_while(|id| *id != route).any(|id| id == search.route);
+        // Inserts are searched in their order, so that a search in one before means
+        // that this was not begun, unless that one began with parts of which nobody
+        // knew: it may then have replaced a search in this.
+        match is_before && search.from < batch.end {
+            true => Parts::NotBegun,
+            false => Parts::Unknown,
+        }
+    }
+}
+
 /// What a search has come to.
 #[derive(Debug)]
 pub(super) enum Proof {
@@ -87,17 +116,17 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
         let route = insert.mapping.id();
         let end = batch.end;
         // From where on nothing is stored but what the plan says.
-        let (known_from, under_way) = match plan.search {
-            Some(search) if search.route == route => (search.from, Some(search.to)),
-            None if !plan.by_provenance => (batch.start, None),
+        let (known_from, under_way) = match Parts::of(insert, batch, plan) {
+            Parts::Searched(search) => (search.from, Some(search.to)),
+            Parts::NotBegun if !plan.by_provenance => (batch.start, None),
             // Planned anew, and refused as a whole: no part of it was begun, or the
             // plan would say so. Of those before it, one may have been stored.
-            None => match self.end_of_rows(&insert.mapping).await {
+            Parts::NotBegun => match self.end_of_rows(&insert.mapping).await {
                 Some(until) if until <= batch.start => (batch.start, None),
                 Some(_) => (end, None),
                 None => return Ok(Proof::Stopped),
             },
-            _ => (end, None),
+            Parts::Unknown => (end, None),
         };
         if under_way.is_none() {
             // What is stored from here on its first token does not stand for.

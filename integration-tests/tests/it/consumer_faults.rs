@@ -276,6 +276,26 @@ async fn a_plan_whose_content_has_changed_is_resolved_by_provenance() {
     consumer.stop().await.unwrap();
 }
 
+/// ClickHouse knows a batch by its route's name, which is not the route's place.
+#[tokio::test(flavor = "multi_thread")]
+async fn routes_that_are_added_before_one_leave_its_open_plan_as_it_is() {
+    let scene = Scene::new().await;
+    scene.killed_after_the_insert().await;
+    scene.sql("CREATE TABLE others AS numbers").await;
+    let topic = &scene.feed.topic;
+    let route = |what: &str| format!("[[routes]]\n{what}\ncolumns = {{ event_id = '$id' }}\n");
+    let routes = [
+        route("topic = '^another.topic$'\ntable = 'numbers'"),
+        route(&format!("topic = '{topic}'\ntable = 'others'\nevent_types = ['never']")),
+        route(&format!("topic = '{topic}'\ntable = 'numbers'")),
+    ];
+    scene.pipeline.configure(&format!("max_delay = '300ms'\n{}", routes.concat())).unwrap();
+    let consumer = scene.pipeline.consumer().unwrap();
+    scene.send(10..12);
+    scene.comes_to(12).await;
+    consumer.stop().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_insert_of_which_one_table_partition_landed_is_completed() {
     let scene = Scene::of("PARTITION BY n % 2").await;
@@ -286,7 +306,7 @@ async fn an_insert_of_which_one_table_partition_landed_is_completed() {
     let topic = scene.feed.topic.as_str();
     let partition = outpour_consumer::source::TopicPartition { topic: topic.into(), partition: 0 };
     let database = &scene.pipeline.clickhouse_database;
-    let token = plan.token(&cluster, &partition, &format!("{database}.numbers#0"));
+    let token = plan.token(&cluster, &partition, &format!("{database}.numbers#{topic}"));
     let id = "toUUID(concat('00000000-0000-0000-0000-', leftPad(hex(number), 12, '0')))";
     scene
         .sql(&format!(

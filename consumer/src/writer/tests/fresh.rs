@@ -109,7 +109,7 @@ async fn where_somebody_moved_the_offset_only_what_is_missing_is_inserted() {
     let own = found(&batch(0..5), 0).token(
         "cluster",
         &TopicPartition { topic: "t".into(), partition: 3 },
-        &mapping().target(),
+        mapping().target(),
     );
     assert_ne!(tokens(&did)[0], own, "what was deleted since would be taken for stored");
 }

@@ -155,6 +155,10 @@ impl Offsets for Arc<Script> {
 }
 
 fn mapping() -> Arc<Mapping> {
+    mapping_to("event_log")
+}
+
+fn mapping_to(table: &str) -> Arc<Mapping> {
     let columns = ["event_id UUID", "event_type String", "event_date_time DateTime64(6)"]
         .into_iter()
         .chain(["environment String", "event_context String", "metadata_version UInt64"])
@@ -168,7 +172,7 @@ fn mapping() -> Arc<Mapping> {
                 default_kind: String::new(),
             }
         });
-    let name = TableName::parse("event_log", "db");
+    let name = TableName::parse(table, "db");
     let schema = TableSchema::of(name, &columns.collect::<Vec<_>>()).unwrap();
     Arc::new(Mapping::new(0, &default_route(), &schema).unwrap())
 }

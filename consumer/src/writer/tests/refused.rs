@@ -118,3 +118,69 @@ async fn a_batch_that_is_planned_anew_and_refused_is_stored_in_planned_parts_too
     let asked = all.map(|part| format!("insert missing {part}"));
     assert_eq!(parts(Some(4)).await, asked, "nobody knows who has stored that one");
 }
+
+/// A batch with the same rows for a second table.
+fn for_two_tables(range: Range<i64>) -> Sealed {
+    let mut both = batch(range.clone());
+    both.inserts.push(Insert { mapping: mapping_to("other"), ..batch(range).inserts.remove(0) });
+    both
+}
+
+/// Nothing of it is stored yet, so that ClickHouse will know it: were the table asked
+/// what it lacks, a view that misses it, because the server died between the two, would
+/// miss it for ever.
+#[tokio::test(start_paused = true)]
+async fn an_insert_after_one_that_is_stored_in_parts_goes_under_its_first_token() {
+    let script =
+        Arc::new(Script { insert_faults: Mutex::new(vec![469].into()), ..Script::default() });
+    let both = for_two_tables(0..4);
+    let target = both.inserts[1].mapping.target().to_owned();
+    let partition = TopicPartition { topic: "t".into(), partition: 3 };
+    let first = found(&both, 0).token("cluster", &partition, &target);
+    let did = undisturbed(&script, None, vec![both]).await;
+    let expected = [
+        "plan 0: 0-4",
+        "insert",
+        "plan 0: 0-4",
+        "insert part 0..2",
+        "plan 0: 0-4",
+        "insert part 2..4",
+        "insert missing 0..4",
+        "insert",
+        "insert missing 0..4",
+        "commit 4",
+    ];
+    assert_eq!(steps(&did), expected);
+    assert_eq!(tokens(&did)[4], first);
+}
+
+/// … and whoever goes on with it does the same. An insert before the one that is
+/// searched may have been searched itself, and then has no token of the whole.
+#[tokio::test(start_paused = true)]
+async fn only_what_comes_after_a_search_is_known_not_to_be_begun() {
+    let both = || for_two_tables(0..4);
+    let steps_with = async |route, from| {
+        let search = Some(plan::Search { route, from, to: 4 });
+        let plan = Plan { by_provenance: true, search, ..found(&both(), 1) };
+        let plan = Plan { content: "before rows were refused".into(), ..plan };
+        steps(&undisturbed(&Arc::default(), Some(plan), vec![both()]).await)
+    };
+    let [one, other] = [0, 1].map(|place: usize| both().inserts[place].mapping.id());
+    let rest = "insert missing 0..4";
+    let expected = [
+        "plan 0: 0-4",
+        "insert missing 0..2",
+        "insert part 2..4",
+        rest,
+        "insert",
+        rest,
+        "commit 4",
+    ];
+    assert_eq!(steps_with(one, 2).await, expected, "the first is searched");
+    let expected =
+        ["plan 0: 0-4", rest, rest, "insert missing 0..2", "insert part 2..4", rest, "commit 4"];
+    assert_eq!(steps_with(other, 2).await, expected, "the second is searched");
+    let expected = ["plan 0: 0-4", rest, rest, rest, rest, "commit 4"];
+    assert_eq!(steps_with(one, 4).await, expected, "nobody knows who began with the first");
+    assert_eq!(steps_with(RouteId::of("a route that is gone"), 2).await, expected);
+}
