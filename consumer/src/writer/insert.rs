@@ -19,7 +19,7 @@ use outpour_schemas::mutants::{self, Mutant};
 
 use super::{
     Offsets, TOKENS_TRUSTED_FOR, WriteError, Writer, backoff,
-    proof::{self, Parts, Proof},
+    proof::{self, PartsStored, Proof},
 };
 use crate::{
     batch::{Insert, Sealed},
@@ -52,10 +52,10 @@ impl Step {
         }
         // Where somebody moved the offset, other tokens than the first are at work.
         let is_known = plan.first.is_some() && !plan.was_moved && proof::is_trusted(plan);
-        match Parts::of(insert, batch, plan) {
-            Parts::Searched(_) => Step::Parts,
-            Parts::NotBegun if is_known => Step::Again,
-            Parts::NotBegun | Parts::Unknown => Step::Missing,
+        match PartsStored::of(insert, batch, plan) {
+            PartsStored::UpTo(_) => Step::Parts,
+            PartsStored::NoneYet if is_known => Step::Again,
+            PartsStored::NoneYet | PartsStored::Unknown => Step::Missing,
         }
     }
 
@@ -174,11 +174,11 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
         let (cluster, target) = (&self.edges.cluster, insert.mapping.target());
         let mut token = match step {
             Step::Again | Step::Missing if mutants::active(Mutant::FirstTokenForgotten) => {
-                plan.token(cluster, &self.partition, &target)
+                plan.token(cluster, &self.partition, target)
             }
-            Step::Whole => plan.token(cluster, &self.partition, &target),
-            Step::Again | Step::Missing => plan.first_token(cluster, &self.partition, &target),
-            Step::Rest | Step::Parts => plan.rest_token(cluster, &self.partition, &target),
+            Step::Whole => plan.token(cluster, &self.partition, target),
+            Step::Again | Step::Missing => plan.first_token(cluster, &self.partition, target),
+            Step::Rest | Step::Parts => plan.rest_token(cluster, &self.partition, target),
         };
         if mutants::active(Mutant::TokenPerOwner) {
             token = format!("{token}/{}", self.edges.owner);

@@ -64,20 +64,20 @@ impl Refused {
 
 /// What is known of the parts that may have been stored of an insert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Parts {
+pub(super) enum PartsStored {
     /// How far the search has come that is under way in it.
-    Searched(Search),
+    UpTo(Search),
     /// None were.
-    NotBegun,
+    NoneYet,
     Unknown,
 }
 
-impl Parts {
+impl PartsStored {
     pub(super) fn of(insert: &Insert, batch: &Sealed, plan: &Plan) -> Self {
         let route = insert.mapping.id();
-        let Some(search) = plan.search else { return Parts::NotBegun };
+        let Some(search) = plan.search else { return PartsStored::NoneYet };
         if search.route == route {
-            return Parts::Searched(search);
+            return PartsStored::UpTo(search);
         }
         let in_order = batch.inserts.iter().map(|insert| insert.mapping.id());
         let is_before = in_order.take_while(|id| *id != route).any(|id| id == search.route);
@@ -85,8 +85,8 @@ impl Parts {
         // that this was not begun, unless that one began with parts of which nobody
         // knew: it may then have replaced a search in this.
         match is_before && search.from < batch.end {
-            true => Parts::NotBegun,
-            false => Parts::Unknown,
+            true => PartsStored::NoneYet,
+            false => PartsStored::Unknown,
         }
     }
 }
@@ -116,17 +116,17 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
         let route = insert.mapping.id();
         let end = batch.end;
         // From where on nothing is stored but what the plan says.
-        let (known_from, under_way) = match Parts::of(insert, batch, plan) {
-            Parts::Searched(search) => (search.from, Some(search.to)),
-            Parts::NotBegun if !plan.by_provenance => (batch.start, None),
+        let (known_from, under_way) = match PartsStored::of(insert, batch, plan) {
+            PartsStored::UpTo(search) => (search.from, Some(search.to)),
+            PartsStored::NoneYet if !plan.by_provenance => (batch.start, None),
             // Planned anew, and refused as a whole: no part of it was begun, or the
             // plan would say so. Of those before it, one may have been stored.
-            Parts::NotBegun => match self.end_of_rows(&insert.mapping).await {
+            PartsStored::NoneYet => match self.end_of_rows(&insert.mapping).await {
                 Some(until) if until <= batch.start => (batch.start, None),
                 Some(_) => (end, None),
                 None => return Ok(Proof::Stopped),
             },
-            Parts::Unknown => (end, None),
+            PartsStored::Unknown => (end, None),
         };
         if under_way.is_none() {
             // What is stored from here on its first token does not stand for.
@@ -191,7 +191,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
     ) -> Result<Option<Result<(), SinkError>>, WriteError> {
         let table = &insert.mapping.table;
         let target = insert.mapping.target();
-        let token = plan.part_token(&range, &self.edges.cluster, &self.partition, &target);
+        let token = plan.part_token(&range, &self.edges.cluster, &self.partition, target);
         let token = if is_asked { format!("{token}/missing") } else { token };
         let mut delays = backoff();
         loop {
