@@ -2,6 +2,7 @@
 //! each event is in the table once all the same.
 
 mod late;
+mod routes;
 
 use anyhow::{Result, ensure};
 use integration_tests::{
@@ -273,26 +274,6 @@ async fn a_plan_whose_content_has_changed_is_resolved_by_provenance() {
     let consumer = scene.pipeline.consumer().unwrap();
     scene.comes_to(10).await;
     consumer.logged("asking the tables which rows are missing", PATIENCE).await.unwrap();
-    consumer.stop().await.unwrap();
-}
-
-/// ClickHouse knows a batch by its route's name, which is not the route's place.
-#[tokio::test(flavor = "multi_thread")]
-async fn routes_that_are_added_before_one_leave_its_open_plan_as_it_is() {
-    let scene = Scene::new().await;
-    scene.killed_after_the_insert().await;
-    scene.sql("CREATE TABLE others AS numbers").await;
-    let topic = &scene.feed.topic;
-    let route = |what: &str| format!("[[routes]]\n{what}\ncolumns = {{ event_id = '$id' }}\n");
-    let routes = [
-        route("topic = '^another.topic$'\ntable = 'numbers'"),
-        route(&format!("topic = '{topic}'\ntable = 'others'\nevent_types = ['never']")),
-        route(&format!("topic = '{topic}'\ntable = 'numbers'")),
-    ];
-    scene.pipeline.configure(&format!("max_delay = '300ms'\n{}", routes.concat())).unwrap();
-    let consumer = scene.pipeline.consumer().unwrap();
-    scene.send(10..12);
-    scene.comes_to(12).await;
     consumer.stop().await.unwrap();
 }
 
