@@ -2,11 +2,19 @@
 
 use super::*;
 
-/// ClickHouse knows a batch by its route's name, which is not the route's place.
+/// ClickHouse knows a batch, and its plan the rows that are parked, by the route's
+/// topic and table, not by its place.
 #[tokio::test(flavor = "multi_thread")]
 async fn routes_that_are_added_before_one_leave_its_open_plan_as_it_is() {
     let scene = Scene::new().await;
-    scene.killed_after_the_insert().await;
+    let consumer = scene.started().await;
+    scene.proxy.hold_answers();
+    scene.feed.send(100, "{\"n\": -1}");
+    scene.send(5..10);
+    scene.pipeline.arrived("numbers", 10).await.unwrap();
+    scene.planned().await;
+    consumer.kill().await.unwrap();
+    scene.proxy.cut();
     scene.sql("CREATE TABLE others AS numbers").await;
     let topic = &scene.feed.topic;
     let route = |what: &str| format!("[[routes]]\n{what}\ncolumns = {{ event_id = '$id' }}\n");
@@ -19,6 +27,7 @@ async fn routes_that_are_added_before_one_leave_its_open_plan_as_it_is() {
     let consumer = scene.pipeline.consumer().unwrap();
     scene.send(10..12);
     scene.comes_to(12).await;
+    assert_eq!(letters(&scene, 1), ["5"], "parked once");
     consumer.stop().await.unwrap();
 }
 
