@@ -108,9 +108,9 @@ pub(crate) fn mappings_to_read(found: &[Found]) -> Result<Vec<Arc<Mapping>>, Con
     let mut mappings = Vec::new();
     for (index, Found { route, name, table }) in found.iter().enumerate() {
         let schema = TableSchema::of(name.clone(), &table.columns)?;
-        let is_like_it = |other: &&Found| other.name == *name && other.route.topic == route.topic;
-        let others = found[..index].iter().filter(is_like_it).count();
-        mappings.push(Arc::new(Mapping::new(index, route, &schema)?.behind(others)));
+        let is_alike = |other: &&Found| other.name == *name && other.route.topic == route.topic;
+        let alike = found[..index].iter().filter(is_alike).count();
+        mappings.push(Arc::new(Mapping::new(index, route, &schema)?.after_alike(alike)));
     }
     Ok(mappings)
 }

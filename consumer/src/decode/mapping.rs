@@ -204,11 +204,12 @@ impl Mapping {
         })
     }
 
-    /// The same as one of several from its topic to its table, which so many are before.
+    /// The same, where so many routes before it have its topic and its table, too: event
+    /// types tell them apart, and may be edited, so that a number does.
     #[must_use]
-    pub(crate) fn behind(mut self, others: usize) -> Self {
-        if others > 0 {
-            self.target = format!("{}#{others}", self.target);
+    pub(crate) fn after_alike(mut self, alike: usize) -> Self {
+        if alike > 0 {
+            self.target = format!("{}#{alike}", self.target);
             self.id = RouteId::of(&self.target);
         }
         self
