@@ -55,11 +55,13 @@ async fn columns_become_partition_timestamp_header_and_part_of_the_value() {
     client.batch_execute("ALTER TABLE outbox ADD shard integer").await.unwrap();
     let _relay = pipeline.relay().unwrap();
     let insert = "INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, shard, occurred_at)
-                  VALUES (gen_random_uuid(), 'order', 'k', 'placed', '{\"n\": 1.50, \"x\": null}', $1,
-                          '2026-01-02 03:04:05.678+00')";
+                  VALUES (gen_random_uuid(), 'order', 'k', 'placed', '{\"n\": 1.50, \"x\": null}', $1, $2)";
+    // Of yesterday, which is within what Kafka keeps.
+    let second = jiff::Timestamp::now().as_second() - 24 * 60 * 60;
+    let occurred_at = jiff::Timestamp::new(second, 678_901_000).unwrap();
     // The topic has six partitions: the last of these rows is for none of them.
     for shard in [Some(3), Some(4), None, Some(99)] {
-        client.execute(insert, &[&shard]).await.unwrap();
+        client.execute(insert, &[&shard, &occurred_at]).await.unwrap();
     }
 
     let topic = pipeline.topic("order");
@@ -67,7 +69,7 @@ async fn columns_become_partition_timestamp_header_and_part_of_the_value() {
     let partitions: Vec<_> = records.iter().map(Message::partition).collect();
     assert!(partitions.contains(&3) && partitions.contains(&4), "{partitions:?}");
     for record in &records {
-        assert_eq!(record.timestamp().to_millis(), Some(1_767_323_045_678));
+        assert_eq!(record.timestamp().to_millis(), Some(second * 1000 + 678));
         assert_eq!(record.payload(), Some(br#"{"payload":{"n":1.50},"kind":"placed"}"#.as_slice()));
         let names: Vec<_> =
             record.headers().unwrap().iter().map(|header| header.key.to_owned()).collect();

@@ -33,6 +33,7 @@ mod poll;
 mod probes;
 mod random_rows;
 mod reconcile;
+mod record_times;
 mod records;
 mod relay;
 mod relay_faults;

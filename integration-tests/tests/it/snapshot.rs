@@ -15,6 +15,7 @@ use rdkafka::Message;
 use serde_json::Value;
 
 use crate::{
+    diagnosis::create_topic,
     partitions::PARTITIONED,
     records::{assert_once_and_in_order, read},
 };
@@ -196,7 +197,10 @@ async fn never_leaves_old_rows_alone_for_good() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn old_rows_of_every_partition_come_by_their_time_which_is_their_timestamp() {
-    let pipeline = Pipeline::bare(Stack::shared().await.unwrap(), "").await.unwrap();
+    let stack = Stack::shared().await.unwrap();
+    let pipeline = Pipeline::bare(stack, "").await.unwrap();
+    // Or the oldest would get the time of now.
+    create_topic(stack, &pipeline.topic("order"), &[("retention.ms", "-1")]).await;
     let client = pipeline.postgres().await.unwrap();
     client.batch_execute(PARTITIONED).await.unwrap();
     let at = |time: &str| {

@@ -1,12 +1,13 @@
 //! The ways in, held to one contract: whichever way an event takes, its record
 //! is the same to the byte, but for `outpour-lsn`, which polling cannot know.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::LazyLock};
 
 use integration_tests::{
     pipeline::{Pipeline, header, succeeded},
     stack::Stack,
 };
+use jiff::{SignedDuration, Timestamp};
 use outpour_schemas::identity::derived_event_id;
 use rdkafka::{
     Message,
@@ -68,9 +69,14 @@ fn event(aggregate_type: &'static str, payload: &str) -> Event {
     Event { aggregate_type, key: "k", payload, ..Event::default() }
 }
 
-/// Seconds after the first: each event has a time of its own.
-fn occurred_at(place: usize) -> String {
-    format!("2026-01-02 03:04:{place:02}.678901+00")
+/// Seconds after the first, each event has a time of its own: of yesterday, which
+/// is within what Kafka keeps.
+fn occurred_at(place: usize) -> Timestamp {
+    static FIRST: LazyLock<Timestamp> = LazyLock::new(|| {
+        let yesterday = Timestamp::now().as_second() - 24 * 60 * 60;
+        Timestamp::new(yesterday, 678_901_000).unwrap()
+    });
+    *FIRST + SignedDuration::from_secs(place.try_into().unwrap())
 }
 
 fn some(text: &str) -> Option<String> {
@@ -83,7 +89,7 @@ fn record(place: usize, event: &Event) -> Found {
         ("id", some(&format!("#{place}"))),
         ("eventType", some("placed")),
         ("schemaVersion", some("2")),
-        ("occurredAt", some(&format!("2026-01-02T03:04:{place:02}.678901Z"))),
+        ("occurredAt", some(&occurred_at(place).to_string())),
         ("traceparent", event.traceparent.map(str::to_owned)),
     ];
     Found {
@@ -128,7 +134,7 @@ fn id(pipeline: &Pipeline<'_>, place: usize) -> String {
 
 async fn write(client: &Client, way: Way, id: &str, place: usize, event: &Event, group: &Group) {
     let Event { aggregate_type, key, payload, traceparent, tenant, shard } = event;
-    let at = occurred_at(place);
+    let at = occurred_at(place).to_string();
     let extra = json!({"tenant": tenant, "shard": shard}).to_string();
     let is_written_by_hand = way == Way::Message && group.text_payload;
     let payload_type = if group.text_payload { "text" } else { "jsonb" };
@@ -309,12 +315,11 @@ async fn null_and_blank_payloads_are_tombstones_whichever_way_they_take() {
 #[tokio::test(flavor = "multi_thread")]
 async fn further_columns_take_their_places_whichever_way_they_came() {
     fn placed(mut record: Found, tenant: Option<&str>, shard: Option<i32>, value: &str) -> Found {
-        let place: i64 = record.id[1..].parse().unwrap();
+        let place = record.id[1..].parse().unwrap();
         record.headers.truncate(1);
         record.headers.push(("tenant".to_owned(), tenant.map(str::to_owned)));
         record.partition = shard;
-        // 2026-01-02 03:04:00.678
-        record.timestamp_ms = Some(1_767_323_040_678 + 1000 * place);
+        record.timestamp_ms = Some(occurred_at(place).as_microsecond() / 1000);
         with_value(record, value)
     }
     let with = |tenant, shard| Event { tenant, shard, ..event("order", r#"{"a": 1.50}"#) };

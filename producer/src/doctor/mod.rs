@@ -156,7 +156,6 @@ mod tests {
                     ("cleanup.policy", policy),
                     ("max.message.bytes", "1048588"),
                     ("min.insync.replicas", "2"),
-                    ("message.timestamp.before.max.ms", "9223372036854775807"),
                 ]
                 .map(|(name, value)| (name.to_owned(), value.to_owned())),
             )),

@@ -8,6 +8,8 @@ pub(crate) mod checkpoint;
 #[cfg(feature = "relay")]
 mod deliveries;
 #[cfg(feature = "relay")]
+pub(crate) mod limits;
+#[cfg(feature = "relay")]
 mod pace;
 #[cfg(feature = "relay")]
 pub(crate) mod publisher;

@@ -19,7 +19,7 @@ use rdkafka::{
 };
 
 use super::{
-    REQUEST_TIMEOUT, batch::BatchSize, deliveries::Deliveries, message, pace::Pace,
+    REQUEST_TIMEOUT, batch::BatchSize, deliveries::Deliveries, limits::Limits, message, pace::Pace,
     producer_config, topics::Topics, transactional_id,
 };
 use crate::{error::RelayError, health::Monitor, metrics::Tally, relay::Checkpoint};
@@ -34,9 +34,8 @@ pub(crate) struct Publisher {
     client: Arc<Client>,
     deliveries: Deliveries,
     topics: Topics,
-    /// The topics that are there, with the largest record that each takes, in
-    /// bytes.
-    known_topics: HashMap<String, usize>,
+    /// The topics that are there, as they were when first written to.
+    known_topics: HashMap<String, Limits>,
     batch_size: Arc<BatchSize>,
     /// How many partitions the topics have for which a row named one.
     partitions: HashMap<String, i32>,
@@ -132,31 +131,32 @@ impl Publisher {
         if self.partitions.get(topic).is_some_and(|&count| partition < count) {
             return Ok(true);
         }
-        self.largest_record(topic).await?;
+        self.limits(topic).await?;
         // Asked again and again for one that is not there: it may come.
         let count = self.topics.partitions(topic).await?;
         self.partitions.insert(topic.to_owned(), count);
         Ok(partition < count)
     }
 
-    /// The largest record in bytes that `topic` takes, which is made if need be.
+    /// What `topic`, which is made if need be, takes and keeps.
     ///
     /// # Errors
     /// Among others that batches must be smaller for it, as they will be in the
     /// next session.
-    pub(crate) async fn largest_record(&mut self, topic: &str) -> Result<usize, RelayError> {
-        if let Some(largest) = self.known_topics.get(topic) {
-            return Ok(*largest);
+    pub(crate) async fn limits(&mut self, topic: &str) -> Result<Limits, RelayError> {
+        if let Some(limits) = self.known_topics.get(topic) {
+            return Ok(*limits);
         }
         let (partitions, replicas) =
             (self.relay.topic_partitions, self.relay.topic_replication_factor);
         self.topics.ensure(topic, partitions, replicas).await?;
-        let largest = self.topics.largest_batch(topic).await.unwrap_or(usize::MAX);
+        let limits = self.topics.limits(topic).await;
+        let largest = limits.largest;
         if !self.batch_size.suits(largest) {
             return Err(RelayError::SmallBatches { topic: topic.to_owned(), largest });
         }
-        self.known_topics.insert(topic.to_owned(), largest);
-        Ok(largest)
+        self.known_topics.insert(topic.to_owned(), limits);
+        Ok(limits)
     }
 
     /// Hands a record for a topic that is there to the client. It is durable only

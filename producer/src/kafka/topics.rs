@@ -5,12 +5,12 @@ use std::sync::Arc;
 #[cfg(feature = "relay")]
 use std::time::{Duration, Instant};
 
-#[cfg(feature = "relay")]
-use outpour_schemas::wire;
 use outpour_schemas::{
     config::{ConfigError, Kafka},
     kafka::{ReachError, client_config},
 };
+#[cfg(feature = "relay")]
+use outpour_schemas::{kafka::settings, wire};
 use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
     client::DefaultClientContext,
@@ -20,6 +20,8 @@ use rdkafka::{
 };
 
 use super::REQUEST_TIMEOUT;
+#[cfg(feature = "relay")]
+use super::limits::Limits;
 
 /// Why a topic is not known to be there.
 #[derive(Debug, thiserror::Error)]
@@ -151,14 +153,12 @@ impl Topics {
         self.create(topic).await
     }
 
-    /// The largest batch that a topic takes, in bytes, which is also the largest
-    /// record; `None` for whoever may not read its settings.
-    pub(crate) async fn largest_batch(&self, name: &str) -> Option<usize> {
+    /// What a topic takes and keeps.
+    pub(crate) async fn limits(&self, name: &str) -> Limits {
         let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
         let topic = [ResourceSpecifier::Topic(name)];
-        let described = self.admin.describe_configs(&topic, &options).await.ok()?;
-        let described = described.into_iter().next()?.ok()?;
-        described.get("max.message.bytes")?.value.as_ref()?.parse().ok()
+        let described = self.admin.describe_configs(&topic, &options).await.unwrap_or_default();
+        Limits::of(&described.into_iter().flatten().next().map(|topic| settings(topic.entries)))
     }
 
     /// How many partitions a topic has that is there, or has just been made.

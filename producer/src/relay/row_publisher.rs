@@ -4,12 +4,15 @@
 //! OutboxRow ──Router──▶ Record, or dead letter ──▶ Publisher
 //! ```
 
+use std::collections::HashSet;
+
+use jiff::Timestamp;
 use outpour_schemas::Record;
 
 use super::{Checkpoint, Routed, Router, Unroutable};
 use crate::{
     error::RelayError,
-    kafka::publisher::Publisher,
+    kafka::{limits::Limits, publisher::Publisher},
     wal::{
         message::InvalidMessage,
         row::{OutboxRow, Wanted},
@@ -21,11 +24,13 @@ pub(crate) struct RowPublisher {
     publisher: Publisher,
     /// Whether it was told that a payload could not be expanded: once will do.
     told_unexpanded: bool,
+    /// The topics of which it was told that records get another time.
+    told_times: HashSet<String>,
 }
 
 impl RowPublisher {
     pub(crate) fn new(router: Router, publisher: Publisher) -> Self {
-        RowPublisher { router, publisher, told_unexpanded: false }
+        RowPublisher { router, publisher, told_unexpanded: false, told_times: HashSet::new() }
     }
 
     /// The columns that [`Self::publish`] expects of a row, in this order.
@@ -64,7 +69,7 @@ impl RowPublisher {
     /// Kafka knows of.
     async fn checked(
         &mut self,
-        record: Record,
+        mut record: Record,
     ) -> Result<(Record, Option<Unroutable>), RelayError> {
         if let Some(partition) = record.partition
             && !self.publisher.has_partition(&record.topic, partition).await?
@@ -72,11 +77,12 @@ impl RowPublisher {
             let (letter, reason) = self.router.park_without_partition(record, partition);
             return Ok((letter, Some(reason)));
         }
-        let limit = self.publisher.largest_record(&record.topic).await?;
-        if record.wire_size() > limit {
-            let (letter, reason) = self.router.park_too_large(record, limit);
+        let limits = self.publisher.limits(&record.topic).await?;
+        if record.wire_size() > limits.largest {
+            let (letter, reason) = self.router.park_too_large(record, limits.largest);
             return Ok((letter, Some(reason)));
         }
+        self.set_time(&mut record, limits);
         Ok((record, None))
     }
 
@@ -89,9 +95,28 @@ impl RowPublisher {
     }
 
     async fn send_letter(&mut self, mut letter: Record) -> Result<usize, RelayError> {
-        let limit = self.publisher.largest_record(&letter.topic).await?;
-        letter.cut_to(limit);
+        let limits = self.publisher.limits(&letter.topic).await?;
+        letter.cut_to(limits.largest);
+        self.set_time(&mut letter, limits);
         self.send(letter).await
+    }
+
+    /// Sees to it that the topic takes the record and keeps it for its readers,
+    /// which Kafka decides by a time that may be the row's own.
+    fn set_time(&mut self, record: &mut Record, limits: Limits) {
+        let now_ms = Timestamp::now().as_millisecond();
+        if limits.keeps(record.timestamp_ms, now_ms) {
+            return;
+        }
+        if !self.told_times.contains(&record.topic) {
+            tracing::warn!(
+                topic = record.topic,
+                "records get the time of publication: by their own, Kafka would refuse them, or \
+                 remove them before they are read; said once, for the first of them"
+            );
+            self.told_times.insert(record.topic.clone());
+        }
+        record.timestamp_ms = now_ms;
     }
 
     async fn send(&mut self, record: Record) -> Result<usize, RelayError> {

@@ -86,7 +86,8 @@ pub struct Relay {
     /// Columns that are part of the record besides id, key and payload.
     pub additional_fields: Option<AdditionalFields>,
     pub additional_field_missing: FieldMissing,
-    /// The column that is the record's timestamp; the commit time unless set.
+    /// The column that is the record's timestamp; the commit time unless set. The
+    /// time of publication where Kafka would not keep a record of that time.
     pub timestamp_column: Option<String>,
     /// A null or blank payload becomes a record without a value.
     pub tombstone_on_empty_payload: bool,

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, str::FromStr, time::Duration};
 
 use rdkafka::{
     ClientContext,
-    admin::{AdminClient, AdminOptions, ConfigResource, OwnedResourceSpecifier, ResourceSpecifier},
+    admin::{
+        AdminClient, AdminOptions, ConfigEntry, ConfigResource, OwnedResourceSpecifier,
+        ResourceSpecifier,
+    },
     metadata::{Metadata, MetadataBroker},
 };
 
@@ -35,17 +38,22 @@ pub async fn describe<C: ClientContext>(
     let answers = admin.describe_configs(&asked, &options).await.unwrap_or_default();
     let mut described = Described::default();
     for ConfigResource { specifier, entries } in answers.into_iter().flatten() {
-        let entries = entries.into_iter().filter(|entry| !entry.is_sensitive);
-        let settings = entries.filter_map(|entry| Some((entry.name, entry.value?))).collect();
         match specifier {
             OwnedResourceSpecifier::Topic(name) => {
-                described.topics.insert(name, settings);
+                described.topics.insert(name, settings(entries));
             }
-            OwnedResourceSpecifier::Broker(_) => described.broker = Some(settings),
+            OwnedResourceSpecifier::Broker(_) => described.broker = Some(settings(entries)),
             OwnedResourceSpecifier::Group(_) => {}
         }
     }
     described
+}
+
+/// What Kafka answered about one topic or broker, by name, without secrets.
+#[must_use]
+pub fn settings(entries: Vec<ConfigEntry>) -> BTreeMap<String, String> {
+    let entries = entries.into_iter().filter(|entry| !entry.is_sensitive);
+    entries.filter_map(|entry| Some((entry.name, entry.value?))).collect()
 }
 
 /// A number among settings, if it is there and can be read.

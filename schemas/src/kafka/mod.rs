@@ -24,7 +24,7 @@ use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
 };
 
-pub use self::describe::{Described, Settings, alter_topic, describe, setting};
+pub use self::describe::{Described, Settings, alter_topic, describe, setting, settings};
 use crate::config::{ConfigError, Kafka, Security};
 
 /// No broker could be worked with.

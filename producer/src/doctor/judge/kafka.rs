@@ -21,7 +21,7 @@ pub(super) fn judge(facts: &Kafka, config: &Config) -> Vec<Finding> {
     findings.push(event_topics(facts));
     findings.extend(replicas(facts));
     findings.extend(record_size(facts, config));
-    findings.extend(retention(facts));
+    findings.push(retention(facts));
     findings.extend(transactions(facts));
     findings
 }
@@ -222,49 +222,24 @@ fn record_size(facts: &Kafka, config: &Config) -> Vec<Finding> {
     ]
 }
 
-/// Settings by which Kafka loses or refuses events that it should have.
-fn retention(facts: &Kafka) -> Vec<Finding> {
-    const WEEK_MS: u64 = 7 * 24 * 60 * 60 * 1000;
+/// Whether Kafka keeps every event until it is old.
+fn retention(facts: &Kafka) -> Finding {
     let check = "retention";
-    let mut findings = Vec::new();
     let compacted = of(facts, |topic| {
         topic.role != Role::Checkpoints
             && setting(&topic.settings, "cleanup.policy")
                 .is_some_and(|policy: String| policy.contains("compact"))
     });
-    if !compacted.is_empty() {
-        findings.push(
-            Finding::warning(
-                check,
-                format!("compacted: {}", named(&compacted)),
-                "Of the events of one key Kafka keeps the last; a reader that is late never sees \
-                 the others.",
-            )
-            .fix(alter_topic(compacted[0], "cleanup.policy=delete")),
-        );
-    }
-    let impatient = of(facts, |topic| {
-        setting(&topic.settings, "message.timestamp.before.max.ms")
-            .is_some_and(|ms: u64| ms < WEEK_MS)
-    });
-    if !impatient.is_empty() {
-        findings.push(
-            Finding::warning(
-                check,
-                format!(
-                    "message.timestamp.before.max.ms is less than a week: {}",
-                    named(&impatient)
-                ),
-                "A record has the time of its commit. After a relay was down for longer, Kafka \
-                 refuses what waited, and publishing stops.",
-            )
-            .fix(alter_topic(impatient[0], "message.timestamp.before.max.ms=9223372036854775807")),
-        );
-    }
-    if findings.is_empty() {
-        findings.push(Finding::ok(check, "no topic removes or refuses what it should keep"));
-    }
-    findings
+    let Some(first) = compacted.first() else {
+        return Finding::ok(check, "no topic is compacted that should not be");
+    };
+    Finding::warning(
+        check,
+        format!("compacted: {}", named(&compacted)),
+        "Of the events of one key Kafka keeps the last; a reader that is late never sees the \
+         others.",
+    )
+    .fix(alter_topic(first, "cleanup.policy=delete"))
 }
 
 fn transactions(facts: &Kafka) -> Option<Finding> {
@@ -376,10 +351,8 @@ mod tests {
     }
 
     #[test]
-    fn events_that_kafka_removes_or_refuses_are_a_warning() {
+    fn events_that_kafka_removes_for_later_ones_are_a_warning() {
         assert_one(&set(1, "cleanup.policy", "compact"), Level::Warning, "retention", "compacted");
-        let impatient = set(1, "message.timestamp.before.max.ms", "3600000");
-        assert_one(&impatient, Level::Warning, "retention", "before.max.ms");
     }
 
     #[test]
