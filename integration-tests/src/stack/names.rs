@@ -1,7 +1,8 @@
 //! Names by which tests that share a stack keep out of each other's way.
 //!
-//! Every such name ends in a mark of its own shape. When a stack comes up that
-//! was wholly down, no test is running on it: what bears the mark was left behind.
+//! Every such name ends in a mark of its own shape, which names made of it keep.
+//! When a stack comes up that was wholly down, no test is running on it: what bears
+//! the mark was left behind.
 
 use std::{sync::LazyLock, time::Duration};
 
@@ -111,10 +112,14 @@ impl Stack {
     }
 }
 
-fn is_marked(name: &str) -> bool {
-    name.rsplit_once(MARK).is_some_and(|(_, digits)| {
-        digits.len() == MARK_DIGITS
-            && digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+/// Whether a part of a topic's name, between dots, bears the mark: a relay's topics
+/// have it in the middle.
+fn is_marked(topic: &str) -> bool {
+    topic.split('.').any(|part| {
+        part.rsplit_once(MARK).is_some_and(|(_, digits)| {
+            digits.len() == MARK_DIGITS
+                && digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+        })
     })
 }
 
@@ -125,8 +130,10 @@ mod tests {
     #[test]
     fn only_test_names_are_leftovers() {
         assert!(is_marked("orders_t0123456789ab"));
+        assert!(is_marked("outbox.event.p_t0123456789ab.order"));
         assert!(!is_marked("orders"));
         assert!(!is_marked("my_table"));
         assert!(!is_marked("orders_t0123456789abc"));
+        assert!(!is_marked("outbox.event.order_t01234567.89ab"));
     }
 }

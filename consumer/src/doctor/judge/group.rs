@@ -109,11 +109,15 @@ fn committed(all: &[Offsets], config: &Config) -> Vec<Finding> {
     };
     let mut findings = Vec::new();
     let (mut lag, mut unread) = (0, 0);
+    let mut late = Vec::new();
     for partition in all {
         let Some(log) = &partition.log else { continue };
         let Some(offset) = partition.committed else {
             unread += 1;
             lag += log.end - log.start;
+            if log.start > 0 {
+                late.push(partition.partition.as_str());
+            }
             continue;
         };
         let name = &partition.partition;
@@ -145,6 +149,23 @@ fn committed(all: &[Offsets], config: &Config) -> Vec<Finding> {
                 .fix(reset(partition)),
             );
         }
+    }
+    if !late.is_empty() {
+        findings.push(
+            Finding::warning(
+                check,
+                format!(
+                    "group `{group}` has read nothing yet of partitions that begin behind offset 0: {}",
+                    named(&late)
+                ),
+                "Kafka removed their first records before the group came: it begins behind these, \
+                 and ClickHouse does not get them.",
+            )
+            .fix(
+                "where they are wanted and still in the outbox: publish them anew, as in \
+                 docs/operations.md, \"Kafka retention overran\"",
+            ),
+        );
     }
     if findings.is_empty() && !all.is_empty() {
         let unread = match unread {
@@ -325,6 +346,12 @@ mod tests {
         let anew = partition(|offsets| offsets.log = Some(0..5));
         assert_one(&anew, Level::Problem, "offsets", "which ends at 5");
         assert!(anew[0].fix.as_ref().unwrap().contains("--topic outbox.event.order:1 "));
+    }
+
+    #[test]
+    fn a_partition_that_lost_records_before_its_first_reading_is_a_warning() {
+        let late = partition(|offsets| (offsets.committed, offsets.log) = (None, Some(1..5)));
+        assert_one(&late, Level::Warning, "offsets", "behind offset 0: `outbox.event.order/1`");
     }
 
     #[test]
