@@ -97,6 +97,11 @@ impl From<TopicsError> for RelayError {
 }
 
 impl RelayError {
+    /// Whether Kafka takes no topic of the name that was asked for.
+    pub(crate) fn is_topic_refused(&self) -> bool {
+        matches!(self, RelayError::Topics(error) if error.is_name_refused())
+    }
+
     /// Whether another session may work without anybody's doing.
     pub(crate) fn is_transient(&self) -> bool {
         match self {

@@ -1,7 +1,7 @@
 //! Records into Kafka, all of a transaction or none.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -36,6 +36,8 @@ pub(crate) struct Publisher {
     topics: Topics,
     /// The topics that are there, as they were when first written to.
     known_topics: HashMap<String, Limits>,
+    /// Names of which Kafka takes no topic. Asked once: many events may have one.
+    refused_topics: HashSet<String>,
     batch_size: Arc<BatchSize>,
     /// How many partitions the topics have for which a row named one.
     partitions: HashMap<String, i32>,
@@ -91,6 +93,7 @@ impl Publisher {
             deliveries,
             topics,
             known_topics: HashMap::new(),
+            refused_topics: HashSet::new(),
             batch_size: Arc::clone(batch_size),
             partitions: HashMap::new(),
             kafka,
@@ -122,7 +125,7 @@ impl Publisher {
         .map_err(RelayError::from)
     }
 
-    /// Whether `topic`, which is made if need be, has this partition.
+    /// Whether `topic`, which is there, has this partition.
     pub(crate) async fn has_partition(
         &mut self,
         topic: &str,
@@ -131,7 +134,6 @@ impl Publisher {
         if self.partitions.get(topic).is_some_and(|&count| partition < count) {
             return Ok(true);
         }
-        self.limits(topic).await?;
         // Asked again and again for one that is not there: it may come.
         let count = self.topics.partitions(topic).await?;
         self.partitions.insert(topic.to_owned(), count);
@@ -141,15 +143,23 @@ impl Publisher {
     /// What `topic`, which is made if need be, takes and keeps.
     ///
     /// # Errors
-    /// Among others that batches must be smaller for it, as they will be in the
-    /// next session.
+    /// Among others that Kafka takes no topic of this name, or that batches must be
+    /// smaller for it, as they will be in the next session.
     pub(crate) async fn limits(&mut self, topic: &str) -> Result<Limits, RelayError> {
         if let Some(limits) = self.known_topics.get(topic) {
             return Ok(*limits);
         }
         let (partitions, replicas) =
             (self.relay.topic_partitions, self.relay.topic_replication_factor);
-        self.topics.ensure(topic, partitions, replicas).await?;
+        if self.refused_topics.contains(topic) {
+            return Err(self.topics.name_refused(topic).into());
+        }
+        if let Err(error) = self.topics.ensure(topic, partitions, replicas).await {
+            if error.is_name_refused() {
+                self.refused_topics.insert(topic.to_owned());
+            }
+            return Err(error.into());
+        }
         let limits = self.topics.limits(topic).await;
         let largest = limits.largest;
         if !self.batch_size.suits(largest) {

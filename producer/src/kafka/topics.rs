@@ -39,6 +39,12 @@ pub enum TopicsError {
 }
 
 impl TopicsError {
+    /// Whether Kafka takes no topic of this name, though it has the form of one.
+    #[cfg(feature = "relay")]
+    pub(crate) fn is_name_refused(&self) -> bool {
+        matches!(self, TopicsError::Refused { code: RDKafkaErrorCode::InvalidTopic, .. })
+    }
+
     /// Whether asking again could help without anybody's doing.
     pub(crate) fn is_transient(&self) -> bool {
         match self {
@@ -159,6 +165,12 @@ impl Topics {
         let topic = [ResourceSpecifier::Topic(name)];
         let described = self.admin.describe_configs(&topic, &options).await.unwrap_or_default();
         Limits::of(&described.into_iter().flatten().next().map(|topic| settings(topic.entries)))
+    }
+
+    /// What [`Self::ensure`] answers for a name of which Kafka takes no topic.
+    pub(crate) fn name_refused(&self, name: &str) -> TopicsError {
+        let (topic, brokers) = (name.to_owned(), self.brokers.clone());
+        TopicsError::Refused { topic, brokers, code: RDKafkaErrorCode::InvalidTopic }
     }
 
     /// How many partitions a topic has that is there, or has just been made.

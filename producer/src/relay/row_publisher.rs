@@ -71,13 +71,19 @@ impl RowPublisher {
         &mut self,
         mut record: Record,
     ) -> Result<(Record, Option<Unroutable>), RelayError> {
+        let limits = match self.publisher.limits(&record.topic).await {
+            Err(error) if error.is_topic_refused() => {
+                let (letter, reason) = self.router.park_without_topic(record);
+                return Ok((letter, Some(reason)));
+            }
+            limits => limits?,
+        };
         if let Some(partition) = record.partition
             && !self.publisher.has_partition(&record.topic, partition).await?
         {
             let (letter, reason) = self.router.park_without_partition(record, partition);
             return Ok((letter, Some(reason)));
         }
-        let limits = self.publisher.limits(&record.topic).await?;
         if record.wire_size() > limits.largest {
             let (letter, reason) = self.router.park_too_large(record, limits.largest);
             return Ok((letter, Some(reason)));

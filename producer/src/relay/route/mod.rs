@@ -55,6 +55,10 @@ pub enum Unroutable {
     NoTopic { column: String },
     #[error(transparent)]
     Topic(#[from] TopicError),
+    #[error(
+        "Kafka does not take topic `{topic}`; is there one whose name differs in `.` and `_` alone?"
+    )]
+    RefusedTopic { topic: String },
     #[error("column `{column}` holds {value}, which is no partition of topic `{topic}`")]
     Partition { column: String, value: String, topic: String },
     #[error("column `{column}` holds `{value}`, which is no timestamp from 1970 on")]
@@ -75,7 +79,7 @@ impl Unroutable {
     pub fn reason(&self) -> &'static str {
         match self {
             Unroutable::NoTopic { .. } => "null_topic_column",
-            Unroutable::Topic(_) => "invalid_topic",
+            Unroutable::Topic(_) | Unroutable::RefusedTopic { .. } => "invalid_topic",
             Unroutable::Partition { .. } => "invalid_partition",
             Unroutable::Timestamp { .. } => "invalid_timestamp",
             Unroutable::Message(_) => "invalid_message",
@@ -140,6 +144,13 @@ impl Router {
             None => Routed::Publish(record),
             Some(reason) => Routed::PublishUnexpanded(record, reason),
         }
+    }
+
+    /// The dead letter for a record whose topic Kafka refuses to make.
+    #[must_use]
+    pub fn park_without_topic(&self, record: Record) -> (Record, Unroutable) {
+        let reason = Unroutable::RefusedTopic { topic: record.topic.clone() };
+        (self.dead_letter(record, &reason), reason)
     }
 
     /// The dead letter for a record whose topic lacks the partition that the
