@@ -170,11 +170,18 @@ impl KafkaDeadLetters {
         for result in self.admin.create_topics([&new], &options).await? {
             match result {
                 Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                // Whoever may not make topics may still write to this one.
+                Err(_) if self.is_there(topic) => {}
                 Err((_, code)) => return Err(KafkaError::AdminOp(code)),
             }
         }
         known.insert(Arc::clone(&source.topic));
         Ok(())
+    }
+
+    fn is_there(&self, topic: &str) -> bool {
+        let metadata = blocking(|| self.admin.inner().fetch_metadata(Some(topic), REQUEST_TIMEOUT));
+        metadata.is_ok_and(|found| found.topics().iter().any(|t| !t.partitions().is_empty()))
     }
 
     /// In bytes; `None` for whoever may not read the topic's settings.

@@ -75,7 +75,7 @@ impl SinkError {
             // Which columns there are, and of which type.
             7 | 8 | 10 | 16 | 20 | 44 | 47 | 50 | 131 | 524 => Class::SchemaDrift,
             // Too many parts passes, too many partitions does not.
-            252 if self.message.contains("partitions") => Class::Configuration,
+            252 if self.message.contains("Too many partitions") => Class::Configuration,
             // The table, its constraints, privileges, limits.
             60 | 81 | 115 | 192..=195 | 218 | 291 | 344 | 452 | 497 | 516 | 774 => {
                 Class::Configuration
@@ -187,8 +187,10 @@ mod tests {
     #[test]
     fn too_many_parts_passes_and_too_many_partitions_does_not() {
         let parts = "Code: 252. DB::Exception: Too many parts (300)";
+        let total = "Code: 252. DB::Exception: Too many parts (100000) in all partitions in total";
         let partitions = "Code: 252. DB::Exception: Too many partitions for single INSERT block";
         assert_eq!(class(parts), Class::Transient);
+        assert_eq!(class(total), Class::Transient);
         assert_eq!(class(partitions), Class::Configuration);
     }
 

@@ -18,8 +18,12 @@ pub const RELAY: &str = "relay";
 pub const MUTUAL: &str = "mutual";
 pub const POSTGRES_PASSWORD: &str = "pg-Kx3vQ9";
 
-/// Kafka's user, by PLAIN and SCRAM.
+/// Kafka's user, by PLAIN and SCRAM. Everybody may do everything, until a test says
+/// who may do what.
 pub const KAFKA_USER: &str = "relay";
+/// Two more, by PLAIN, with the same password.
+pub const KAFKA_WRITER: &str = "writer";
+pub const KAFKA_READER: &str = "reader";
 pub const KAFKA_PASSWORD: &str = "kafka-Zp7wT2";
 
 /// What a program needs to know of a secured stack.

@@ -19,7 +19,7 @@ use crate::stack::{
     certificates_dir,
     ports::{Ports, ProxiedPorts, SecuredPorts},
     progress::Step,
-    secured::{KAFKA_PASSWORD, KAFKA_USER},
+    secured::{KAFKA_PASSWORD, KAFKA_READER, KAFKA_USER, KAFKA_WRITER},
     settings,
     versions::{KAFKA, KAFKA_JARS, MAVEN_DEPENDENCY_PLUGIN},
 };
@@ -90,7 +90,10 @@ impl Kafka {
              listener.name.ssl.ssl.client.auth=required\n\
              sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER\n\
              {SASL}.plain.sasl.jaas.config={MODULES}.plain.PlainLoginModule required \
-             user_{KAFKA_USER}=\"{KAFKA_PASSWORD}\";\n\
+             user_{KAFKA_USER}=\"{KAFKA_PASSWORD}\" user_{KAFKA_WRITER}=\"{KAFKA_PASSWORD}\" \
+             user_{KAFKA_READER}=\"{KAFKA_PASSWORD}\";\n\
+             authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n\
+             allow.everyone.if.no.acl.found=true\n\
              {SASL}.scram-sha-256.sasl.jaas.config={MODULES}.scram.ScramLoginModule required;\n\
              {SASL}.scram-sha-512.sasl.jaas.config={MODULES}.scram.ScramLoginModule required;\n\
              {SASL}.oauthbearer.sasl.jaas.config=\

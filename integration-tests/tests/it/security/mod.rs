@@ -4,6 +4,7 @@
 mod clickhouse;
 mod kafka;
 mod postgres;
+mod rights;
 mod secrets;
 mod token_endpoint;
 
