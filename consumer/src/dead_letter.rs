@@ -12,7 +12,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use outpour_schemas::{
     config::{Consumer, Delivery},
-    kafka::{Heard, Watched},
+    kafka::{Heard, KEEPS_ALL, Watched},
     mutants::{self, Mutant},
     wire::{DEAD_LETTER_PREFIX, Header, dead_letter as name},
 };
@@ -164,6 +164,7 @@ impl KafkaDeadLetters {
         let largest = largest.map(|bytes| bytes.saturating_add(LETTER_HEADERS).to_string());
         let mut new =
             NewTopic::new(topic, self.partitions, TopicReplication::Fixed(self.replication));
+        new = KEEPS_ALL.iter().fold(new, |new, (name, value)| new.set(name, value));
         if let Some(largest) = &largest {
             new = new.set("max.message.bytes", largest);
         }

@@ -255,7 +255,7 @@ mod tests {
             dead_letters: vec![DeadLetters {
                 name: letters.clone(),
                 source: source.into(),
-                topic: Some(with_room_for_headers(topic(&letters))),
+                topic: Some(for_letters(topic(&letters))),
                 refusal: None,
             }],
             group: Group {
@@ -272,8 +272,10 @@ mod tests {
         }
     }
 
-    fn with_room_for_headers(mut topic: Topic) -> Topic {
+    /// With room for headers, and nothing removed.
+    fn for_letters(mut topic: Topic) -> Topic {
         let settings = topic.settings.as_mut().unwrap();
+        settings.insert("retention.ms".into(), "-1".into());
         settings.insert("max.message.bytes".into(), "1114124".into());
         topic
     }

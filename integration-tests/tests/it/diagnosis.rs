@@ -5,7 +5,7 @@ use std::process::Output;
 use integration_tests::stack::Stack;
 use rdkafka::{
     ClientConfig,
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
     client::DefaultClientContext,
 };
 use serde_json::Value;
@@ -62,4 +62,11 @@ pub(crate) async fn create_topic(stack: &Stack, name: &str, settings: &[(&str, &
     let topic = settings.iter().fold(topic, |topic, (key, value)| topic.set(key, value));
     let results = admin(stack).create_topics([&topic], &AdminOptions::new()).await.unwrap();
     assert!(results.iter().all(Result::is_ok), "{results:?}");
+}
+
+/// What a topic's setting is.
+pub(crate) async fn setting(stack: &Stack, topic: &str, name: &str) -> String {
+    let asked = [ResourceSpecifier::Topic(topic)];
+    let answers = admin(stack).describe_configs(&asked, &AdminOptions::new()).await.unwrap();
+    answers[0].as_ref().unwrap().get(name).unwrap().value.clone().unwrap()
 }

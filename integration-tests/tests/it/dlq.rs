@@ -11,7 +11,7 @@ use integration_tests::{
 };
 use serde_json::Value;
 
-use crate::consumer::Feed;
+use crate::{consumer::Feed, diagnosis::setting};
 
 /// Payloads that do not fit, each with the reason and the column.
 const POISON: [(&str, &str, &str); 10] = [
@@ -139,6 +139,9 @@ async fn poison_is_parked_alone_and_what_fits_after_an_alter_comes_in() {
     let mut open = scene.open().await;
     open.sort();
     assert_eq!(open, expected);
+    // They wait for a person for as long as it takes.
+    let topic = format!("outpour.dead-letter.{}", scene.feed.topic);
+    assert_eq!(setting(scene.pipeline.stack, &topic, "retention.ms").await, "-1");
 
     // One of them in full.
     let of_small = ["list", "--letters", "--topic", &scene.feed.topic, "--reason", "out_of_range"];

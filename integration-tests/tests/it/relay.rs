@@ -9,7 +9,10 @@ use integration_tests::{
 };
 use outpour_producer::Outbox;
 
-use crate::records::{assert_gap_free, assert_once_and_in_order, checkpoints, read};
+use crate::{
+    diagnosis::setting,
+    records::{assert_gap_free, assert_once_and_in_order, checkpoints, read},
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn committed_events_reach_kafka_once_and_a_rolled_back_one_never_appears_anywhere() {
@@ -202,4 +205,7 @@ async fn what_kafka_would_refuse_is_parked_and_nothing_waits_for_it() {
     reasons.sort();
     let expected = ["invalid_topic", "invalid_topic", "invalid_topic", "record_too_large"];
     assert_eq!(reasons, expected);
+    // They wait for a person for as long as it takes.
+    let kept = setting(pipeline.stack, &pipeline.dead_letter_topic(), "retention.ms").await;
+    assert_eq!(kept, "-1");
 }

@@ -64,7 +64,7 @@ impl EventProducer {
         }
         let settings = &self.0.settings;
         Topics::connect(&settings.kafka)?
-            .ensure(topic, settings.topic_partitions, settings.topic_replication_factor)
+            .ensure(topic, settings.topic_partitions, settings.topic_replication_factor, &[])
             .await
     }
 

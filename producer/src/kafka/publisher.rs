@@ -9,7 +9,7 @@ use std::{
 use outpour_schemas::{
     Lsn, Record,
     config::{Config, Delivery, Kafka, Mode, Relay},
-    kafka::reach,
+    kafka::{KEEPS_ALL, reach},
     mutants::{self, Mutant},
     wire,
 };
@@ -154,7 +154,11 @@ impl Publisher {
         if self.refused_topics.contains(topic) {
             return Err(self.topics.name_refused(topic).into());
         }
-        if let Err(error) = self.topics.ensure(topic, partitions, replicas).await {
+        let settings = match topic == self.relay.dead_letter_topic {
+            true => KEEPS_ALL.as_slice(),
+            false => &[],
+        };
+        if let Err(error) = self.topics.ensure(topic, partitions, replicas, settings).await {
             if error.is_name_refused() {
                 self.refused_topics.insert(topic.to_owned());
             }

@@ -85,15 +85,17 @@ impl Topics {
         }
     }
 
+    /// Makes the topic with `settings`, unless it is there.
     pub(crate) async fn ensure(
         &self,
         name: &str,
         partitions: u32,
         replicas: u16,
+        settings: &[(&str, &str)],
     ) -> Result<(), TopicsError> {
         let partitions = i32::try_from(partitions).unwrap_or(i32::MAX);
-        self.create(NewTopic::new(name, partitions, TopicReplication::Fixed(i32::from(replicas))))
-            .await
+        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(i32::from(replicas)));
+        self.create(settings.iter().fold(topic, |topic, (key, value)| topic.set(key, value))).await
     }
 
     /// How many partitions the topic has; 0 if no broker knows it.
@@ -150,13 +152,13 @@ impl Topics {
 #[cfg(feature = "relay")]
 impl Topics {
     pub(crate) async fn ensure_checkpoints(&self, replicas: u16) -> Result<(), TopicsError> {
-        let topic =
-            NewTopic::new(wire::CHECKPOINT_TOPIC, 1, TopicReplication::Fixed(i32::from(replicas)))
-                .set("cleanup.policy", "compact")
-                // Only closed segments are compacted, and every start reads the rest.
-                .set("segment.bytes", "16777216")
-                .set("min.cleanable.dirty.ratio", "0.1");
-        self.create(topic).await
+        let settings = [
+            ("cleanup.policy", "compact"),
+            // Only closed segments are compacted, and every start reads the rest.
+            ("segment.bytes", "16777216"),
+            ("min.cleanable.dirty.ratio", "0.1"),
+        ];
+        self.ensure(wire::CHECKPOINT_TOPIC, 1, replicas, &settings).await
     }
 
     /// What a topic takes and keeps.

@@ -62,6 +62,19 @@ pub fn setting<T: FromStr>(settings: &Settings, name: &str) -> Option<T> {
     settings.as_ref()?.get(name)?.parse().ok()
 }
 
+/// With these a topic keeps its records until somebody removes them. For what was
+/// parked: it waits for a person, who may be away for longer than events are kept.
+pub const KEEPS_ALL: [(&str, &str); 2] = [("retention.ms", "-1"), ("retention.bytes", "-1")];
+
+/// Whether time or size make Kafka remove records, as far as the settings can be read.
+#[must_use]
+pub fn removes(settings: &Settings) -> bool {
+    let limit = |name| setting(settings, name).is_some_and(|limit: i64| limit >= 0);
+    let deletes =
+        setting(settings, "cleanup.policy").is_none_or(|policy: String| policy.contains("delete"));
+    deletes && KEEPS_ALL.iter().any(|(name, _)| limit(name))
+}
+
 /// The command of Kafka's own tools that changes a topic's setting.
 #[must_use]
 pub fn alter_topic(topic: &str, setting: &str) -> String {

@@ -24,7 +24,9 @@ use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
 };
 
-pub use self::describe::{Described, Settings, alter_topic, describe, setting, settings};
+pub use self::describe::{
+    Described, KEEPS_ALL, Settings, alter_topic, describe, removes, setting, settings,
+};
 use crate::config::{ConfigError, Kafka, Security};
 
 /// No broker could be worked with.

@@ -2,7 +2,7 @@
 
 use outpour_schemas::{
     config::Config,
-    kafka::{alter_topic, setting},
+    kafka::{alter_topic, removes, setting},
     program::{Finding, named},
 };
 
@@ -63,6 +63,20 @@ pub(super) fn judge(facts: &Kafka, config: &Config) -> Vec<Finding> {
         existing(),
         "Of what was parked of one key Kafka keeps the last.",
     ));
+    let brief = topics::names(existing(), |topic| removes(&topic.settings));
+    if let Some(name) = brief.first() {
+        findings.push(
+            Finding::warning(
+                CHECK,
+                format!(
+                    "removed by time or size (retention.ms, retention.bytes): {}",
+                    named(&brief)
+                ),
+                "What was parked is gone then, and its record counts as missing.",
+            )
+            .fix(alter_topic(name, "retention.ms=-1,retention.bytes=-1")),
+        );
+    }
     if findings.is_empty() && !facts.dead_letters.is_empty() {
         let there = facts.dead_letters.iter().filter(|letters| letters.topic.is_some()).count();
         let absent = facts.dead_letters.len() - there;
@@ -137,6 +151,16 @@ mod tests {
     fn topics_that_are_there_or_can_be_made_have_no_finding() {
         assert_eq!(found(|_| {}), []);
         assert_eq!(found(|facts| facts.dead_letters[0].topic = None), []);
+    }
+
+    #[test]
+    fn letters_that_kafka_removes_are_a_warning() {
+        for (name, value) in [("retention.ms", "604800000"), ("retention.bytes", "1000000")] {
+            let brief = found(|facts| {
+                set(facts.dead_letters[0].topic.as_mut().unwrap(), name, value);
+            });
+            assert_one(&brief, Level::Warning, CHECK, "removed by time or size");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use outpour_schemas::{
     config::{Config, Mode},
-    kafka::{alter_topic, setting},
+    kafka::{alter_topic, removes, setting},
     program::{Finding, named},
     wire,
 };
@@ -21,7 +21,7 @@ pub(super) fn judge(facts: &Kafka, config: &Config) -> Vec<Finding> {
     findings.push(event_topics(facts));
     findings.extend(replicas(facts));
     findings.extend(record_size(facts, config));
-    findings.push(retention(facts));
+    findings.extend(retention(facts));
     findings.extend(transactions(facts));
     findings
 }
@@ -222,24 +222,44 @@ fn record_size(facts: &Kafka, config: &Config) -> Vec<Finding> {
     ]
 }
 
-/// Whether Kafka keeps every event until it is old.
-fn retention(facts: &Kafka) -> Finding {
+/// Whether Kafka keeps every event until it is old, and every letter.
+fn retention(facts: &Kafka) -> Vec<Finding> {
     let check = "retention";
+    let mut findings = Vec::new();
     let compacted = of(facts, |topic| {
         topic.role != Role::Checkpoints
             && setting(&topic.settings, "cleanup.policy")
                 .is_some_and(|policy: String| policy.contains("compact"))
     });
-    let Some(first) = compacted.first() else {
-        return Finding::ok(check, "no topic is compacted that should not be");
-    };
-    Finding::warning(
-        check,
-        format!("compacted: {}", named(&compacted)),
-        "Of the events of one key Kafka keeps the last; a reader that is late never sees the \
-         others.",
-    )
-    .fix(alter_topic(first, "cleanup.policy=delete"))
+    if let Some(name) = compacted.first() {
+        findings.push(
+            Finding::warning(
+                check,
+                format!("compacted: {}", named(&compacted)),
+                "Of the events of one key Kafka keeps the last; a reader that is late never sees \
+                 the others.",
+            )
+            .fix(alter_topic(name, "cleanup.policy=delete")),
+        );
+    }
+    let brief = of(facts, |topic| topic.role == Role::DeadLetters && removes(&topic.settings));
+    if let Some(name) = brief.first() {
+        findings.push(
+            Finding::warning(
+                check,
+                format!(
+                    "removed by time or size (retention.ms, retention.bytes): {}",
+                    named(&brief)
+                ),
+                "What was parked is gone then, if it is not in the outbox any more.",
+            )
+            .fix(alter_topic(name, "retention.ms=-1,retention.bytes=-1")),
+        );
+    }
+    if findings.is_empty() {
+        findings.push(Finding::ok(check, "events are not compacted, and letters are kept"));
+    }
+    findings
 }
 
 fn transactions(facts: &Kafka) -> Option<Finding> {
@@ -353,6 +373,24 @@ mod tests {
     #[test]
     fn events_that_kafka_removes_for_later_ones_are_a_warning() {
         assert_one(&set(1, "cleanup.policy", "compact"), Level::Warning, "retention", "compacted");
+    }
+
+    #[test]
+    fn letters_that_kafka_removes_are_a_warning() {
+        let with_letters = |name: &'static str, value: &'static str| {
+            found(|facts| {
+                let mut topic = facts.topics[1].clone();
+                (topic.name, topic.role) = ("outbox.dead-letter".to_owned(), Role::DeadLetters);
+                let settings = topic.settings.as_mut().unwrap();
+                settings.insert(name.to_owned(), value.to_owned());
+                facts.topics.push(topic);
+            })
+        };
+        assert_eq!(with_letters("retention.ms", "-1"), []);
+        let brief = with_letters("retention.ms", "604800000");
+        assert_one(&brief, Level::Warning, "retention", "`outbox.dead-letter`");
+        let small = with_letters("retention.bytes", "1000000");
+        assert_one(&small, Level::Warning, "retention", "`outbox.dead-letter`");
     }
 
     #[test]
