@@ -53,6 +53,10 @@ pub struct Plan {
     /// that of the range's first plan, whose insert may still be under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first: Option<String>,
+    /// Whether a table may have forgotten the tokens of the range, though they are not
+    /// old: others' inserts have pushed them out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_forgotten: bool,
     /// Whether somebody had moved the group's offset, and the tables may have rows of
     /// what follows, too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -127,6 +131,7 @@ impl Plan {
             content: "0".repeat(32),
             by_provenance: false,
             first: Some(format!("{}@{}", "0".repeat(32), i64::MAX)),
+            is_forgotten: true,
             was_moved: true,
             search: Some(Search { route: RouteId::NONE, from: i64::MAX, to: i64::MAX }),
             planned_at_ms: i64::MAX,
@@ -239,6 +244,7 @@ mod tests {
             content: "0123456789abcdef".into(),
             by_provenance: false,
             first: None,
+            is_forgotten: false,
             was_moved: false,
             search: None,
             planned_at_ms: 1,

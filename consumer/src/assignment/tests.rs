@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use jiff::Timestamp;
 use outpour_schemas::config::{Route, UnknownFields};
 use rdkafka::{error::KafkaError, types::RDKafkaErrorCode};
 use tokio::sync::Semaphore;
@@ -34,6 +35,10 @@ impl Sink for Slow {
     async fn insert_part(&self, _: &Insert, _: Part<'_>, _: &Attempt) -> Result<(), SinkError> {
         self.0.acquire().await.unwrap().forget();
         Ok(())
+    }
+
+    async fn remembers(&self, _: &Mapping, _: Timestamp) -> Result<bool, SinkError> {
+        Ok(true)
     }
 
     async fn last_offset(&self, _: &Mapping, _: &TopicPartition) -> Result<Option<i64>, SinkError> {
@@ -233,6 +238,7 @@ async fn a_batch_that_is_read_again_neither_counts_nor_is_closed_before_its_end(
         content: String::new(),
         by_provenance: false,
         first: None,
+        is_forgotten: false,
         was_moved: false,
         search: None,
         planned_at_ms: 0,

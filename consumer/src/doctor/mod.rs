@@ -291,6 +291,7 @@ mod tests {
             content: "0".repeat(32),
             by_provenance: false,
             first: None,
+            is_forgotten: false,
             was_moved: false,
             search: None,
             planned_at_ms,

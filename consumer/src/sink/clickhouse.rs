@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use clickhouse::{Client, Compression, RowOwned, RowRead, query::Query};
+use jiff::Timestamp;
 use outpour_schemas::config::{self, ConfigError};
 use tokio::sync::OnceCell;
 
@@ -289,6 +290,17 @@ impl Sink for ClickHouse {
         }
     }
 
+    async fn remembers(&self, mapping: &Mapping, since: Timestamp) -> Result<bool, SinkError> {
+        let name = mapping.table_name();
+        let (place, server) = self.caught_up(name).await?;
+        let Some(found) = self.find_table(name).await? else { return Ok(false) };
+        let sql = parts_since(found.is_replicated(), since);
+        let query = server.client.query(&sql).bind(&name.database).bind(&name.table);
+        let parts = self.within(place, async { Ok(query.fetch_one::<u64>().await?) }).await?;
+        // The other half is for those that come while it is sent.
+        Ok(parts < found.memory.window() / 2)
+    }
+
     async fn last_offset(
         &self,
         mapping: &Mapping,
@@ -302,6 +314,22 @@ impl Sink for ClickHouse {
         let query = server.client.query(&sql).bind(&*partition.topic).bind(partition.partition);
         self.within(place, async { Ok(query.fetch_one().await?) }).await
     }
+}
+
+/// How many parts a table was given since then, or more: parts are numbered as they
+/// come, those of a replicated table in each partition anew, and what is left of older
+/// ones tells where the numbers were. Mutations take numbers, too.
+fn parts_since(is_replicated: bool, since: Timestamp) -> String {
+    /// The server's clock may be that far off, and has whole seconds.
+    const CLOCKS_DIFFER_BY: i64 = 5;
+    let since = since.as_second() - CLOCKS_DIFFER_BY;
+    let of_each = if is_replicated { "GROUP BY partition_id" } else { "" };
+    format!(
+        "SELECT toUInt64(sum(parts)) FROM (
+           SELECT max(max_block_number + 1)
+             - maxIf(max_block_number + 1, toUnixTimestamp(modification_time) < {since}) AS parts
+           FROM system.parts WHERE database = ? AND table = ? {of_each})"
+    )
 }
 
 /// The server takes the part out of all rows, and compares, since it has the rows:

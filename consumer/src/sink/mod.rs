@@ -6,6 +6,8 @@ mod error;
 mod schema;
 mod servers;
 
+use jiff::Timestamp;
+
 pub use self::error::{Class, SinkError};
 pub(crate) use self::{
     clickhouse::{ClickHouse, INSERT_SETTINGS, Request, literal},
@@ -43,6 +45,14 @@ pub(crate) trait Sink: Send + Sync + 'static {
         part: Part<'_>,
         attempt: &Attempt,
     ) -> impl Future<Output = Result<(), SinkError>> + Send;
+
+    /// Whether the table is sure to know an insert of that time by its token: as many
+    /// parts have not come since as it remembers.
+    fn remembers(
+        &self,
+        mapping: &Mapping,
+        since: Timestamp,
+    ) -> impl Future<Output = Result<bool, SinkError>> + Send;
 
     /// The highest offset of `partition` that the table of `mapping` has.
     fn last_offset(

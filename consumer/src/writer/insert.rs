@@ -151,11 +151,21 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
             if !self.pause(delays.next()).await {
                 return Ok(None);
             }
-            let is_trusted = tokio::time::Instant::now() <= trusted_until;
-            if !is_trusted && step.needs_the_token() && insert.mapping.has_provenance() {
+            if !step.needs_the_token() || !insert.mapping.has_provenance() {
+                continue;
+            }
+            let is_old = tokio::time::Instant::now() > trusted_until;
+            let is_forgotten = match is_old {
+                true => plan.is_forgotten,
+                false => match self.remembers(&insert.mapping, plan).await {
+                    Some(remembers) => !remembers,
+                    None => return Ok(None),
+                },
+            };
+            if is_old || is_forgotten {
                 // One of the attempts may be stored, and its token forgotten by now.
                 metrics::asked_for_provenance();
-                *plan = plan.asking();
+                *plan = Plan { is_forgotten, ..plan.asking() };
                 self.commit(batch.start, plan.metadata()?).await?;
                 step = Step::Missing;
             }

@@ -9,12 +9,12 @@ use outpour_schemas::{
 
 use super::{Offsets, TOKENS_TRUSTED_FOR, WriteError, Writer, backoff};
 use crate::{
-    batch::Sealed,
+    batch::{Insert, Sealed},
     dead_letter::{DeadLetters, ParkError},
     decode::Mapping,
     metrics,
     plan::{self, Plan},
-    sink::Sink,
+    sink::{Class, Sink},
 };
 
 impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
@@ -27,6 +27,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
         now: Timestamp,
     ) -> Result<Option<Plan>, WriteError> {
         let found = self.open.take().filter(|plan| plan.start == batch.start);
+        let mut is_forgotten = false;
         let by_provenance = match &found {
             None if self.was_moved => match self.may_be_there(batch).await {
                 Some(may_be_there) => may_be_there,
@@ -35,7 +36,12 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
             None => false,
             Some(found) => {
                 let age = found.age_at(now);
-                let trusted = age <= TOKENS_TRUSTED_FOR;
+                let is_young = age <= TOKENS_TRUSTED_FOR;
+                is_forgotten = match self.is_forgotten(batch, found, is_young).await {
+                    Some(is_forgotten) => is_forgotten,
+                    None => return Ok(None),
+                };
+                let trusted = is_young && !is_forgotten;
                 let same = found.content == batch.content;
                 if same && trusted && !found.by_provenance && batch.parked.is_empty() {
                     return Ok(Some(found.clone()));
@@ -58,6 +64,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
             content: batch.content.clone(),
             by_provenance,
             first: found.as_ref().map(Plan::name),
+            is_forgotten,
             was_moved: self.was_moved,
             search: found.as_ref().and_then(|found| found.search),
             // The first token is as old as the first plan.
@@ -93,6 +100,46 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
         };
         self.was_moved = batch.start < until;
         Some(self.was_moved)
+    }
+
+    /// Whether a table may have forgotten what was inserted under `plan`, for other
+    /// reasons than its age. `None` if it was told to stop before that was known.
+    async fn is_forgotten(&self, batch: &Sealed, plan: &Plan, is_young: bool) -> Option<bool> {
+        if plan.is_forgotten || !is_young {
+            return Some(plan.is_forgotten);
+        }
+        let with_provenance = |insert: &&Insert| insert.mapping.has_provenance();
+        for insert in batch.inserts.iter().filter(with_provenance) {
+            if !self.remembers(&insert.mapping, plan).await? {
+                return Some(true);
+            }
+        }
+        Some(false)
+    }
+
+    /// Whether the table still knows by their tokens what was inserted since `plan`
+    /// was made. `None` if it was told to stop before that was known.
+    pub(super) async fn remembers(&self, mapping: &Mapping, plan: &Plan) -> Option<bool> {
+        let since = Timestamp::from_millisecond(plan.planned_at_ms).unwrap_or_default();
+        let table = &mapping.table;
+        let mut delays = backoff();
+        loop {
+            let error = match self.edges.sink.remembers(mapping, since).await {
+                Ok(remembers) => return Some(remembers),
+                Err(error) => error,
+            };
+            // Nothing is known then that could be relied on.
+            if error.class() != Class::Transient {
+                tracing::warn!(partition = %self.partition, %table, %error, "cannot tell which inserts the table remembers");
+                return Some(false);
+            }
+            self.edges.monitor.troubled(&self.partition, &error);
+            metrics::insert_failed(table, Class::Transient);
+            tracing::warn!(partition = %self.partition, %table, %error, "asking which inserts the table remembers failed; trying again");
+            if !self.pause(delays.next()).await {
+                return None;
+            }
+        }
     }
 
     /// One past the highest offset that any of the tables has.

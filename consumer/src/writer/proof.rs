@@ -226,7 +226,8 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
     }
 }
 
-/// Whether ClickHouse is sure to know what was inserted under the plan.
+/// Whether ClickHouse is sure to know what was inserted under the plan, as far as the
+/// plan tells.
 pub(super) fn is_trusted(plan: &Plan) -> bool {
-    plan.age_at(Timestamp::now()) <= TOKENS_TRUSTED_FOR
+    !plan.is_forgotten && plan.age_at(Timestamp::now()) <= TOKENS_TRUSTED_FOR
 }

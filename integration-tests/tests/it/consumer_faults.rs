@@ -3,6 +3,7 @@
 
 mod late;
 mod routes;
+mod window;
 
 use anyhow::{Result, ensure};
 use integration_tests::{

@@ -42,6 +42,20 @@ async fn a_token_that_may_be_forgotten_by_now_gives_way_to_what_the_table_has() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn so_does_one_that_others_have_pushed_out() {
+    let script = Arc::new(Script { forgets: true, ..Script::default() });
+    *lock(&script.insert_faults) = vec![210].into();
+    let did = undisturbed(&script, None, vec![batch(0..5), batch(5..6)]).await;
+    let asked = ["plan 0: 0-5", "insert", "plan 0: 0-5", "insert missing 0..5"];
+    let rest = ["insert missing 0..5", "plan 5: 5-6", "insert", "commit 6"];
+    assert_eq!(steps(&did), [&asked[..], &rest[..]].concat());
+    let Did::Planned(_, plan) = &did[2] else { panic!("{did:?}") };
+    assert!(plan.is_forgotten, "the next owner must not trust the first token either");
+    let Did::Planned(_, plan) = &did[5] else { panic!("{did:?}") };
+    assert!(!plan.is_forgotten && !plan.by_provenance, "{plan:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refusal_that_needs_somebody_is_waited_out_and_drops_nothing() {
     let script: Arc<Script> = Arc::default();
     *lock(&script.insert_faults) = vec![60, 497, 60].into();

@@ -56,6 +56,8 @@ struct Script {
     moved_below: Option<i64>,
     /// The highest offset that the tables have.
     there: Option<i64>,
+    /// Whether they have forgotten tokens that are not old.
+    forgets: bool,
     commit_faults: Mutex<u32>,
 }
 
@@ -108,6 +110,10 @@ impl Sink for Arc<Script> {
             Some(_) => Err(SinkError { code: Some(469), message: "scripted".into() }),
             None => Ok(()),
         }
+    }
+
+    async fn remembers(&self, _: &Mapping, _: Timestamp) -> Result<bool, SinkError> {
+        Ok(!self.forgets)
     }
 
     async fn last_offset(&self, _: &Mapping, _: &TopicPartition) -> Result<Option<i64>, SinkError> {
@@ -225,6 +231,7 @@ fn found(batch: &Sealed, minutes_ago: i64) -> Plan {
         content: batch.content.clone(),
         by_provenance: false,
         first: None,
+        is_forgotten: false,
         was_moved: false,
         search: None,
         planned_at_ms: Timestamp::now().as_millisecond() - minutes_ago * 60_000,

@@ -87,6 +87,17 @@ async fn an_open_plan_older_than_tokens_are_remembered_asks_the_tables_too() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn so_does_a_young_one_whose_token_others_have_pushed_out() {
+    let script = Arc::new(Script { forgets: true, ..Script::default() });
+    let did = undisturbed(&script, Some(found(&batch(0..5), 1)), vec![batch(0..5)]).await;
+    assert_eq!(steps(&did), ASKED);
+    // Its owner dies. Who comes next does not even ask whether it is remembered.
+    let Did::Planned(_, second) = &did[0] else { panic!("{did:?}") };
+    let did = undisturbed(&Arc::default(), Some(second.clone()), vec![batch(0..5)]).await;
+    assert_eq!(steps(&did), ASKED);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_was_planned_anew_and_interrupted_is_planned_anew_again() {
     let script = Arc::default();
     let plan = Plan { by_provenance: true, ..found(&batch(0..5), 0) };
