@@ -181,8 +181,9 @@ pub(super) fn windows(server: &Server, kafka: &Kafka, config: &Config) -> Vec<Fi
             Finding::warning(
                 check,
                 text,
-                "A batch whose outcome is open for as long may be stored twice: its token is \
-                 forgotten by then. A longer batch.max_delay makes fewer parts, too.",
+                "A batch whose outcome is open for as long is looked for in the table, which takes \
+                 long in a large one; what views write to is not asked, and may have it twice. A \
+                 longer batch.max_delay makes fewer parts, too.",
             )
             .fix(memory.alter(name, needed.next_multiple_of(10_000)))
         });
