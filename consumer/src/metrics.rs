@@ -107,7 +107,7 @@ pub(crate) fn inserted(table: &str, rows: usize, bytes: usize, took: Duration) {
     histogram!(INSERT_SECONDS, "table" => table()).record(took);
 }
 
-/// An insert failed, and will be tried again.
+/// An insert failed, or the question before its repetition, and will be tried again.
 pub(crate) fn insert_failed(table: &str, class: Class) {
     counter!(FAILED_INSERTS, "table" => table.to_owned(), "class" => class.as_str()).increment(1);
 }

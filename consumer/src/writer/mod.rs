@@ -98,8 +98,9 @@ impl WriteError {
     }
 }
 
-/// A plan is trusted to be within the table's memory of tokens for this long;
-/// then the table itself is asked. Replicated tables forget after an hour.
+/// A plan is trusted to be within the table's memory of tokens for this long, unless
+/// others' inserts fill that before; then the table itself is asked. Replicated tables
+/// forget after an hour.
 pub(crate) const TOKENS_TRUSTED_FOR: Duration = Duration::from_secs(30 * 60);
 
 /// A stored batch is committed without the next plan after this long.

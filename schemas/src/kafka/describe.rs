@@ -80,3 +80,9 @@ pub fn removes(settings: &Settings) -> bool {
 pub fn alter_topic(topic: &str, setting: &str) -> String {
     format!("kafka-configs.sh --bootstrap-server … --alter --topic {topic} --add-config {setting}")
 }
+
+/// The same for a topic that is to keep its records.
+#[must_use]
+pub fn alter_to_keep_all(topic: &str) -> String {
+    alter_topic(topic, &KEEPS_ALL.map(|(name, value)| format!("{name}={value}")).join(","))
+}

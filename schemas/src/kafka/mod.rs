@@ -25,7 +25,8 @@ use rdkafka::{
 };
 
 pub use self::describe::{
-    Described, KEEPS_ALL, Settings, alter_topic, describe, removes, setting, settings,
+    Described, KEEPS_ALL, Settings, alter_to_keep_all, alter_topic, describe, removes, setting,
+    settings,
 };
 use crate::config::{ConfigError, Kafka, Security};
 

@@ -2,7 +2,7 @@
 
 use outpour_schemas::{
     config::Config,
-    kafka::{alter_topic, removes, setting},
+    kafka::{alter_to_keep_all, alter_topic, removes, setting},
     program::{Finding, named},
 };
 
@@ -74,7 +74,7 @@ pub(super) fn judge(facts: &Kafka, config: &Config) -> Vec<Finding> {
                 ),
                 "What was parked is gone then, and its record counts as missing.",
             )
-            .fix(alter_topic(name, "retention.ms=-1,retention.bytes=-1")),
+            .fix(alter_to_keep_all(name)),
         );
     }
     if findings.is_empty() && !facts.dead_letters.is_empty() {
