@@ -12,10 +12,14 @@ LOCKED := $(if $(CI),--locked)
 BUILD := cargo build $(LOCKED) --workspace
 
 .DEFAULT_GOAL := help
-.PHONY: help run test torture mutants fuzz bench up down stop build install fmt lint clean
+.PHONY: help system run test torture mutants fuzz bench up down stop build install fmt lint clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+# Costs nothing where everything is there.
+system: ## Install what the build needs from the system, or say what to install
+	@.ci/dependencies
 
 run: build ## Stream real events end to end through real services and show the result
 	$(TARGET)/debug/run $(ARGS)
@@ -31,34 +35,34 @@ torture: build ## Kill, pause and cut off everything while events are written, a
 # The programs of these runs lie apart: nothing else may meet them.
 mutants: DURATION ?= 2m
 mutants: export DURATION := $(DURATION)
-mutants: ## Take one rule of the protocols after the other away, and see whether the campaign notices (NAMES=)
+mutants: system ## Take one rule of the protocols after the other away, and see whether the campaign notices (NAMES=)
 	$(BUILD) --bin outpour-relay --bin outpour-consumer --features outpour-schemas/mutants
 	install -d $(TARGET)/mutants
 	install $(TARGET)/debug/outpour-relay $(TARGET)/debug/outpour-consumer $(TARGET)/mutants
 	$(BUILD) --bins
 	$(TARGET)/debug/torture --mutants $(TARGET)/mutants $(NAMES)
 
-fuzz: ## Feed hostile input to the parsers for a minute each (FUZZ_SECONDS=)
+fuzz: system ## Feed hostile input to the parsers for a minute each (FUZZ_SECONDS=)
 	.ci/fuzz
 
-bench: ## Measure speed and memory beside their physical limits (SUITE=, CASE=, DATASET=, ROWS=, PER_TRANSACTION=, ROUNDS=)
+bench: system ## Measure speed and memory beside their physical limits (SUITE=, CASE=, DATASET=, ROWS=, PER_TRANSACTION=, ROUNDS=)
 	cargo build $(LOCKED) --release --workspace --bin bench --bin outpour-relay --bin outpour-consumer
 	$(TARGET)/release/bench $(ARGS)
 
-up: ## Start PostgreSQL, Kafka and ClickHouse; their addresses go to target/stack/env
+up: system ## Start PostgreSQL, Kafka and ClickHouse; their addresses go to target/stack/env
 	$(BUILD) --bin stack
 	$(TARGET)/debug/stack up
 
-down: ## Stop them; their data stays
+down: system ## Stop them; their data stays
 	$(BUILD) --bin stack
 	$(TARGET)/debug/stack down
 
 stop: down ## The same
 
-build: ## Build every program
+build: system ## Build every program
 	$(BUILD) --bins
 
-install: ## Build for release and install both programs into PREFIX (/usr/local), with completions and manual pages
+install: system ## Build for release and install both programs into PREFIX (/usr/local), with completions and manual pages
 	cargo build --locked --release --bins --features outpour-producer/relay -p outpour-producer -p outpour-consumer
 	install -d $(DESTDIR)$(PREFIX)/bin
 	install -m 755 $(TARGET)/release/outpour-relay $(TARGET)/release/outpour-consumer $(DESTDIR)$(PREFIX)/bin
@@ -75,6 +79,7 @@ fmt: ## Format the code
 	cargo fmt --all
 
 lint: ## Check formatting, clippy, the documentation and the dependencies
+	@.ci/dependencies lint
 	cargo fmt --all --check
 	cargo clippy $(LOCKED) --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc $(LOCKED) --workspace --no-deps --document-private-items

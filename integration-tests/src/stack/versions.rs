@@ -6,6 +6,8 @@
 pub const POSTGRES_OLDEST: u32 = 14;
 pub const POSTGRES_IMAGE: (&str, &str) = ("postgres", "15");
 
+/// The oldest Java that Kafka runs on.
+pub const JAVA_OLDEST: u32 = 17;
 pub const KAFKA: &str = "4.1.1";
 pub const KAFKA_IMAGE: (&str, &str) = ("apache/kafka", KAFKA);
 /// What `mvn` resolves for [`KAFKA`], in the format of `sha256sum`.

@@ -21,7 +21,7 @@ use crate::stack::{
     progress::Step,
     secured::{KAFKA_PASSWORD, KAFKA_READER, KAFKA_USER, KAFKA_WRITER},
     settings,
-    versions::{KAFKA, KAFKA_JARS, MAVEN_DEPENDENCY_PLUGIN},
+    versions::{JAVA_OLDEST, KAFKA, KAFKA_JARS, MAVEN_DEPENDENCY_PLUGIN},
 };
 
 const POM: &str = include_str!("kafka-pom.xml");
@@ -122,8 +122,13 @@ impl Kafka {
 
 impl Daemon for Kafka {
     fn install(&self, step: &Step) -> Result<()> {
-        if install::on_path("java").is_none() {
-            install::debian_packages(&["openjdk-17-jre-headless"], step)?;
+        if java_version().is_none_or(|version| version < JAVA_OLDEST) {
+            install::debian_packages(&["default-jre-headless"], step)?;
+            let version = java_version().context("java was installed and does not run")?;
+            ensure!(
+                version >= JAVA_OLDEST,
+                "Kafka needs Java {JAVA_OLDEST} or later; the `java` that PATH finds is {version}"
+            );
         }
         install::cached(&cache_name(), step, |staging| fetch(staging, step)).map(drop)
     }
@@ -169,6 +174,22 @@ impl Daemon for Kafka {
 
     fn data_dirs(&self) -> Vec<PathBuf> {
         vec![self.home.clone()]
+    }
+}
+
+/// The major version of the `java` on PATH, if it runs.
+fn java_version() -> Option<u32> {
+    let output = Command::new("java").arg("-version").output().ok()?;
+    major(&String::from_utf8_lossy(&output.stderr))
+}
+
+/// 17 of `openjdk version "17.0.15" 2025-04-15`, 8 of `java version "1.8.0_402"`.
+fn major(told: &str) -> Option<u32> {
+    let (_, quoted) = told.split_once("version \"")?;
+    let mut numbers = quoted.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    match numbers.next()?.ok()? {
+        1 => numbers.next()?.ok(),
+        version => Some(version),
     }
 }
 
@@ -230,4 +251,23 @@ fn verify(libs: &Path) -> Result<()> {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::major;
+
+    #[test]
+    fn java_version_is_read_from_what_each_vendor_prints() {
+        let told = [
+            ("openjdk version \"17.0.15\" 2025-04-15\nOpenJDK Runtime Environment", Some(17)),
+            ("Picked up JAVA_TOOL_OPTIONS: -Xmx1g\nopenjdk version \"21\" 2023-09-19", Some(21)),
+            ("java version \"1.8.0_402\"", Some(8)),
+            ("openjdk version \"25-ea\" 2025-09-16", Some(25)),
+            ("The operation couldn't be completed. Unable to locate a Java Runtime.", None),
+        ];
+        for (text, version) in told {
+            assert_eq!(major(text), version, "{text}");
+        }
+    }
 }
