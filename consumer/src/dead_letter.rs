@@ -78,8 +78,8 @@ pub(crate) struct KafkaDeadLetters {
     settings: ClientConfig,
     heard: Heard,
     is_transactional: bool,
-    /// Made when there is something to park. One transaction at a time.
-    producer: Mutex<Option<Arc<LetterProducer>>>,
+    /// One transaction at a time.
+    producer: Arc<Mutex<Option<Arc<LetterProducer>>>>,
     offsets: GroupOffsets,
     admin: AdminClient<DefaultClientContext>,
     partitions: i32,
@@ -97,9 +97,11 @@ pub(crate) fn transactional_id_prefix(group: &str) -> String {
 }
 
 impl KafkaDeadLetters {
+    /// `name`: that of this process in the group, if it has one.
     pub(crate) fn connect(
         config: &Consumer,
         client: &ClientConfig,
+        name: Option<&str>,
         heard: Heard,
         offsets: GroupOffsets,
     ) -> Result<Self, KafkaError> {
@@ -122,36 +124,59 @@ impl KafkaDeadLetters {
         }
         if is_transactional {
             // Members need not be told apart by it: the group does that. What a
-            // killed one leaves open is aborted before the group gives its
-            // partitions to others.
-            let id = format!("{}{}", transactional_id_prefix(&config.group), Uuid::now_v7());
+            // killed one leaves open hides its partitions' offsets. Whoever comes back
+            // under its name ends that at once; else it times out before the group
+            // gives them to others.
+            let own = name.map_or_else(|| Uuid::now_v7().to_string(), ToOwned::to_owned);
+            let id = format!("{}{own}", transactional_id_prefix(&config.group));
             let timeout = config.session_timeout.0.clamp(SHORTEST_TRANSACTION, LONGEST_TRANSACTION);
             settings
                 .set("transactional.id", id)
                 .set("transaction.timeout.ms", timeout.as_millis().to_string());
         }
-        Ok(KafkaDeadLetters {
+        let letters = KafkaDeadLetters {
             settings,
             heard,
             is_transactional,
-            producer: Mutex::default(),
+            producer: Arc::default(),
             offsets,
             // Nobody takes what such a client says, and it would pile up.
             admin: client.clone().set_log_level(RDKafkaLogLevel::Emerg).create()?,
             partitions: i32::try_from(config.dead_letter_partitions).unwrap_or(i32::MAX),
             replication: i32::from(config.dead_letter_replication_factor),
             known_topics: Mutex::default(),
-        })
+        };
+        if is_transactional && name.is_some() {
+            letters.end_the_predecessors();
+        }
+        Ok(letters)
     }
 
-    /// A producer that may write. Blocks for as long as its transactional id takes.
-    fn connected(&self) -> Result<Arc<LetterProducer>, KafkaError> {
-        let producer: LetterProducer =
-            self.settings.create_with_context(Watched(self.heard.clone()))?;
-        if self.is_transactional {
-            producer.init_transactions(REQUEST_TIMEOUT * 3)?;
+    /// Has Kafka abort what a process of the same name has left open, beside other
+    /// work: offsets are not told before. Who has nothing to park may lack the right.
+    fn end_the_predecessors(&self) {
+        let (slot, connect) = (Arc::clone(&self.producer), self.connecting());
+        tokio::spawn(async move {
+            let mut slot = slot.lock().await;
+            match tokio::task::spawn_blocking(connect).await {
+                Ok(Ok(producer)) => *slot = Some(producer),
+                Ok(Err(error)) => tracing::debug!(%error, "no transactions for dead letters yet"),
+                Err(error) => tracing::debug!(%error, "no producer for dead letters yet"),
+            }
+        });
+    }
+
+    /// Makes a producer that may write. Blocks for as long as its transactional id takes.
+    fn connecting(&self) -> impl FnOnce() -> Result<Arc<LetterProducer>, KafkaError> + use<> {
+        let (settings, heard) = (self.settings.clone(), self.heard.clone());
+        let is_transactional = self.is_transactional;
+        move || {
+            let producer: LetterProducer = settings.create_with_context(Watched(heard))?;
+            if is_transactional {
+                producer.init_transactions(REQUEST_TIMEOUT * 3)?;
+            }
+            Ok(Arc::new(producer))
         }
-        Ok(Arc::new(producer))
     }
 
     async fn ensure(&self, source: &TopicPartition, topic: &str) -> Result<(), KafkaError> {
@@ -208,7 +233,7 @@ impl DeadLetters for KafkaDeadLetters {
         let mut slot = self.producer.lock().await;
         let producer = match slot.take() {
             Some(producer) => producer,
-            None => blocking(|| self.connected()).map_err(ParkError::NotWritten)?,
+            None => blocking(self.connecting()).map_err(ParkError::NotWritten)?,
         };
         if !self.is_transactional {
             if mutants::active(Mutant::LettersAfterPlan) {

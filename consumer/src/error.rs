@@ -49,11 +49,9 @@ pub enum ConsumerError {
          before they were read. To go on behind them, stop the group and run once with --accept-gap"
     )]
     RecordsGone { group: String, partition: String, offset: String },
-    #[error(
-        "group `{group}` has another member with consumer.group_instance_id = \"{name}\"; \
-         each needs one of its own"
-    )]
-    NameTaken { group: String, name: String },
+    /// See [`crate::source::member`].
+    #[error("the group has another member of this one's name")]
+    NameTaken,
     #[error(
         "the batch under way in {partition} was planned by a newer version of this program; \
          going on without its plan could store it twice"
@@ -98,6 +96,7 @@ impl ConsumerError {
             ConsumerError::ClickHouse { source, .. } => source.class() == Class::Transient,
             ConsumerError::Kafka { .. }
             | ConsumerError::Reach(_)
+            | ConsumerError::NameTaken
             | ConsumerError::Interrupted(_)
             | ConsumerError::Worker(_) => true,
             _ => false,
@@ -113,7 +112,7 @@ impl ConsumerError {
             | ConsumerError::NoTopic { .. }
             | ConsumerError::Silent { .. }
             | ConsumerError::GroupInUse { .. }
-            | ConsumerError::NameTaken { .. } => "kafka",
+            | ConsumerError::NameTaken => "kafka",
             ConsumerError::Schema(_)
             | ConsumerError::Mapping(_)
             | ConsumerError::NoTable { .. }

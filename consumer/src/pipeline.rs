@@ -42,6 +42,7 @@ use crate::{
     source::{
         TopicPartition,
         kafka::{self, GroupConsumer, GroupOffsets, Owner, REQUEST_TIMEOUT},
+        member::Member,
         tail::Tail,
         verdict::{judge, kafka_error},
     },
@@ -70,7 +71,8 @@ pub(crate) async fn run_on(
 ) -> Result<(), ConsumerError> {
     /// A session that has lasted this long was a working one.
     const STEADY: Duration = Duration::from_secs(30);
-    const MAX_DELAY: Duration = Duration::from_secs(10);
+    /// Up to twice as long. What is waited for has rows again soon after it is back.
+    const MAX_DELAY: Duration = Duration::from_secs(1);
     let backoff = ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(100))
         .with_max_delay(MAX_DELAY)
@@ -82,6 +84,11 @@ pub(crate) async fn run_on(
     let refused = Arc::default();
     // Beyond a session, so that the server that works is kept.
     let clickhouse = ClickHouse::new(&config.clickhouse)?;
+    // A replay leaves nothing behind that somebody would wait for.
+    let member = match terms {
+        None => Member::of(&config.consumer),
+        Some(_) => Member::default(),
+    };
     let mut has_started = false;
     loop {
         let started_at = Instant::now();
@@ -90,6 +97,7 @@ pub(crate) async fn run_on(
             monitor: &monitor,
             refused: &refused,
             terms: &terms,
+            member: &member,
         };
         let error = match session(config, lasting, &stop, &mut has_started).await {
             Ok(()) => return Ok(()),
@@ -100,6 +108,9 @@ pub(crate) async fn run_on(
             delays = backoff.build();
         }
         monitor.failed(&error);
+        if let ConsumerError::NameTaken = error {
+            member.give_up(&config.consumer.group);
+        }
         let delay = delays.next().unwrap_or(MAX_DELAY);
         tracing::warn!(
             error = error_line(&error),
@@ -119,11 +130,12 @@ struct Lasting<'a> {
     monitor: &'a Arc<Monitor>,
     refused: &'a Arc<Refused>,
     terms: &'a Option<Arc<Terms>>,
+    member: &'a Member,
 }
 
 async fn session(
     config: &Config,
-    Lasting { clickhouse, monitor, refused, terms }: Lasting<'_>,
+    Lasting { clickhouse, monitor, refused, terms, member }: Lasting<'_>,
     stop: &CancellationToken,
     has_started: &mut bool,
 ) -> Result<(), ConsumerError> {
@@ -138,15 +150,17 @@ async fn session(
     *has_started = true;
     let failed = |source| kafka_error(config, "joining the group", source);
     let offsets = GroupOffsets::default();
+    let name = member.name();
+    let letters = KafkaDeadLetters::connect(
+        &config.consumer,
+        &client,
+        name.as_deref(),
+        heard.clone(),
+        offsets.clone(),
+    );
     let edges = Edges {
         sink: clickhouse.clone(),
-        dead_letters: KafkaDeadLetters::connect(
-            &config.consumer,
-            &client,
-            heard.clone(),
-            offsets.clone(),
-        )
-        .map_err(failed)?,
+        dead_letters: letters.map_err(failed)?,
         offsets: offsets.clone(),
         monitor: Arc::clone(monitor),
         refused: Arc::clone(refused),
@@ -163,7 +177,8 @@ async fn session(
     );
     let work = Arc::new(work.replaying(terms.clone()));
     let owner: Arc<dyn Owner> = Arc::clone(&work) as Arc<dyn Owner>;
-    let consumer = Arc::new(kafka::join(config, &client, owner, heard).map_err(failed)?);
+    let joined = kafka::join(config, &client, name.as_deref(), owner, heard);
+    let consumer = Arc::new(joined.map_err(failed)?);
     if offsets.consumer.set(Arc::downgrade(&consumer)).is_err() {
         debug_assert!(false, "a session joins once");
     }
@@ -177,7 +192,12 @@ async fn session(
             .map_err(|source| kafka_error(&config, "connecting", source))
             .and_then(|quiet| poll(&config, &consumer, &work, &quiet, &stop));
         work.leave();
-        leave(consumer);
+        leave(consumer, move |consumer| {
+            // Another session follows one that broke, and is given what this one had.
+            if let (Some(name), true) = (name, stop.is_cancelled()) {
+                kafka::leave_for_good(consumer, &config.consumer.group, &name);
+            }
+        });
         outcome
     })
     .await
@@ -347,12 +367,13 @@ fn set_flow(
     outcome.map_err(|source| kafka_error(config, "pausing a partition", source))
 }
 
-/// Leaves the group. Closing a client can hang while brokers are away, and the
+/// Closes the client, after `farewell`. Both can hang while brokers are away, and the
 /// group notices by itself, so that nobody waits for it long.
-fn leave(consumer: Arc<GroupConsumer>) {
+fn leave(consumer: Arc<GroupConsumer>, farewell: impl FnOnce(&GroupConsumer) + Send + 'static) {
     const PATIENCE: Duration = Duration::from_secs(5);
     let (left, has_left) = mpsc::channel();
     thread::spawn(move || {
+        farewell(&consumer);
         drop(consumer);
         // Nobody listens any more when it took too long.
         left.send(()).ok();

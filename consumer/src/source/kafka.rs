@@ -9,7 +9,7 @@
 
 use std::{
     sync::{Arc, OnceLock, Weak},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use outpour_schemas::{
@@ -25,6 +25,7 @@ use rdkafka::{
         RebalanceProtocol,
     },
     error::{KafkaError, RDKafkaErrorCode},
+    groups::GroupInfo,
     message::{BorrowedMessage, Headers, Message},
     topic_partition_list::TopicPartitionListElem,
     types::RDKafkaRespErr,
@@ -85,14 +86,16 @@ pub(crate) struct Context {
 
 pub(crate) type GroupConsumer = BaseConsumer<Context>;
 
-/// Joins the group, with the callbacks going to `owner` and `heard`.
+/// Joins the group as `name`, if it has one, with the callbacks going to `owner` and
+/// `heard`.
 pub(crate) fn join(
     config: &Config,
     client: &ClientConfig,
+    name: Option<&str>,
     owner: Arc<dyn Owner>,
     heard: Heard,
 ) -> Result<GroupConsumer, KafkaError> {
-    let settings = group_settings(config, client);
+    let settings = group_settings(config, client, name);
     let client: GroupConsumer = settings.create_with_context(Context { owner, heard })?;
     let topics: Vec<_> = config.consumer.topics.iter().map(String::as_str).collect();
     client.subscribe(&topics)?;
@@ -192,6 +195,43 @@ impl Context {
         assign(&from)?;
         // The client remembers a pause beyond the assignment it was made in.
         Ok(consumer.resume(&from)?)
+    }
+}
+
+/// Has the group give away what the member `name` had, at once: a client that merely
+/// ends leaves it to him until his session times out.
+pub(crate) fn leave_for_good(consumer: &GroupConsumer, group: &str, name: &str) {
+    /// A healthy group needs a few milliseconds.
+    const PATIENCE: Duration = Duration::from_secs(2);
+    const MOMENT: Duration = Duration::from_millis(10);
+    let until = Instant::now() + PATIENCE;
+    consumer.unsubscribe();
+    // The client leaves when its partitions are given up, in its callbacks, and does
+    // not tell when it has.
+    let is_in = || -> Result<bool, KafkaError> {
+        let found = consumer.fetch_group_list(Some(group), PATIENCE)?;
+        let ours = format!("{name}-");
+        Ok(found.groups().iter().flat_map(GroupInfo::members).any(|m| m.id().starts_with(&ours)))
+    };
+    loop {
+        while consumer.poll(MOMENT).is_some() {}
+        match is_in() {
+            Ok(true) if Instant::now() < until => {}
+            Ok(is_in) => {
+                if is_in {
+                    tracing::warn!(
+                        group,
+                        name,
+                        "not left within two seconds; the session will time out"
+                    );
+                }
+                return;
+            }
+            Err(error) => {
+                tracing::debug!(%error, group, name, "whether the group is left cannot be asked");
+                return;
+            }
+        }
     }
 }
 

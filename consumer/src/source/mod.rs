@@ -2,6 +2,7 @@
 
 pub(crate) mod group;
 pub(crate) mod kafka;
+pub(crate) mod member;
 mod position;
 pub(crate) mod reader;
 mod settings;

@@ -11,8 +11,16 @@ use rdkafka::ClientConfig;
 /// Longest that a rebalance of the group takes.
 const REBALANCE: Duration = Duration::from_secs(60);
 
+/// How often a member shows that it lives, and hears that others come or go. The
+/// client library does so in a thread of its own, whatever the poll is at.
+const HEARTBEAT: Duration = Duration::from_millis(500);
+
 /// What `client` needs to be a member, unless an operator has set it otherwise.
-pub(super) fn group_settings(config: &Config, client: &ClientConfig) -> ClientConfig {
+pub(super) fn group_settings(
+    config: &Config,
+    client: &ClientConfig,
+    name: Option<&str>,
+) -> ClientConfig {
     let consumer = &config.consumer;
     let session_timeout = consumer.session_timeout.0;
     let mut settings = client.clone();
@@ -30,16 +38,19 @@ pub(super) fn group_settings(config: &Config, client: &ClientConfig) -> ClientCo
         GroupProtocol::Classic => settings
             .set("session.timeout.ms", session_timeout.as_millis().to_string())
             .set("partition.assignment.strategy", "range,roundrobin"),
-        // The brokers assign, and have a session time-out of their own.
+        // The brokers assign, and have times of their own.
         GroupProtocol::Consumer => settings.set("group.protocol", "consumer"),
     };
-    if !consumer.group_instance_id.is_empty() {
-        settings.set("group.instance.id", &consumer.group_instance_id);
+    if let Some(name) = name {
+        settings.set("group.instance.id", name);
     }
     // The client counts what records say, about half of what they take, and a
     // fetch that is under way comes on top.
     let queued_kib = (consumer.memory.as_u64() / 8 / 1024).max(1024);
-    for (key, value) in [
+    let heartbeat = HEARTBEAT.min(session_timeout / 3).as_millis().to_string();
+    let heartbeat = ("heartbeat.interval.ms", heartbeat);
+    let heartbeat = (consumer.group_protocol == GroupProtocol::Classic).then_some(heartbeat);
+    let defaults = [
         // As long as this a rebalance waits for a member that does not join it, one
         // that never will among them: a broker that reads its groups twice as it starts
         // (seen with Kafka 4.1.1) does not expire the members from before. Giving up
@@ -55,7 +66,8 @@ pub(super) fn group_settings(config: &Config, client: &ClientConfig) -> ClientCo
         ("fetch.queue.backoff.ms", "5".to_owned()),
         ("fetch.wait.max.ms", "50".to_owned()),
         ("check.crcs", "true".to_owned()),
-    ] {
+    ];
+    for (key, value) in defaults.into_iter().chain(heartbeat) {
         if !config.kafka.properties.contains_key(key) {
             settings.set(key, value);
         }
@@ -75,7 +87,7 @@ mod tests {
     fn rebalance_ms(change: impl FnOnce(&mut Config)) -> String {
         let mut config = Config::default();
         change(&mut config);
-        let settings = group_settings(&config, &ClientConfig::new());
+        let settings = group_settings(&config, &ClientConfig::new(), None);
         settings.get("max.poll.interval.ms").unwrap_or_default().to_owned()
     }
 

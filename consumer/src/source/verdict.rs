@@ -20,8 +20,8 @@ pub(crate) fn judge(
     use RDKafkaErrorCode as Code;
     match error.rdkafka_error_code() {
         Some(Code::AutoOffsetReset) => Err(records_gone(config, consumer)),
-        Some(Code::FencedInstanceId | Code::UnreleasedInstanceId) => Err(name_taken(config)),
-        Some(Code::Fatal) if is_fenced(consumer) => Err(name_taken(config)),
+        Some(Code::FencedInstanceId | Code::UnreleasedInstanceId) => Err(ConsumerError::NameTaken),
+        Some(Code::Fatal) if is_fenced(consumer) => Err(ConsumerError::NameTaken),
         Some(
             Code::Fatal
             | Code::TopicAuthorizationFailed
@@ -37,18 +37,11 @@ pub(crate) fn judge(
     }
 }
 
-/// Whether another member has come with the same `consumer.group_instance_id`.
+/// Whether another member has the same name.
 fn is_fenced(consumer: &GroupConsumer) -> bool {
     use RDKafkaErrorCode as Code;
     let fatal = consumer.client().fatal_error();
     matches!(fatal, Some((Code::FencedInstanceId | Code::UnreleasedInstanceId, _)))
-}
-
-fn name_taken(config: &Config) -> ConsumerError {
-    ConsumerError::NameTaken {
-        group: config.consumer.group.clone(),
-        name: config.consumer.group_instance_id.clone(),
-    }
 }
 
 /// Finds the partition whose committed offset has fallen out of the log.

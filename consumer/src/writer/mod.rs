@@ -230,7 +230,9 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
     }
 }
 
-const MAX_DELAY: Duration = Duration::from_secs(10);
+/// Up to twice as long, as clients are not to come all at once. A server that is back
+/// has rows again within five seconds.
+const MAX_DELAY: Duration = Duration::from_secs(2);
 
 fn backoff() -> impl Iterator<Item = Duration> {
     ExponentialBuilder::default()

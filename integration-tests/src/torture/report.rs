@@ -7,7 +7,11 @@ use comfy_table::{CellAlignment, Table, presets::UTF8_BORDERS_ONLY};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{crew::Memory, recovery::Recovery, schedule::Fault};
+use super::{
+    crew::Memory,
+    recovery::{Recovery, Spread},
+    schedule::Fault,
+};
 
 /// Something that may not be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -71,16 +75,18 @@ impl Report {
     pub(super) fn print(&self) {
         let mut table = Table::new();
         table.load_style(UTF8_BORDERS_ONLY);
-        table.set_header(["fault", "times", "worst stall s", "worst recovery s"]);
+        table.set_header(["in s: p50 p99 worst", "times", "stall", "progress", "recovery"]);
         for (fault, recovery) in &self.recovery {
+            let times = |Spread { p50, p99, worst }| format!("{p50:.1} {p99:.1} {worst:.1}");
             table.add_row([
                 fault.name().to_owned(),
                 recovery.count.to_string(),
-                format!("{:.1}", recovery.worst_stall_s),
-                format!("{:.1}", recovery.worst_recovery_s),
+                times(recovery.stall),
+                times(recovery.progress),
+                times(recovery.recovery),
             ]);
         }
-        for at in 1..4 {
+        for at in 1..5 {
             if let Some(column) = table.column_mut(at) {
                 column.set_cell_alignment(CellAlignment::Right);
             }

@@ -35,6 +35,7 @@ mod random_rows;
 mod reconcile;
 mod record_times;
 mod records;
+mod recovery;
 mod relay;
 mod relay_faults;
 mod replay;

@@ -86,7 +86,6 @@ mod tests {
             ("max_replication_slots", 10),
             ("max_wal_senders", 10),
             ("max_slot_wal_keep_size", -1),
-            ("wal_sender_timeout", 60_000),
         ];
         Database {
             version: 150_018,

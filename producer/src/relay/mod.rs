@@ -78,13 +78,15 @@ pub async fn run(
 ) -> Result<(), RelayError> {
     /// A session that has lasted this long was a working one.
     const STEADY: Duration = Duration::from_secs(30);
+    /// Up to twice as long. What is waited for has events again soon after it is back.
+    const MAX_DELAY: Duration = Duration::from_secs(1);
     let target = Target::of(&config.postgres)?;
     let monitor = Arc::new(Monitor::new(config.relay.stall_after.0));
     let _shown = health::show(config, &monitor).await?;
     let batch_size = Arc::new(BatchSize::new(&config.kafka, &config.relay));
     let backoff = ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(100))
-        .with_max_delay(Duration::from_secs(5))
+        .with_max_delay(MAX_DELAY)
         .with_jitter()
         .without_max_times();
     let mut delays = backoff.build();
@@ -130,7 +132,7 @@ pub async fn run(
                 return Err(error);
             }
             monitor.failed(&error);
-            let delay = delays.next().unwrap_or(Duration::from_secs(5));
+            let delay = delays.next().unwrap_or(MAX_DELAY);
             tracing::warn!(
                 error = error_line(&error),
                 retry_in_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),

@@ -40,6 +40,11 @@ pub(crate) const TEXT_SETTINGS: [(&str, &str); 5] = [
     ("bytea_output", "hex"),
 ];
 
+/// For how long PostgreSQL keeps the slot for a relay that it hears nothing of, be it
+/// stopped or cut off: another one waits for it. A living one reports every second,
+/// also while Kafka is away; the server's own setting is a minute.
+const GIVEN_UP_AFTER: (&str, &str) = ("wal_sender_timeout", "10s");
+
 /// A slot held by this process, delivering events. Dropping it lets go.
 pub(crate) struct WalStream {
     client: ReplicationClient,
@@ -57,7 +62,8 @@ impl WalStream {
         slot: &str,
         publication: &str,
     ) -> Result<Self, SlotError> {
-        let options = TEXT_SETTINGS.map(|(name, value)| format!("-c {name}={value}")).join(" ");
+        let settings = TEXT_SETTINGS.iter().chain([&GIVEN_UP_AFTER]);
+        let options: Vec<_> = settings.map(|(name, value)| format!("-c {name}={value}")).collect();
         let (tls, bridge) = match Replication::of(target) {
             Replication::Library(tls) => (tls, None),
             Replication::Bridged => (TlsConfig::disabled(), Some(Bridge::open(target).await?)),
@@ -76,7 +82,7 @@ impl WalStream {
         .with_port(port)
         .with_tls(tls)
         .with_application_name("outpour-relay")
-        .with_options(options)
+        .with_options(options.join(" "))
         .with_buffer_size(BUFFERED_EVENTS)
         .with_max_message_size(MAX_MESSAGE_BYTES)
         .with_status_interval(Duration::from_secs(1))

@@ -24,8 +24,8 @@ pub struct Consumer {
     pub session_timeout: Span,
     pub group_protocol: GroupProtocol,
     /// A name that this member keeps over restarts, its own in the group; empty:
-    /// none. Whoever comes back with it within the session time-out has its
-    /// partitions again without a rebalance.
+    /// none; [`AUTO`]: made of the host's. Whoever comes back with it within the
+    /// session time-out has its partitions again without a rebalance.
     pub group_instance_id: String,
     /// One budget: a quarter for the Kafka client's queue, another for batches, and
     /// room for both to work in.
@@ -39,6 +39,9 @@ pub struct Consumer {
     /// `/readyz` fails once a partition has waited this long without progress.
     pub stall_after: Span,
 }
+
+/// A [`Consumer::group_instance_id`] that the program chooses.
+pub const AUTO: &str = "auto";
 
 /// How the members of the group share partitions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,9 +63,9 @@ impl Default for Consumer {
             payload_format: PayloadFormat::Auto,
             environment: "production".to_owned(),
             client_id: "outpour-consumer".to_owned(),
-            session_timeout: Span::secs(30),
+            session_timeout: Span::secs(6),
             group_protocol: GroupProtocol::Classic,
-            group_instance_id: String::new(),
+            group_instance_id: AUTO.to_owned(),
             memory: ByteSize::mib(256),
             dead_letter_partitions: 1,
             dead_letter_replication_factor: 1,

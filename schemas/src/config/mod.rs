@@ -28,7 +28,7 @@ use crate::outbox::OutboxTable;
 pub use self::load::load;
 pub use self::{
     clickhouse::{ClickHouse, Compression},
-    consumer::{Batch, Consumer, GroupProtocol, Route},
+    consumer::{AUTO, Batch, Consumer, GroupProtocol, Route},
     error::ConfigError,
     kafka::{Kafka, SaslMechanism, Security, SecurityProtocol},
     payload::{PayloadFormat, UnknownFields},

@@ -46,6 +46,8 @@ pub enum ReachError {
 /// Names the property that the client library does not know or take.
 pub fn client_config(kafka: &Kafka) -> Result<ClientConfig, ConfigError> {
     let mut client = ClientConfig::new();
+    // By default ten seconds: a broker that is back would wait for its clients.
+    client.set("reconnect.backoff.max.ms", "1000");
     for (key, value) in kafka.client_properties() {
         client.set(key, value);
     }

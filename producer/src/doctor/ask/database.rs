@@ -16,14 +16,13 @@ use crate::{
 };
 
 /// Settings that are numbers, which not every version has.
-const SETTINGS: [&str; 7] = [
+const SETTINGS: [&str; 6] = [
     "idle_replication_slot_timeout",
     "max_replication_slots",
     "max_slot_wal_keep_size",
     "max_wal_senders",
     "server_version_num",
     "wal_keep_size",
-    "wal_sender_timeout",
 ];
 
 struct Asking<'a> {

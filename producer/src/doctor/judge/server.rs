@@ -23,7 +23,7 @@ pub(super) fn judge(facts: &Database) -> Vec<Finding> {
             .fix("postgres.url: name the primary"),
         );
     }
-    findings.extend([wal_level(facts), privilege(facts), sender_timeout(facts), clock(facts)]);
+    findings.extend([wal_level(facts), privilege(facts), clock(facts)]);
     findings
 }
 
@@ -69,36 +69,6 @@ fn privilege(facts: &Database) -> Finding {
     .fix(format!(
         "ALTER ROLE {name} REPLICATION;\n-- on Amazon RDS: GRANT rds_replication TO {name};"
     ))
-}
-
-fn sender_timeout(facts: &Database) -> Finding {
-    /// The relay answers every second; less than some of those is too nervous.
-    const SHORTEST_MS: i64 = 5_000;
-    const LONGEST_MS: i64 = 600_000;
-    let check = "wal_sender_timeout";
-    let Some(&ms) = facts.settings.get(check) else {
-        return Finding::ok(check, "not known");
-    };
-    let fix = "ALTER SYSTEM SET wal_sender_timeout = '60s'; SELECT pg_reload_conf();";
-    if ms == 0 || ms > LONGEST_MS {
-        let is = if ms == 0 { "is off".to_owned() } else { format!("is {} s", ms / 1000) };
-        return Finding::warning(
-            check,
-            format!("wal_sender_timeout {is}"),
-            "A relay whose host vanished goes on holding the slot for as long, \
-             and no other can take over.",
-        )
-        .fix(fix);
-    }
-    if ms < SHORTEST_MS {
-        return Finding::warning(
-            check,
-            format!("wal_sender_timeout is {ms} ms"),
-            "A short pause of the network or of the host ends the session.",
-        )
-        .fix(fix);
-    }
-    Finding::ok(check, format!("{} s", ms / 1000))
 }
 
 fn clock(facts: &Database) -> Finding {
@@ -157,18 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn times_out_of_the_ordinary_are_warnings() {
-        for (ms, expected) in [
-            (0, Level::Warning),
-            (2_000, Level::Warning),
-            (60_000, Level::Ok),
-            (3_600_000, Level::Warning),
-        ] {
-            let found = level("wal_sender_timeout", |facts| {
-                facts.settings.insert("wal_sender_timeout".into(), ms);
-            });
-            assert_eq!(found, expected, "{ms}");
-        }
+    fn clocks_that_differ_are_a_warning() {
         assert_eq!(level("clock", |facts| facts.clock_ahead_ms = -90_000), Level::Warning);
         // Within what a slow answer leaves open.
         let slow = |facts: &mut Database| {
