@@ -43,6 +43,103 @@ fn header(message: &OwnedMessage, name: &str) -> Option<String> {
     Some(String::from_utf8_lossy(header.value?).into_owned())
 }
 
+/// Aggregate type, aggregate id and payload of a row; partition and value of its
+/// record, as Debezium 3.6.1 writes it with `StringConverter` into six partitions.
+type Golden = (&'static str, &'static str, Option<&'static str>, i32, Option<&'static str>);
+
+const GOLDEN: [Golden; 12] = [
+    (
+        "order",
+        "4711",
+        Some(r#"{"total": "19.99", "n": 1}"#),
+        4,
+        Some(r#"{"n": 1, "total": "19.99"}"#),
+    ),
+    ("order", "4712", None, 1, None),
+    ("order", "4713", Some("null"), 1, Some("null")),
+    (
+        "order",
+        "schlüssel-☃",
+        Some(r#"{"text": "Zürich \u2603 😀 \u2028 \"q\" \\ \/ \t", "ключ": "é"}"#),
+        4,
+        Some("{\"text\": \"Zürich ☃ 😀 \u{2028} \\\"q\\\" \\\\ / \\t\", \"ключ\": \"é\"}"),
+    ),
+    (
+        "order",
+        "4714",
+        Some(
+            r#"{"a": 1.10, "b": 12345678901234567890, "c": 0.1, "d": 1e-7, "e": 1.0, "f": -0,
+                "g": 1e25, "h": 123456789.123456789123, "i": 9007199254740993}"#,
+        ),
+        5,
+        Some(concat!(
+            r#"{"a": 1.10, "b": 12345678901234567890, "c": 0.1, "d": 0.0000001, "e": 1.0, "#,
+            r#""f": 0, "g": 10000000000000000000000000, "h": 123456789.123456789123, "#,
+            r#""i": 9007199254740993}"#
+        )),
+    ),
+    (
+        "order",
+        "4715",
+        Some(
+            r#"{"a":{"b":{"c":[1,2,{"d":null}]}},"e":null,"f":[],"g":[{}],"h":{},"i":[1,"x",null]}"#,
+        ),
+        3,
+        Some(concat!(
+            r#"{"a": {"b": {"c": [1, 2, {"d": null}]}}, "e": null, "f": [], "g": [{}], "h": {}, "#,
+            r#""i": [1, "x", null]}"#
+        )),
+    ),
+    ("order", "4716", Some("[1,2,3]"), 2, Some("[1, 2, 3]")),
+    ("order", "4717", Some(r#""text""#), 4, Some(r#""text""#)),
+    ("order", "", Some(r#"{"a": true}"#), 3, Some(r#"{"a": true}"#)),
+    ("order", "4718", Some(r#"{"a": false}"#), 2, Some(r#"{"a": false}"#)),
+    ("Order.v2", "4719", Some(r#"{"a": 1}"#), 3, Some(r#"{"a": 1}"#)),
+    (
+        "order",
+        "4720",
+        Some(r#"{"m": [{"x": 1}, {"x": "1"}], "s": {"x": 1.5}}"#),
+        1,
+        Some(r#"{"m": [{"x": 1}, {"x": "1"}], "s": {"x": 1.5}}"#),
+    ),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_of_odd_rows_have_the_topic_partition_key_value_and_id_that_debezium_gives_them() {
+    let pipeline = Pipeline::new(Stack::shared().await.unwrap(), "").await.unwrap();
+    pipeline.set("OUTPOUR_RELAY_COMPAT=debezium").unwrap();
+    let client = pipeline.postgres().await.unwrap();
+    let insert = "INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload)
+                  VALUES (gen_random_uuid(), $1, $2, 't', $3::text::jsonb) RETURNING id::text";
+    let mut expected = Vec::new();
+    for (aggregate_type, key, payload, partition, value) in GOLDEN {
+        let row = client.query_one(insert, &[&aggregate_type, &key, &payload]).await.unwrap();
+        let value = value.map(|value| value.as_bytes().to_vec());
+        let topic = pipeline.topic(aggregate_type);
+        let id: String = row.get(0);
+        expected.push((topic, partition, key.as_bytes().to_vec(), value, id));
+    }
+    let relay = pipeline.relay().unwrap();
+    let mut found = Vec::new();
+    for (aggregate_type, count) in [("order", 11), ("Order.v2", 1)] {
+        for record in read(&pipeline, &pipeline.topic(aggregate_type), count, |_| true) {
+            let names: Vec<_> = record.headers().unwrap().iter().map(|one| one.key).collect();
+            assert_eq!(names, ["id"]);
+            found.push((
+                record.topic().to_owned(),
+                record.partition(),
+                record.key().unwrap().to_vec(),
+                record.payload().map(<[u8]>::to_vec),
+                header(&record, "id").unwrap(),
+            ));
+        }
+    }
+    relay.stop().await.unwrap();
+    found.sort();
+    expected.sort();
+    assert_eq!(found, expected);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn columns_become_partition_timestamp_header_and_part_of_the_value() {
     let pipeline = Pipeline::new(Stack::shared().await.unwrap(), "").await.unwrap();
