@@ -5,7 +5,7 @@ use outpour_schemas::{
     kafka::ReachError,
     program::{DoctorError, Exit, HttpError},
 };
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::{
     kafka::topics::TopicsError,
@@ -39,6 +39,10 @@ pub enum RelayError {
     StreamEnded,
     #[error("{doing} on Kafka at {brokers} failed")]
     Kafka { doing: &'static str, brokers: String, source: KafkaError },
+    #[error("Kafka at {brokers} refused a record of topic `{topic}`")]
+    Refused { topic: String, brokers: String, source: RDKafkaErrorCode },
+    #[error("records of topic `{topic}` cannot be delivered to Kafka at {brokers}")]
+    Undelivered { topic: String, brokers: String, source: RDKafkaErrorCode },
     #[error(transparent)]
     Reach(#[from] ReachError),
     #[error(transparent)]
@@ -60,6 +64,8 @@ pub enum RelayError {
         "events may be lost or doubled on slot `{slot}`: {what}. To go on from the slot's position, run with --accept-gap"
     )]
     Gap { slot: String, what: String },
+    #[error("cannot create {what} ({made})")]
+    Init { what: String, made: String, source: PostgresError },
     #[error(transparent)]
     Emit(#[from] EmitError),
     #[error(transparent)]
@@ -79,6 +85,11 @@ pub enum RelayError {
 pub enum EmitError {
     #[error("cannot read {input}")]
     Read { input: String, source: std::io::Error },
+    #[error(
+        "table {table} is missing, or has no column `{column}` ({key}) to write to; \
+         `outpour-relay init` creates a table"
+    )]
+    NoColumn { table: String, column: String, key: &'static str },
     #[error("{input} is empty: expected one JSON object a line")]
     Empty { input: String },
     #[error("{input}, line {line}: {reason}{written}")]
@@ -102,6 +113,12 @@ impl RelayError {
         matches!(self, RelayError::Topics(error) if error.is_name_refused())
     }
 
+    /// Whether Kafka refuses the topic that was asked for, and that one alone.
+    pub(crate) fn is_of_topic(&self) -> bool {
+        matches!(self, RelayError::Topics(error)
+            if matches!(**error, TopicsError::Refused { .. }) && !error.is_transient())
+    }
+
     /// Whether another session may work without anybody's doing.
     pub(crate) fn is_transient(&self) -> bool {
         match self {
@@ -110,6 +127,8 @@ impl RelayError {
             RelayError::Postgres(_)
             | RelayError::StreamEnded
             | RelayError::Kafka { .. }
+            | RelayError::Refused { .. }
+            | RelayError::Undelivered { .. }
             | RelayError::Reach(_)
             | RelayError::Topics(_)
             | RelayError::SmallBatches { .. }
@@ -122,12 +141,19 @@ impl RelayError {
             | RelayError::Checkpoint { .. }
             | RelayError::Fenced { .. }
             | RelayError::Gap { .. }
+            | RelayError::Init { .. }
             | RelayError::Emit(_)
             | RelayError::Doctor(_)
             | RelayError::Http(_)
             | RelayError::Output(_)
             | RelayError::Signals(_) => false,
         }
+    }
+
+    /// Whether the next session knows something that this one did not, so that it is
+    /// not the same attempt.
+    pub(crate) fn is_learned(&self) -> bool {
+        matches!(self, RelayError::Refused { .. } | RelayError::SmallBatches { .. })
     }
 
     pub(crate) fn is_held_slot(&self) -> bool {
@@ -148,6 +174,8 @@ impl RelayError {
             | RelayError::Snapshot(_)
             | RelayError::Updated { .. } => "outbox",
             RelayError::Kafka { .. }
+            | RelayError::Refused { .. }
+            | RelayError::Undelivered { .. }
             | RelayError::Reach(_)
             | RelayError::Topics(_)
             | RelayError::SmallBatches { .. } => "kafka",
@@ -156,6 +184,7 @@ impl RelayError {
             RelayError::Fenced { .. } => "fenced",
             RelayError::Gap { .. } => "gap",
             RelayError::Config(_)
+            | RelayError::Init { .. }
             | RelayError::Emit(_)
             | RelayError::Doctor(_)
             | RelayError::Http(_)

@@ -20,6 +20,15 @@ pub(crate) fn legible(identifier: &str) -> String {
     if is_plain { identifier.to_owned() } else { quoted(identifier) }
 }
 
+/// The same for `schema.table`.
+#[cfg(feature = "relay")]
+pub(crate) fn legible_table(table: &str) -> String {
+    match table.split_once('.') {
+        Some((schema, table)) => format!("{}.{}", legible(schema), legible(table)),
+        None => legible(table),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -30,5 +39,6 @@ mod tests {
         assert_eq!(legible("outpour_1"), "outpour_1");
         assert_eq!(legible("Outpour"), "\"Outpour\"");
         assert_eq!(legible("1st"), "\"1st\"");
+        assert_eq!(legible_table("app.Outbox"), "app.\"Outbox\"");
     }
 }

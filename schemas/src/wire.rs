@@ -116,6 +116,13 @@ impl Record {
             + RECORD_AND_BATCH_OVERHEAD
     }
 
+    /// The value of the first header of this name, unless it is null.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&[u8]> {
+        let (_, value) = self.headers.iter().find(|(header, _)| header == name)?;
+        value.as_deref()
+    }
+
     /// Cuts it down to a size of `limit` bytes: the value first, then the key,
     /// then the longest headers.
     pub fn cut_to(&mut self, limit: usize) {

@@ -36,6 +36,7 @@ mod reconcile;
 mod record_times;
 mod records;
 mod recovery;
+mod refusals;
 mod relay;
 mod relay_faults;
 mod replay;

@@ -1,37 +1,55 @@
 //! What the client tells of the records that it was given.
 
 use std::{
+    collections::HashSet,
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use outpour_schemas::kafka::Heard;
+use outpour_schemas::{kafka::Heard, wire::header};
 use rdkafka::{
-    ClientContext, config::RDKafkaLogLevel, error::KafkaError, message::DeliveryResult,
+    ClientContext, Message,
+    config::RDKafkaLogLevel,
+    error::{KafkaError, RDKafkaErrorCode},
+    message::{BorrowedMessage, DeliveryResult, Headers},
     producer::ProducerContext,
 };
 use tokio::sync::Notify;
 
+use super::{learned::Learned, refusals::Refused};
+
 /// Wakes whoever waits for the client to be rid of records, and keeps what went
-/// wrong with the first that failed: without a transaction nothing else would
-/// tell.
-#[derive(Clone, Default)]
+/// wrong with those that failed: neither a transaction's commit nor, without a
+/// transaction, anything else would tell.
+#[derive(Clone)]
 pub(super) struct Deliveries(Arc<Outcome>);
 
-#[derive(Default)]
 struct Outcome {
     delivered: Notify,
     /// How many records the client has been given, and of how many it has told.
-    sent: AtomicU64,
-    told: AtomicU64,
+    sent: AtomicUsize,
+    told: AtomicUsize,
     /// Whether the first delivery since then is still to come.
     is_first: AtomicBool,
     first: Mutex<Option<Instant>>,
-    failed: Mutex<Option<KafkaError>>,
+    has_failed: AtomicBool,
+    failures: Mutex<Failures>,
     heard: Heard,
+    learned: Arc<Learned>,
+}
+
+/// What became of the records that were not delivered.
+#[derive(Default)]
+pub(super) struct Failures {
+    /// By the number that each was sent under.
+    pub(super) numbers: HashSet<usize>,
+    /// The first of them that failed for a reason of its own, by topic.
+    pub(super) cause: Option<(String, RDKafkaErrorCode)>,
+    /// Those that Kafka refused for what they are.
+    pub(super) refused: Vec<Refused>,
 }
 
 impl ClientContext for Deliveries {
@@ -45,12 +63,12 @@ impl ClientContext for Deliveries {
 }
 
 impl ProducerContext for Deliveries {
-    type DeliveryOpaque = ();
+    /// The number that the record was sent under.
+    type DeliveryOpaque = usize;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if let Err((error, _)) = result {
-            let mut failed = self.0.failed.lock().unwrap_or_else(PoisonError::into_inner);
-            failed.get_or_insert_with(|| error.clone());
+    fn delivery(&self, result: &DeliveryResult<'_>, number: usize) {
+        if let Err((error, message)) = result {
+            self.failed(error, message, number);
         }
         if self.0.is_first.swap(false, Ordering::Relaxed) {
             let mut first = self.0.first.lock().unwrap_or_else(PoisonError::into_inner);
@@ -62,13 +80,59 @@ impl ProducerContext for Deliveries {
 }
 
 impl Deliveries {
+    pub(super) fn new(learned: Arc<Learned>) -> Self {
+        Deliveries(Arc::new(Outcome {
+            delivered: Notify::new(),
+            sent: AtomicUsize::new(0),
+            told: AtomicUsize::new(0),
+            is_first: AtomicBool::new(false),
+            first: Mutex::new(None),
+            has_failed: AtomicBool::new(false),
+            failures: Mutex::default(),
+            heard: Heard::default(),
+            learned,
+        }))
+    }
+
     pub(super) fn heard(&self) -> Heard {
         self.0.heard.clone()
+    }
+
+    /// The number of the record that the client is given next.
+    pub(super) fn next_number(&self) -> usize {
+        self.0.sent.load(Ordering::Relaxed)
     }
 
     /// The client was given a record.
     pub(super) fn sent(&self) {
         self.0.sent.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn failed(&self, error: &KafkaError, message: &BorrowedMessage<'_>, number: usize) {
+        use RDKafkaErrorCode::{InvalidDifferentRecord, PurgeInflight, PurgeQueue};
+        let mut failures = self.failures();
+        failures.numbers.insert(number);
+        self.0.has_failed.store(true, Ordering::Release);
+        let Some(code) = error.rdkafka_error_code() else { return };
+        // Neither is a reason of its own: another record was at fault.
+        if !matches!(code, InvalidDifferentRecord | PurgeInflight | PurgeQueue) {
+            failures.cause.get_or_insert_with(|| (message.topic().to_owned(), code));
+        }
+        if Refused::is_meant_by(code) {
+            let (key, value) = (message.key(), message.payload());
+            let headers = message.headers();
+            let id = headers.and_then(|headers| headers.iter().find(|one| one.key == header::ID));
+            let id = id.and_then(|id| id.value);
+            let refusals = &self.0.learned.refusals;
+            failures.refused.push(Refused {
+                topic: message.topic().to_owned(),
+                partition: message.partition(),
+                fingerprint: refusals.fingerprint(message.topic(), key, value, id),
+                timestamp_ms: message.timestamp().to_millis().unwrap_or_default(),
+                size: key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len),
+                code,
+            });
+        }
     }
 
     /// Waits for the next delivery. The client still counts a record while it
@@ -94,7 +158,12 @@ impl Deliveries {
         *self.0.first.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn failure(&self) -> Option<KafkaError> {
-        self.0.failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Whether any record was not delivered.
+    pub(super) fn has_failed(&self) -> bool {
+        self.0.has_failed.load(Ordering::Acquire)
+    }
+
+    pub(super) fn failures(&self) -> MutexGuard<'_, Failures> {
+        self.0.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -10,6 +10,8 @@ const HOUR_MS: i64 = 60 * 60 * 1000;
 pub(crate) struct Limits {
     /// The largest batch, which is also the largest record, in bytes.
     pub(crate) largest: usize,
+    /// Whether it takes no record without a key.
+    pub(crate) needs_key: bool,
     /// How old the time of a record may be, in milliseconds.
     past_ms: i64,
     /// How far ahead of now it may be, in milliseconds.
@@ -25,18 +27,21 @@ impl Limits {
             ms => ms,
         };
         let largest = setting(settings, "max.message.bytes").unwrap_or(usize::MAX);
+        let policy = text("cleanup.policy");
+        let needs_key = policy.as_ref().is_some_and(|policy| policy.contains("compact"));
         if text("message.timestamp.type").is_some_and(|kind| kind != "CreateTime") {
             // Kafka sets the time itself.
-            return Limits { largest, past_ms: i64::MAX, future_ms: i64::MAX };
+            return Limits { largest, needs_key, past_ms: i64::MAX, future_ms: i64::MAX };
         }
-        let removes = text("cleanup.policy").is_none_or(|policy| policy.contains("delete"));
+        let removes = policy.is_none_or(|policy| policy.contains("delete"));
         let kept_ms = if removes { span_ms("retention.ms", 7 * 24 * HOUR_MS) } else { i64::MAX };
         // Before Kafka 4 one setting could stand for both directions.
         let either_ms = span_ms("message.timestamp.difference.max.ms", i64::MAX);
         let before_ms = span_ms("message.timestamp.before.max.ms", i64::MAX).min(either_ms);
         let after_ms = span_ms("message.timestamp.after.max.ms", HOUR_MS).min(either_ms);
         // The other half is left to those who read, and to clocks that disagree.
-        Limits { largest, past_ms: kept_ms.min(before_ms) / 2, future_ms: after_ms / 2 }
+        let (past_ms, future_ms) = (kept_ms.min(before_ms) / 2, after_ms / 2);
+        Limits { largest, needs_key, past_ms, future_ms }
     }
 
     /// Whether Kafka takes a record of this time, and leaves those who read it time
@@ -73,11 +78,15 @@ mod tests {
     fn half_of_what_the_topic_keeps_is_left_to_readers() {
         let unreadable = Limits::of(&None);
         assert_eq!(unreadable, limits(&[]));
-        assert_eq!(unreadable.largest, usize::MAX);
+        assert_eq!((unreadable.largest, unreadable.needs_key), (usize::MAX, false));
         assert_span(unreadable, -7 * DAY / 2, HOUR / 2);
         assert_span(limits(&[("retention.ms", "7200000")]), -HOUR, HOUR / 2);
         assert_span(limits(&[("cleanup.policy", "compact,delete")]), -7 * DAY / 2, HOUR / 2);
         assert_eq!(limits(&[("max.message.bytes", "1000")]).largest, 1000);
+        for (policy, needs_key) in [("delete", false), ("compact", true), ("compact,delete", true)]
+        {
+            assert_eq!(limits(&[("cleanup.policy", policy)]).needs_key, needs_key, "{policy}");
+        }
     }
 
     #[test]

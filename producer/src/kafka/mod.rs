@@ -2,18 +2,22 @@
 //! choose partitions as Kafka's Java clients do, and topics that are made here.
 
 #[cfg(feature = "relay")]
-pub(crate) mod batch;
-#[cfg(feature = "relay")]
 pub(crate) mod checkpoint;
 #[cfg(feature = "relay")]
 mod deliveries;
+#[cfg(feature = "relay")]
+pub(crate) mod learned;
 #[cfg(feature = "relay")]
 pub(crate) mod limits;
 #[cfg(feature = "relay")]
 mod pace;
 #[cfg(feature = "relay")]
 pub(crate) mod publisher;
+#[cfg(feature = "relay")]
+pub(crate) mod refusals;
 pub(crate) mod topics;
+#[cfg(feature = "relay")]
+mod undelivered;
 
 #[cfg(feature = "relay")]
 use outpour_schemas::config::Relay;

@@ -1,7 +1,7 @@
 //! Records into Kafka, all of a transaction or none.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -19,29 +19,37 @@ use rdkafka::{
 };
 
 use super::{
-    REQUEST_TIMEOUT, batch::BatchSize, deliveries::Deliveries, limits::Limits, message, pace::Pace,
-    producer_config, topics::Topics, transactional_id,
+    REQUEST_TIMEOUT,
+    deliveries::Deliveries,
+    learned::Learned,
+    limits::Limits,
+    message,
+    pace::Pace,
+    producer_config,
+    refusals::Verdict,
+    topics::{Topics, TopicsError},
+    transactional_id,
 };
 use crate::{error::RelayError, health::Monitor, metrics::Tally, relay::Checkpoint};
 
-type Client = ThreadedProducer<Deliveries>;
+pub(super) type Client = ThreadedProducer<Deliveries>;
 
 /// Connected, but not yet disturbing any other relay of the same slot.
 pub(crate) struct Unfenced(Publisher);
 
 /// The one producer that may write for its slot.
 pub(crate) struct Publisher {
-    client: Arc<Client>,
-    deliveries: Deliveries,
+    pub(super) client: Arc<Client>,
+    pub(super) deliveries: Deliveries,
     topics: Topics,
     /// The topics that are there, as they were when first written to.
     known_topics: HashMap<String, Limits>,
-    /// Names of which Kafka takes no topic. Asked once: many events may have one.
-    refused_topics: HashSet<String>,
-    batch_size: Arc<BatchSize>,
+    /// Topics that Kafka refuses, and why. Asked once: many events may have one.
+    refused_topics: HashMap<String, RDKafkaErrorCode>,
+    pub(super) learned: Arc<Learned>,
     /// How many partitions the topics have for which a row named one.
     partitions: HashMap<String, i32>,
-    kafka: Kafka,
+    pub(super) kafka: Kafka,
     relay: Relay,
     /// Since when a Kafka transaction has been begun and not ended.
     began: Option<Instant>,
@@ -55,7 +63,7 @@ impl Publisher {
     pub(crate) async fn connect(
         config: &Config,
         monitor: Arc<Monitor>,
-        batch_size: &Arc<BatchSize>,
+        learned: &Arc<Learned>,
     ) -> Result<Unfenced, RelayError> {
         let (kafka, relay) = (config.kafka.clone(), config.relay.clone());
         let failed = |source| RelayError::Kafka {
@@ -70,7 +78,9 @@ impl Publisher {
             ("queue.buffering.max.messages", "100000"),
         ];
         let mut settings = producer_config(&kafka, relay.max_record_size.as_u64(), &defaults)?;
-        settings.set("client.id", "outpour-relay").set("batch.size", batch_size.get().to_string());
+        settings
+            .set("client.id", "outpour-relay")
+            .set("batch.size", learned.batch_size.get().to_string());
         if relay.effective_delivery() == Delivery::ExactlyOnce {
             settings
                 .set(
@@ -85,7 +95,7 @@ impl Publisher {
         if mutants::active(Mutant::RandomPartition) {
             settings.set("partitioner", "random");
         }
-        let deliveries = Deliveries::default();
+        let deliveries = Deliveries::new(Arc::clone(learned));
         let client: Client = settings.create_with_context(deliveries.clone()).map_err(failed)?;
         let topics = Topics::connect(&kafka)?;
         let publisher = Publisher {
@@ -93,8 +103,8 @@ impl Publisher {
             deliveries,
             topics,
             known_topics: HashMap::new(),
-            refused_topics: HashSet::new(),
-            batch_size: Arc::clone(batch_size),
+            refused_topics: HashMap::new(),
+            learned: Arc::clone(learned),
             partitions: HashMap::new(),
             kafka,
             relay,
@@ -151,49 +161,73 @@ impl Publisher {
         }
         let (partitions, replicas) =
             (self.relay.topic_partitions, self.relay.topic_replication_factor);
-        if self.refused_topics.contains(topic) {
-            return Err(self.topics.name_refused(topic).into());
+        if let Some(&code) = self.refused_topics.get(topic) {
+            return Err(self.topics.refused(topic, code).into());
         }
         let settings = match topic == self.relay.dead_letter_topic {
             true => KEEPS_ALL.as_slice(),
             false => &[],
         };
         if let Err(error) = self.topics.ensure(topic, partitions, replicas, settings).await {
-            if error.is_name_refused() {
-                self.refused_topics.insert(topic.to_owned());
+            if let TopicsError::Refused { code, .. } = error
+                && !error.is_transient()
+            {
+                self.refused_topics.insert(topic.to_owned(), code);
             }
             return Err(error.into());
         }
         let limits = self.topics.limits(topic).await;
         let largest = limits.largest;
-        if !self.batch_size.suits(largest) {
+        if !self.learned.batch_size.suits(largest) {
             return Err(RelayError::SmallBatches { topic: topic.to_owned(), largest });
         }
         self.known_topics.insert(topic.to_owned(), limits);
         Ok(limits)
     }
 
-    /// Hands a record for a topic that is there to the client. It is durable only
-    /// after [`Self::commit`].
-    pub(crate) async fn send(&mut self, record: Record) -> Result<(), RelayError> {
+    /// What is to be done with the record, if Kafka has refused it before.
+    pub(crate) fn verdict(&self, record: &Record) -> Option<Verdict> {
+        self.learned.refusals.verdict(record)
+    }
+
+    /// Hands a record for a topic that is there to the client, and returns the
+    /// number that it has in this session. It is durable only after
+    /// [`Self::commit`].
+    pub(crate) async fn send(&mut self, record: Record) -> Result<usize, RelayError> {
         if self.tally.add(&record, record.topic == self.relay.dead_letter_topic) {
             self.monitor.began();
         }
         self.begin().await?;
-        let mut message = message(&record, ());
+        let number = self.deliveries.next_number();
+        if self.deliveries.has_failed() && self.relay.mode == Mode::Wal {
+            // What goes out behind it would go out again.
+            self.drain().await?;
+        }
+        let mut message = message(&record, number);
         loop {
             match self.client.send(message) {
                 Ok(()) => {
                     self.deliveries.sent();
-                    return Ok(());
+                    return Ok(number);
                 }
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
                     message = back;
                     self.deliveries.next().await;
                 }
-                Err((source, _)) => return Err(self.failed("publishing", source)),
+                Err((source, _)) => {
+                    let error = self.failed("publishing", source);
+                    return Err(self.explained(error).await);
+                }
             }
         }
+    }
+
+    /// The same for one that shall share its batch with no other.
+    pub(crate) async fn send_alone(&mut self, record: Record) -> Result<usize, RelayError> {
+        self.drain().await?;
+        let number = self.send(record).await?;
+        self.drain().await?;
+        Ok(number)
     }
 
     /// Makes everything sent durable and visible, together with `checkpoint`.
@@ -209,11 +243,13 @@ impl Publisher {
         }
         let value = serde_json::to_vec(checkpoint)
             .map_err(|source| RelayError::Checkpoint { topic: wire::CHECKPOINT_TOPIC, source })?;
-        let message = BaseRecord::to(wire::CHECKPOINT_TOPIC)
+        let number = self.deliveries.next_number();
+        let message = BaseRecord::with_opaque_to(wire::CHECKPOINT_TOPIC, number)
             .key(self.relay.slot.as_bytes())
             .payload(value.as_slice());
         if let Err((source, _)) = self.client.send(message) {
-            return Err(self.failed("writing the checkpoint", source));
+            let error = self.failed("writing the checkpoint", source);
+            return Err(self.explained(error).await);
         }
         self.deliveries.sent();
         if let Err(error) = self.end().await {
@@ -222,6 +258,7 @@ impl Publisher {
             }
             self.began = None;
         }
+        self.learned.refusals.committed();
         self.tally.committed(self.monitor.published(checkpoint.end_lsn));
         Ok(())
     }
@@ -235,10 +272,12 @@ impl Publisher {
                 self.pace.acknowledged(first.saturating_duration_since(began));
             }
             let timeout = self.relay.transaction_timeout.0;
-            self.blocking("committing a transaction", move |client| {
+            let committed = self.blocking("committing a transaction", move |client| {
                 client.commit_transaction(timeout)
-            })
-            .await?;
+            });
+            if let Err(error) = committed.await {
+                return Err(self.explained(error).await);
+            }
             self.began = None;
             let now = Instant::now();
             self.pace.committed(now);
@@ -260,6 +299,7 @@ impl Publisher {
     /// When the brokers have not acknowledged it in time, or refused any of it.
     pub(crate) async fn flush(&mut self) -> Result<(), RelayError> {
         self.drain().await?;
+        self.learned.refusals.committed();
         self.tally.committed(self.monitor.published(Lsn::ZERO));
         Ok(())
     }
@@ -298,15 +338,22 @@ impl Publisher {
             LATE => Ok(()),
             source => Err(self.failed("publishing", source)),
         })?;
-        while self.client.in_flight_count() > 0 {
+        while self.client.in_flight_count() > 0 && !self.deliveries.has_failed() {
             if Instant::now() >= until {
-                return Err(self.failed("publishing", LATE));
+                let error = self.failed("publishing", LATE);
+                return Err(self.explained(error).await);
             }
             self.deliveries.next().await;
         }
-        // The commit of a transaction knows better why it cannot be.
-        let failure = self.deliveries.failure().filter(|_| self.began.is_none());
-        failure.map_or(Ok(()), |source| Err(self.failed("publishing", source)))
+        if !self.deliveries.has_failed() {
+            return Ok(());
+        }
+        self.settle().await;
+        if self.began.is_some() {
+            // The commit knows better why there can be none.
+            return Ok(());
+        }
+        Err(self.explained(self.failed("publishing", LATE)).await)
     }
 
     /// Runs one of the client's calls that block until the broker has answered.

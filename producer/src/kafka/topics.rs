@@ -169,10 +169,9 @@ impl Topics {
         Limits::of(&described.into_iter().flatten().next().map(|topic| settings(topic.entries)))
     }
 
-    /// What [`Self::ensure`] answers for a name of which Kafka takes no topic.
-    pub(crate) fn name_refused(&self, name: &str) -> TopicsError {
-        let (topic, brokers) = (name.to_owned(), self.brokers.clone());
-        TopicsError::Refused { topic, brokers, code: RDKafkaErrorCode::InvalidTopic }
+    /// What [`Self::ensure`] has answered before.
+    pub(crate) fn refused(&self, name: &str, code: RDKafkaErrorCode) -> TopicsError {
+        TopicsError::Refused { topic: name.to_owned(), brokers: self.brokers.clone(), code }
     }
 
     /// How many partitions a topic has that is there, or has just been made.

@@ -137,12 +137,17 @@ pub(super) struct Order {
 }
 
 impl Order {
+    /// No later row of this key goes out.
+    pub(super) fn hold(&mut self, key: Option<&Bytes>) {
+        self.held_up.extend(key.cloned());
+    }
+
     /// Whether the next row may be published. A row without a key keeps no
     /// order.
     pub(super) fn admits(&mut self, is_claimed: bool, key: Option<&Bytes>) -> bool {
         if !is_claimed {
             self.has_locked = true;
-            self.held_up.extend(key.cloned());
+            self.hold(key);
         }
         is_claimed && key.is_none_or(|key| !self.held_up.contains(key))
     }

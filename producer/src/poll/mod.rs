@@ -18,7 +18,7 @@ pub(crate) mod claim;
 mod status;
 mod table;
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{collections::HashSet, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -31,7 +31,7 @@ pub(crate) use self::status::status;
 use crate::{
     error::RelayError,
     health::Monitor,
-    kafka::{batch::BatchSize, publisher::Publisher},
+    kafka::{learned::Learned, publisher::Publisher},
     postgres::{PostgresError, Target},
     relay::{Router, moment_ms, row_publisher::RowPublisher},
     wal::{pgoutput::Cell, row::OutboxRow, transaction::Layout},
@@ -82,6 +82,26 @@ pub(crate) struct Poller {
     told_locked: bool,
 }
 
+/// A row that was handed to Kafka.
+struct SentRow {
+    /// As text, unless it is NULL.
+    id: Option<String>,
+    key: Option<Bytes>,
+    /// Of its record in this session.
+    number: usize,
+}
+
+/// What a round has claimed.
+#[derive(Default)]
+struct Claimed {
+    found: u32,
+    has_locked: bool,
+    /// In the order of the rows.
+    sent: Vec<SentRow>,
+    /// Why Kafka was not given all of them.
+    broken: Option<RelayError>,
+}
+
 /// What one round did.
 struct Round {
     found: u32,
@@ -100,7 +120,7 @@ impl Poller {
         config: &Config,
         target: &Target,
         monitor: &Arc<Monitor>,
-        batch_size: &Arc<BatchSize>,
+        learned: &Arc<Learned>,
     ) -> Result<Self, RelayError> {
         /// Beyond the longest wait for Kafka, which is within a transaction.
         const SPARE: Duration = Duration::from_secs(10);
@@ -118,7 +138,7 @@ impl Poller {
         let place = |name: &str| relation.columns.iter().position(|column| column.name == name);
         let time = place(time_column);
         table::lock(&client, target, &config.relay.slot).await?;
-        let publisher = Publisher::connect(config, Arc::clone(monitor), batch_size).await?;
+        let publisher = Publisher::connect(config, Arc::clone(monitor), learned).await?;
         let publisher = publisher.fence().await?;
         let statements = Statements::of(config, time.is_some());
         monitor.started(Lsn::ZERO);
@@ -184,42 +204,74 @@ impl Poller {
     }
 
     /// Claims rows, publishes them, waits for Kafka, and settles them. Dropped
-    /// or failed half-way, the connection goes, and with it the claim.
+    /// half-way, the connection goes, and with it the claim.
+    ///
+    /// # Errors
+    /// If it was Kafka, what it has acknowledged is settled all the same: nothing
+    /// that it has goes out again because of what it has not.
     async fn round(&mut self) -> Result<Round, RelayError> {
         self.client.batch_execute("BEGIN").await.map_err(self.failed())?;
-        let rows = self.client.simple_query_raw(&self.claim).await.map_err(self.failed())?;
-        let mut rows = pin!(rows);
-        let mut order = Order::default();
-        let mut found: u32 = 0;
-        let mut published = Vec::new();
-        // Rows come as fast as they are taken, so that few are in memory.
-        while let Some(message) = rows.next().await {
-            let SimpleQueryMessage::Row(row) = message.map_err(self.failed())? else { continue };
-            let cells: Vec<_> = (FIRST_CELL..row.len()).map(|at| cell(&row, at)).collect();
-            found += 1;
-            if order.admits(row.get(CLAIMED) == Some("t"), text(&cells, self.key)) {
-                let row = self.event(&row, &cells, found)?;
-                self.monitor.took(row.committed_at_us);
-                self.rows.publish(&row).await?;
-                let id = text(&cells, self.id).map(|id| String::from_utf8_lossy(id).into_owned());
-                published.extend(id);
-            }
-        }
-        if order.has_locked && !std::mem::replace(&mut self.told_locked, true) {
+        let Claimed { found, has_locked, sent, mut broken } = self.send().await?;
+        if has_locked && !std::mem::replace(&mut self.told_locked, true) {
             tracing::warn!(
                 "rows are locked by another session; they wait, and so do later ones of their \
                  keys; said once"
             );
         }
+        if !sent.is_empty()
+            && let Err(error) = self.rows.flush().await
+        {
+            broken.get_or_insert(error);
+        }
+        let undelivered = broken.as_ref().map_or_else(HashSet::new, |_| self.rows.undelivered());
+        let published = acknowledged(sent, &undelivered);
         if !published.is_empty() {
-            self.rows.flush().await?;
             let settle = self.statements.settle(&published);
             self.client.batch_execute(&settle).await.map_err(self.failed())?;
         }
         self.client.batch_execute("COMMIT").await.map_err(self.failed())?;
+        if let Some(error) = broken {
+            return Err(error);
+        }
         self.monitor.polled(found > 0 && published.is_empty());
         tracing::debug!(found, published = published.len(), "polled");
         Ok(Round { found, published: published.len() })
+    }
+
+    /// Claims rows and hands them to Kafka.
+    async fn send(&mut self) -> Result<Claimed, RelayError> {
+        let rows = self.client.simple_query_raw(&self.claim).await.map_err(self.failed())?;
+        let mut rows = pin!(rows);
+        let mut order = Order::default();
+        let mut claimed = Claimed::default();
+        // Rows come as fast as they are taken, so that few are in memory.
+        while let Some(message) = rows.next().await {
+            let SimpleQueryMessage::Row(row) = message.map_err(self.failed())? else { continue };
+            let cells: Vec<_> = (FIRST_CELL..row.len()).map(|at| cell(&row, at)).collect();
+            claimed.found += 1;
+            let key = text(&cells, self.key);
+            if order.admits(row.get(CLAIMED) == Some("t"), key) {
+                let row = self.event(&row, &cells, claimed.found)?;
+                self.monitor.took(row.committed_at_us);
+                let number = match self.rows.publish(&row).await {
+                    Ok(sent) => sent.number,
+                    // Others have other topics.
+                    Err(error) if error.is_of_topic() => {
+                        order.hold(key);
+                        claimed.broken.get_or_insert(error);
+                        continue;
+                    }
+                    Err(error) => {
+                        claimed.broken = Some(error);
+                        break;
+                    }
+                };
+                let id = text(&cells, self.id).map(|id| String::from_utf8_lossy(id).into_owned());
+                claimed.sent.push(SentRow { id, key: key.cloned(), number });
+            }
+        }
+        claimed.has_locked = order.has_locked;
+        Ok(claimed)
     }
 
     /// A row as an event. When it committed nobody knows: its own time stands
@@ -245,6 +297,15 @@ impl Poller {
     fn failed(&self) -> impl FnOnce(tokio_postgres::Error) -> PostgresError {
         self.target.failed("polling the outbox")
     }
+}
+
+/// The ids of the rows that Kafka has, but for those behind one of their key that it
+/// has not: they go out again, behind it.
+fn acknowledged(sent: Vec<SentRow>, undelivered: &HashSet<usize>) -> Vec<String> {
+    let mut order = Order::default();
+    let is_done =
+        |row: &SentRow| order.admits(!undelivered.contains(&row.number), row.key.as_ref());
+    sent.into_iter().filter(is_done).filter_map(|row| row.id).collect()
 }
 
 fn cell(row: &SimpleQueryRow, at: usize) -> Cell {

@@ -44,7 +44,7 @@ pub use self::{
 use crate::{
     error::RelayError,
     health::{self, Monitor},
-    kafka::batch::BatchSize,
+    kafka::learned::Learned,
     poll::Poller,
     postgres::Target,
     wal::slot::{self, SlotError},
@@ -83,7 +83,7 @@ pub async fn run(
     let target = Target::of(&config.postgres)?;
     let monitor = Arc::new(Monitor::new(config.relay.stall_after.0));
     let _shown = health::show(config, &monitor).await?;
-    let batch_size = Arc::new(BatchSize::new(&config.kafka, &config.relay));
+    let learned = Arc::new(Learned::new(&config.kafka, &config.relay));
     let backoff = ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(100))
         .with_max_delay(MAX_DELAY)
@@ -96,11 +96,11 @@ pub async fn run(
         let attempt_at = Instant::now();
         let outcome = match config.relay.mode {
             Mode::Wal => {
-                let open = Session::open(config, options, &target, &monitor, &batch_size);
+                let open = Session::open(config, options, &target, &monitor, &learned);
                 attempt(open, config, &target, &stop, &mut has_started).await
             }
             Mode::Poll => {
-                let open = Poller::open(config, &target, &monitor, &batch_size);
+                let open = Poller::open(config, &target, &monitor, &learned);
                 poll(open, &stop, &mut has_started).await
             }
         };
@@ -113,7 +113,7 @@ pub async fn run(
             // What was accepted is this gap, not the next one.
             options.accept_gap = false;
         }
-        if attempt_at.elapsed() >= STEADY {
+        if attempt_at.elapsed() >= STEADY || error.is_learned() {
             delays = backoff.build();
         }
         let delay = if error.is_held_slot() {

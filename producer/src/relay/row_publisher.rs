@@ -7,17 +7,25 @@
 use std::collections::HashSet;
 
 use jiff::Timestamp;
-use outpour_schemas::Record;
+use outpour_schemas::{Record, wire::header};
 
 use super::{Checkpoint, Routed, Router, Unroutable};
 use crate::{
     error::RelayError,
-    kafka::{limits::Limits, publisher::Publisher},
+    kafka::{limits::Limits, publisher::Publisher, refusals::Verdict},
     wal::{
         message::InvalidMessage,
         row::{OutboxRow, Wanted},
     },
 };
+
+/// A record that the client was given.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sent {
+    pub(crate) bytes: usize,
+    /// What [`RowPublisher::undelivered`] calls it.
+    pub(crate) number: usize,
+}
 
 pub(crate) struct RowPublisher {
     router: Router,
@@ -38,8 +46,8 @@ impl RowPublisher {
         self.router.wanted()
     }
 
-    /// Hands the row's record to the client and returns how many bytes it has.
-    pub(crate) async fn publish(&mut self, row: &OutboxRow) -> Result<usize, RelayError> {
+    /// Hands the row's record to the client.
+    pub(crate) async fn publish(&mut self, row: &OutboxRow) -> Result<Sent, RelayError> {
         let (record, parked) = match self.router.route(row) {
             Routed::Publish(record) => (record, None),
             Routed::PublishUnexpanded(record, reason) => {
@@ -88,20 +96,33 @@ impl RowPublisher {
             let (letter, reason) = self.router.park_too_large(record, limits.largest);
             return Ok((letter, Some(reason)));
         }
+        if record.key.is_none() && limits.needs_key {
+            let (letter, reason) = self.router.park_without_key(record);
+            return Ok((letter, Some(reason)));
+        }
+        if let Some(Verdict::Refused(code)) = self.publisher.verdict(&record) {
+            let (letter, reason) = self.router.park_refused(record, &code.to_string());
+            return Ok((letter, Some(reason)));
+        }
         self.set_time(&mut record, limits);
         Ok((record, None))
     }
 
     /// The same for a message that is no event, as a dead letter.
-    pub(crate) async fn park(&mut self, message: InvalidMessage) -> Result<usize, RelayError> {
+    pub(crate) async fn park(&mut self, message: InvalidMessage) -> Result<Sent, RelayError> {
         let position = message.position;
         let (letter, reason) = self.router.park_message(message);
         tracing::warn!(%position, %reason, "message parked in the dead-letter topic");
         self.send_letter(letter).await
     }
 
-    async fn send_letter(&mut self, mut letter: Record) -> Result<usize, RelayError> {
+    async fn send_letter(&mut self, mut letter: Record) -> Result<Sent, RelayError> {
         let limits = self.publisher.limits(&letter.topic).await?;
+        if letter.key.is_none() && limits.needs_key {
+            // One that no other letter has, or compaction would remove it.
+            letter.key =
+                letter.header(header::ID).or(letter.header(header::LSN)).map(<[u8]>::to_vec);
+        }
         letter.cut_to(limits.largest);
         self.set_time(&mut letter, limits);
         self.send(letter).await
@@ -111,7 +132,8 @@ impl RowPublisher {
     /// which Kafka decides by a time that may be the row's own.
     fn set_time(&mut self, record: &mut Record, limits: Limits) {
         let now_ms = Timestamp::now().as_millisecond();
-        if limits.keeps(record.timestamp_ms, now_ms) {
+        let is_refused = self.publisher.verdict(record) == Some(Verdict::Untimely);
+        if limits.keeps(record.timestamp_ms, now_ms) && !is_refused {
             return;
         }
         if !self.told_times.contains(&record.topic) {
@@ -125,10 +147,19 @@ impl RowPublisher {
         record.timestamp_ms = now_ms;
     }
 
-    async fn send(&mut self, record: Record) -> Result<usize, RelayError> {
+    async fn send(&mut self, record: Record) -> Result<Sent, RelayError> {
         let bytes = record.wire_size();
-        self.publisher.send(record).await?;
-        Ok(bytes)
+        let number = match self.publisher.verdict(&record) {
+            Some(Verdict::Suspect) => self.publisher.send_alone(record).await?,
+            _ => self.publisher.send(record).await?,
+        };
+        Ok(Sent { bytes, number })
+    }
+
+    /// The numbers of the records that are not known to be in Kafka, after
+    /// something has failed.
+    pub(crate) fn undelivered(&self) -> HashSet<usize> {
+        self.publisher.undelivered()
     }
 
     /// Waits until Kafka has acknowledged everything sent, without a transaction.

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     error::RelayError,
     health::Monitor,
-    kafka::{batch::BatchSize, checkpoint, publisher::Publisher},
+    kafka::{checkpoint, learned::Learned, publisher::Publisher},
     postgres::Target,
     wal::{
         WalEvent,
@@ -66,7 +66,7 @@ impl Session {
         options: StartOptions,
         target: &Target,
         monitor: &Arc<Monitor>,
-        batch_size: &Arc<BatchSize>,
+        learned: &Arc<Learned>,
     ) -> Result<Self, RelayError> {
         // First, so that a mistake in it is not hidden behind one elsewhere.
         let router = Router::new(&config.outbox, &config.relay)?;
@@ -74,7 +74,7 @@ impl Session {
         slot::inspect(&client, target, config).await?;
         let partitions = slot::partitions(&client, target, config).await?;
         // Asked before the slot is taken: it may take the broker's time to answer.
-        let publisher = Publisher::connect(config, Arc::clone(monitor), batch_size).await?;
+        let publisher = Publisher::connect(config, Arc::clone(monitor), learned).await?;
         let wal = WalStream::start(target, &config.relay.slot, &config.relay.publication).await?;
         let early = match mutants::active(Mutant::CheckpointBeforeFencing) {
             true => Some(checkpoint::read_settled(config).await?),
@@ -207,8 +207,8 @@ impl Session {
             if row.position.ordinal == 0 {
                 self.ledger.behind(age(row.committed_at_us));
             }
-            let bytes = self.rows.publish(row).await?;
-            self.ledger.sent(row.position, bytes, Instant::now());
+            let sent = self.rows.publish(row).await?;
+            self.ledger.sent(row.position, sent.bytes, Instant::now());
         }
         Ok(())
     }
@@ -217,8 +217,8 @@ impl Session {
         let position = message.position;
         if !self.ledger.committed().covers(position) {
             self.monitor.took(message.committed_at_us);
-            let bytes = self.rows.park(message).await?;
-            self.ledger.sent(position, bytes, Instant::now());
+            let sent = self.rows.park(message).await?;
+            self.ledger.sent(position, sent.bytes, Instant::now());
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use tokio_postgres::Client;
 use super::timeline::HistoryError;
 use crate::{
     postgres::{PostgresError, Target},
-    sql::legible,
+    sql::{legible, legible_table},
 };
 
 /// Where the slot stands.
@@ -37,6 +37,11 @@ pub enum SlotError {
     )]
     WrongSlot { slot: String, what: String, database: String },
     #[error(
+        "replication slot `{slot}` is still being created (backend {pid}), which waits for transactions \
+         that were open before it; `outpour-relay doctor` names them"
+    )]
+    BeingCreated { slot: String, pid: i32 },
+    #[error(
         "replication slot `{slot}` is lost: the server removed log it still needed (max_slot_wal_keep_size); \
          events may be missing. Drop the slot and run `outpour-relay init` to go on from now"
     )]
@@ -51,7 +56,8 @@ pub enum SlotError {
     NotPublished { publication: String, table: String },
     #[error(
         "table {table} is partitioned, and publication `{publication}` sends its rows under the \
-         partitions' names; run: ALTER PUBLICATION {publication} SET (publish_via_partition_root = true)"
+         partitions' names; run: ALTER PUBLICATION {} SET (publish_via_partition_root = true)",
+        legible(.publication)
     )]
     UnderPartitions { publication: String, table: String },
     #[error("table {table} does not exist on {target}; run `outpour-relay init`")]
@@ -73,14 +79,6 @@ pub enum SlotError {
     History(#[from] HistoryError),
     #[error("replication stream broke")]
     Stream(#[source] PgWireError),
-}
-
-/// `schema.table` as SQL takes it.
-fn legible_table(table: &str) -> String {
-    match table.split_once('.') {
-        Some((schema, table)) => format!("{}.{}", legible(schema), legible(table)),
-        None => legible(table),
-    }
 }
 
 impl SlotError {
@@ -108,6 +106,7 @@ impl SlotError {
     pub(crate) fn is_transient(&self) -> bool {
         match self {
             SlotError::Postgres(_)
+            | SlotError::BeingCreated { .. }
             | SlotError::Held { .. }
             | SlotError::TimedOut { .. }
             | SlotError::Start { .. }
@@ -157,6 +156,9 @@ pub(crate) async fn inspect(
     }
     if text("wal_status") == "lost" {
         return Err(SlotError::Lost { slot: slot.clone() });
+    }
+    if let (None, Some(pid)) = (row.get::<_, Option<i64>>("confirmed"), row.get("active_pid")) {
+        return Err(SlotError::BeingCreated { slot: slot.clone(), pid });
     }
     let bytes = |column: &str| {
         row.get::<_, Option<i64>>(column).and_then(|n| u64::try_from(n).ok()).unwrap_or_default()

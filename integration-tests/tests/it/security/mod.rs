@@ -4,6 +4,7 @@
 mod clickhouse;
 mod kafka;
 mod postgres;
+mod refusals;
 mod rights;
 mod secrets;
 mod token_endpoint;

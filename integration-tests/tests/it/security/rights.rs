@@ -17,36 +17,36 @@ use super::Scene;
 use crate::diagnosis::create_topic;
 
 /// The numbers of Kafka's protocol.
-mod code {
-    pub(super) const TOPIC: u8 = 2;
-    pub(super) const GROUP: u8 = 3;
-    pub(super) const CLUSTER: u8 = 4;
-    pub(super) const TRANSACTIONAL_ID: u8 = 5;
+pub(super) mod code {
+    pub(in crate::security) const TOPIC: u8 = 2;
+    pub(in crate::security) const GROUP: u8 = 3;
+    pub(in crate::security) const CLUSTER: u8 = 4;
+    pub(in crate::security) const TRANSACTIONAL_ID: u8 = 5;
 
-    pub(super) const LITERAL: u8 = 3;
-    pub(super) const PREFIXED: u8 = 4;
+    pub(in crate::security) const LITERAL: u8 = 3;
+    pub(in crate::security) const PREFIXED: u8 = 4;
 
-    pub(super) const ALL: u8 = 2;
-    pub(super) const READ: u8 = 3;
-    pub(super) const WRITE: u8 = 4;
-    pub(super) const CREATE: u8 = 5;
-    pub(super) const DESCRIBE: u8 = 8;
-    pub(super) const DESCRIBE_CONFIGS: u8 = 10;
+    pub(in crate::security) const ALL: u8 = 2;
+    pub(in crate::security) const READ: u8 = 3;
+    pub(in crate::security) const WRITE: u8 = 4;
+    pub(in crate::security) const CREATE: u8 = 5;
+    pub(in crate::security) const DESCRIBE: u8 = 8;
+    pub(in crate::security) const DESCRIBE_CONFIGS: u8 = 10;
 }
 use code::*;
 
 /// Allows `user` operations on a resource.
-struct Right<'a> {
-    user: &'a str,
-    resource: u8,
-    pattern: u8,
-    name: &'a str,
-    operations: &'a [u8],
+pub(super) struct Right<'a> {
+    pub(super) user: &'a str,
+    pub(super) resource: u8,
+    pub(super) pattern: u8,
+    pub(super) name: &'a str,
+    pub(super) operations: &'a [u8],
 }
 
 /// Asks for CreateAcls, version 1, which no client library at hand can ask for:
 /// <https://kafka.apache.org/protocol#The_Messages_CreateAcls>.
-fn allow(broker: &str, rights: &[Right<'_>], is_allowed: impl Fn(u8) -> bool) {
+pub(super) fn allow(broker: &str, rights: &[Right<'_>], is_allowed: impl Fn(u8) -> bool) {
     fn string(text: &str, into: &mut Vec<u8>) {
         into.extend(i16::try_from(text.len()).unwrap().to_be_bytes());
         into.extend(text.as_bytes());
@@ -82,7 +82,7 @@ fn allow(broker: &str, rights: &[Right<'_>], is_allowed: impl Fn(u8) -> bool) {
     assert_eq!(results, vec![0; 4 * each.len()], "{}", String::from_utf8_lossy(results));
 }
 
-fn user(name: &str) -> Vec<(&'static str, String)> {
+pub(super) fn user(name: &str) -> Vec<(&'static str, String)> {
     vec![("KAFKA_SASL_MECHANISM", "PLAIN".to_owned()), ("KAFKA_USERNAME", name.to_owned())]
 }
 

@@ -59,6 +59,10 @@ pub enum Unroutable {
         "Kafka does not take topic `{topic}`; is there one whose name differs in `.` and `_` alone?"
     )]
     RefusedTopic { topic: String },
+    #[error("topic `{topic}` is compacted, and takes no record without a key")]
+    NoKey { topic: String },
+    #[error("Kafka refuses the record for topic `{topic}`: {error}")]
+    RefusedRecord { topic: String, error: String },
     #[error("column `{column}` holds {value}, which is no partition of topic `{topic}`")]
     Partition { column: String, value: String, topic: String },
     #[error("column `{column}` holds `{value}`, which is no timestamp from 1970 on")]
@@ -80,6 +84,8 @@ impl Unroutable {
         match self {
             Unroutable::NoTopic { .. } => "null_topic_column",
             Unroutable::Topic(_) | Unroutable::RefusedTopic { .. } => "invalid_topic",
+            Unroutable::NoKey { .. } => "null_key_on_compacted_topic",
+            Unroutable::RefusedRecord { .. } => "refused_by_kafka",
             Unroutable::Partition { .. } => "invalid_partition",
             Unroutable::Timestamp { .. } => "invalid_timestamp",
             Unroutable::Message(_) => "invalid_message",
@@ -150,6 +156,21 @@ impl Router {
     #[must_use]
     pub fn park_without_topic(&self, record: Record) -> (Record, Unroutable) {
         let reason = Unroutable::RefusedTopic { topic: record.topic.clone() };
+        (self.dead_letter(record, &reason), reason)
+    }
+
+    /// The dead letter for a record without a key whose topic is compacted.
+    #[must_use]
+    pub fn park_without_key(&self, record: Record) -> (Record, Unroutable) {
+        let reason = Unroutable::NoKey { topic: record.topic.clone() };
+        (self.dead_letter(record, &reason), reason)
+    }
+
+    /// The dead letter for a record that Kafka has refused with this error.
+    #[must_use]
+    pub fn park_refused(&self, record: Record, error: &str) -> (Record, Unroutable) {
+        let (topic, error) = (record.topic.clone(), error.to_owned());
+        let reason = Unroutable::RefusedRecord { topic, error };
         (self.dead_letter(record, &reason), reason)
     }
 

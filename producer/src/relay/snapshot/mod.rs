@@ -54,7 +54,7 @@ use super::{Checkpoint, Ended, Limits, Router, moment_ms, session::Session};
 use crate::{
     error::RelayError,
     postgres::Target,
-    sql::quoted,
+    sql::{legible, quoted},
     wal::{
         WalEvent, oid,
         pgoutput::Cell,
@@ -67,8 +67,9 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SnapshotError {
     #[error(
-        "the snapshot of the outbox needs a privilege; run: GRANT {what} TO {user}, \
-         or set relay.snapshot = \"never\" to leave out rows older than the slot"
+        "the snapshot of the outbox needs a privilege; run: GRANT {what} TO {}, \
+         or set relay.snapshot = \"never\" to leave out rows older than the slot",
+        legible(.user)
     )]
     NotGranted { what: String, user: String },
     #[error(
@@ -296,7 +297,7 @@ async fn publish(
             Ok(next) => {
                 let Some(cells) = next? else { break };
                 let (row, place) = reading.event(&cells, &snapshot)?;
-                bytes += session.rows.publish(&row).await?;
+                bytes += session.rows.publish(&row).await?.bytes;
                 rows += 1;
                 snapshot.rows += 1;
                 snapshot.after = Some(place);
