@@ -4,7 +4,7 @@ use std::{num::NonZeroUsize, path::PathBuf};
 
 use clap::{CommandFactory, Parser, Subcommand};
 use outpour_schemas::{
-    config::{self, Config, Mode},
+    config::{self, Mode},
     program::{CommonArgs, CompletionsArgs, ManArgs, StatusArgs, on_stop_signal, print},
 };
 use tokio_util::sync::CancellationToken;
@@ -79,10 +79,11 @@ impl Cli {
         let text = match self.command {
             Command::Init { print_sql: true } => init::print_sql(&config),
             Command::Init { print_sql: false } => {
-                format!("{}\n", init::init(&config).await?.join("\n"))
+                return init::init(&config, &stopped_by_signal()?, print).await;
             }
             Command::Run { accept_gap } => {
-                return run(&config, StartOptions { accept_gap }).await;
+                let stop = stopped_by_signal()?;
+                return relay::run(&config, StartOptions { accept_gap }, stop).await;
             }
             Command::Doctor { json } => {
                 let report = doctor::doctor(&config).await?;
@@ -105,9 +106,10 @@ impl Cli {
     }
 }
 
-async fn run(config: &Config, options: StartOptions) -> Result<(), RelayError> {
+/// Cancelled by the first signal that asks for an end.
+fn stopped_by_signal() -> Result<CancellationToken, RelayError> {
     let stop = CancellationToken::new();
     let asked = stop.clone();
     on_stop_signal(move || asked.cancel())?;
-    relay::run(config, options, stop).await
+    Ok(stop)
 }

@@ -4,6 +4,7 @@
 //! publication meets log records from before it, and replication stops there.
 
 use outpour_schemas::config::{Config, Mode, PollAfter};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     emit_function,
@@ -11,6 +12,7 @@ use crate::{
     poll::claim,
     postgres::Target,
     sql::{literal, quoted},
+    waiting,
 };
 
 /// One object of the set-up.
@@ -25,49 +27,65 @@ struct Step {
 #[must_use]
 pub(crate) fn print_sql(config: &Config) -> String {
     let mut sql = String::new();
-    for step in steps(config) {
+    for step in steps(config, None) {
         sql.push_str(&format!("-- {}\n{};\n", step.what, step.create));
     }
     sql
 }
 
-/// Creates what is missing and leaves alone what is there. Returns what it did,
-/// a line each.
+/// Creates what is missing and leaves alone what is there. Tells each thing as it is
+/// done, and whom it waits for.
 ///
 /// # Errors
-/// When the database refuses; what was created before stays.
-pub(crate) async fn init(config: &Config) -> Result<Vec<String>, RelayError> {
+/// When the database refuses; what was created before stays, and the error names it.
+pub(crate) async fn init(
+    config: &Config,
+    stop: &CancellationToken,
+    tell: impl Fn(&str) -> std::io::Result<()>,
+) -> Result<(), RelayError> {
     let target = Target::of(&config.postgres)?;
     let client = target.connect().await?;
-    let mut report = Vec::new();
-    for step in steps(config) {
-        let row = client
-            .query_one(step.exists.as_str(), &[])
-            .await
-            .map_err(target.failed("looking for the outbox's objects"))?;
+    let looking = || target.failed("looking for the outbox's objects");
+    let version = "SELECT current_setting('server_version_num')::int";
+    let version = client.query_one(version, &[]).await.map_err(looking())?.get(0);
+    let mut made = Vec::new();
+    for step in steps(config, Some(version)) {
+        let row = client.query_one(step.exists.as_str(), &[]).await.map_err(looking())?;
         if row.get::<_, bool>(0) {
-            report.push(format!("{} is there", step.what));
-        } else {
-            client
-                .batch_execute(&step.create)
-                .await
-                .map_err(target.failed("creating the outbox's objects"))?;
-            report.push(format!("{} created", step.what));
+            tell(&format!("{} is there\n", step.what))?;
+            continue;
         }
+        let created = waiting::execute(&client, &target, &step.create, &step.what, stop).await;
+        created.map_err(|source| RelayError::Init {
+            what: step.what.clone(),
+            made: made_before(&made),
+            source,
+        })?;
+        tell(&format!("{} created\n", step.what))?;
+        made.push(step.what);
     }
     if config.relay.mode == Mode::Wal {
         crate::wal::slot::inspect(&client, &target, config).await?;
     }
-    Ok(report)
+    Ok(())
 }
 
-fn steps(config: &Config) -> Vec<Step> {
+/// What an error says of the objects that were created before it.
+fn made_before(made: &[String]) -> String {
+    match made {
+        [] => "nothing was created before it".to_owned(),
+        made => format!("created before it, and staying: {}", made.join(", ")),
+    }
+}
+
+/// `version` is `server_version_num`, if the server could be asked.
+fn steps(config: &Config, version: Option<i32>) -> Vec<Step> {
     let table = config.outbox.has_table().then(|| table(config));
     let rest = match (config.relay.mode, config.relay.poll_after) {
         // Who polls does not see messages, so that there is no function to write them.
         (Mode::Poll, PollAfter::Delete) => vec![index(config)],
         (Mode::Poll, PollAfter::Mark) => vec![mark(config), index(config)],
-        (Mode::Wal, _) => vec![publication(config), slot(config), function(config)],
+        (Mode::Wal, _) => vec![publication(config), slot(config, version), function(config)],
     };
     table.into_iter().chain(rest).collect()
 }
@@ -159,15 +177,25 @@ fn publication(config: &Config) -> Step {
     }
 }
 
-fn slot(config: &Config) -> Step {
+fn slot(config: &Config, version: Option<i32>) -> Step {
+    /// From here on a standby may keep a copy of a slot, which outlives the primary.
+    const FAILOVER: i32 = 170_000;
     let slot = &config.relay.slot;
+    let name = literal(slot);
+    let create = |options: &str| {
+        format!("SELECT pg_create_logical_replication_slot({name}, 'pgoutput'{options})")
+    };
+    let with_failover = create(", failover => true");
     Step {
         what: format!("replication slot {slot}"),
         exists: format!(
-            "SELECT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = {})",
-            literal(slot)
+            "SELECT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = {name})"
         ),
-        create: format!("SELECT pg_create_logical_replication_slot({}, 'pgoutput')", literal(slot)),
+        create: match version {
+            None => format!("-- from PostgreSQL 17 on: {with_failover};\n{}", create("")),
+            Some(FAILOVER..) => with_failover,
+            Some(_) => create(""),
+        },
     }
 }
 
@@ -190,6 +218,17 @@ mod tests {
         let slot = sql.find("pg_create_logical_replication_slot").unwrap();
         assert!(publication < slot);
         assert!(sql.contains("publish = 'insert'"));
+    }
+
+    #[test]
+    fn a_standby_may_take_the_slot_over_where_the_server_knows_how() {
+        let create = |version| slot(&Config::default(), version).create;
+        assert!(create(Some(180_000)).ends_with("'pgoutput', failover => true)"));
+        assert!(create(Some(160_004)).ends_with("'pgoutput')"));
+        let by_hand = create(None);
+        let (comment, sql) = by_hand.split_once('\n').unwrap();
+        assert!(comment.starts_with("-- ") && comment.contains("failover"), "{comment}");
+        assert!(sql.ends_with("'pgoutput')"), "{sql}");
     }
 
     #[test]

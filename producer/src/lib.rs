@@ -51,6 +51,8 @@ pub mod relay;
 #[cfg(feature = "relay")]
 mod status;
 #[cfg(feature = "relay")]
+mod waiting;
+#[cfg(feature = "relay")]
 pub mod wal;
 
 #[cfg(feature = "kafka")]

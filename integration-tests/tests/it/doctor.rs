@@ -130,8 +130,23 @@ async fn every_way_for_a_publication_to_lose_events_is_found_and_its_fix_works()
     client.batch_execute(&all).await.unwrap();
     let found = doctor(&pipeline).await;
     found.assert("warning", "publication", "FOR ALL TABLES");
-    // PostgreSQL reads the log before it with a catalog in which it is not.
-    found.assert("warning", "publication", "after the position");
+    // It is younger than the slot, and nothing was written before it: no harm is done.
+    assert_eq!(found.at("problem"), Vec::<&Value>::new());
+    client.batch_execute(&format!("DROP PUBLICATION {name}")).await.unwrap();
+    pipeline.commit_orders(0..1, 1).await.unwrap();
+    let keyless = format!(
+        "ALTER TABLE outbox DROP CONSTRAINT outbox_pkey;
+         CREATE PUBLICATION {name} FOR TABLE outbox WITH (publish = 'insert, delete')"
+    );
+    client.batch_execute(&keyless).await.unwrap();
+    // PostgreSQL reads that row with a catalog in which the publication is not.
+    let found = doctor(&pipeline).await;
+    let fix = found.fix("publication", "was created after rows");
+    assert!(fix.contains("reconcile --outbox --fix"), "{fix}");
+    let fix = found.fix("publication", "no replica identity");
+    client.batch_execute("DELETE FROM outbox").await.unwrap_err();
+    client.batch_execute(fix.lines().next().unwrap()).await.unwrap();
+    client.batch_execute("DELETE FROM outbox").await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -189,6 +204,9 @@ async fn partitions_that_would_come_under_their_own_names_are_found() {
     client.batch_execute(&fix).await.unwrap();
     let found = doctor(&pipeline).await;
     assert_eq!((found.code, found.at("problem")), (Some(0), Vec::new()));
+    // Its rows would be in no log.
+    client.batch_execute("ALTER TABLE outbox_all SET UNLOGGED").await.unwrap();
+    doctor(&pipeline).await.assert("problem", "table", "a partition of it, is unlogged");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -210,12 +228,34 @@ async fn rights_that_a_user_lacks_are_found() {
     let found = doctor(&pipeline).await;
     assert_eq!((found.code, found.at("problem")), (Some(0), Vec::new()));
     found.assert("ok", "privilege", "may replicate");
+    found.assert("ok", "replication", "can be opened");
+
+    // The name of a table in a schema that it may not use is no name to it.
+    client.batch_execute("REVOKE USAGE ON SCHEMA public FROM PUBLIC").await.unwrap();
+    let usage = doctor(&pipeline).await.fix("snapshot", "may not read");
+    assert!(usage.starts_with("GRANT USAGE ON SCHEMA"), "{usage}");
+    client.batch_execute(&usage).await.unwrap();
+    assert_eq!(doctor(&pipeline).await.at("problem"), Vec::<&Value>::new());
+    // Who it is on an ordinary connection says little of who may open one for the log.
+    let other = format!(
+        "CREATE ROLE {role}_other REPLICATION; GRANT {role}_other TO {role};
+         ALTER ROLE {role} NOREPLICATION; ALTER ROLE {role} SET role = {role}_other"
+    );
+    client.batch_execute(&other).await.unwrap();
+    let found = doctor(&pipeline).await;
+    found.assert("ok", "privilege", "_other");
+    found.assert("problem", "replication", "42501");
+    let back = format!(
+        "ALTER ROLE {role} RESET role; ALTER ROLE {role} REPLICATION;
+                        DROP ROLE {role}_other"
+    );
+    client.batch_execute(&back).await.unwrap();
 
     let configure = |line: &str| std::fs::write(pipeline.file(".env"), line).unwrap();
     configure("OUTPOUR_RELAY_RETENTION=7d");
-    doctor(&pipeline).await.fix("retention-rights", "lacks DELETE on");
+    doctor(&pipeline).await.fix("retention-rights", "lacks DELETE");
     configure("OUTPOUR_RELAY_MODE=poll");
-    let grant = doctor(&pipeline).await.fix("polling-rights", "lacks UPDATE, DELETE on");
+    let grant = doctor(&pipeline).await.fix("polling-rights", "lacks UPDATE, DELETE");
     client.batch_execute(&grant).await.unwrap();
     doctor(&pipeline).await.assert("ok", "polling-rights", &role);
     configure("OUTPOUR_RELAY_RETENTION=7d");
@@ -339,7 +379,9 @@ async fn a_server_that_is_set_up_wrong_and_a_slot_that_is_lost_are_found() {
         .unwrap();
     };
     set(&[("max_slot_wal_keep_size", "1MB")]).await;
+    set(&[("synchronous_standby_names", "*"), ("synchronous_commit", "local")]).await;
     let found = doctor(&pipeline).await;
+    found.assert("warning", "synchronous_standby_names", "wait for the relay");
     found.assert("ok", "slot-wal", "are allowed");
 
     client.batch_execute("CREATE TABLE noise (x text)").await.unwrap();

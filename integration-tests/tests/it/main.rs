@@ -22,6 +22,7 @@ mod doctor;
 mod event_producer;
 mod event_producer_faults;
 mod health;
+mod init;
 mod limits;
 mod manual;
 mod messages;

@@ -15,6 +15,11 @@ pub(super) struct Database {
     pub(super) settings: BTreeMap<String, i64>,
     pub(super) wal_level: String,
     pub(super) user: User,
+    /// What a replication connection met; absent where none is needed, or there is
+    /// no room for one.
+    pub(super) replication: Option<Result<(), String>>,
+    /// Which standbys commits wait for, by name.
+    pub(super) synchronous_standbys: String,
     /// Absent where the user may not ask.
     pub(super) system_identifier: Option<String>,
     pub(super) is_standby: bool,
@@ -50,8 +55,13 @@ pub(super) struct User {
 #[derive(Debug, Clone)]
 pub(super) struct Table {
     pub(super) is_partitioned: bool,
-    /// Whether what is written to it is in the log.
+    /// Whether what is written to it is in the log: that of all its partitions.
     pub(super) is_logged: bool,
+    /// Whether the server can tell its rows apart, as publishing updates or deletes
+    /// takes.
+    pub(super) has_identity: bool,
+    /// Whether the user may use the schema that it is in.
+    pub(super) can_use_schema: bool,
     pub(super) can_select: bool,
     pub(super) can_insert: bool,
     pub(super) can_update: bool,
@@ -66,7 +76,15 @@ pub(super) struct Column {
     pub(super) name: String,
     pub(super) type_oid: u32,
     pub(super) type_name: String,
-    pub(super) is_generated: bool,
+    pub(super) generated: Option<Generated>,
+}
+
+/// How the server makes a column's value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Generated {
+    Stored,
+    /// When it is read: it is nowhere in the log.
+    Virtual,
 }
 
 #[derive(Debug, Clone)]
@@ -81,9 +99,19 @@ pub(super) struct Publication {
     pub(super) other_tables: Vec<String>,
     /// How the outbox itself is in it.
     pub(super) outbox: Option<Published>,
-    /// Whether it was written after the transactions that the slot may still
-    /// decode began.
-    pub(super) is_newer_than_slot: bool,
+    /// Whether the log that the slot has to read can be read with it.
+    pub(super) covers_slot: Coverage,
+}
+
+/// PostgreSQL reads the log with the catalog as it was then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Coverage {
+    /// It is older than all that is left to read, or that was tried.
+    Whole,
+    /// It may be younger, and it could not be tried.
+    Unknown,
+    /// Rows wait that were written before there was the publication.
+    Lacking,
 }
 
 #[derive(Debug, Clone)]
@@ -104,6 +132,8 @@ pub(super) struct Slot {
     /// From PostgreSQL 17 on: why the server gave it up.
     pub(super) invalidation: Option<String>,
     pub(super) confirmed: Lsn,
+    /// The backends whose transactions its creation waits for, while it does.
+    pub(super) waits_for: Option<Vec<i32>>,
     /// The log that it keeps begins here.
     pub(super) restart: Option<Lsn>,
     pub(super) holder: Option<Holder>,

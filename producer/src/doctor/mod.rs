@@ -56,7 +56,10 @@ mod tests {
     use outpour_schemas::Lsn;
 
     use super::{
-        facts::{Column, Database, Kafka, Publication, Published, Role, Slot, Table, Topic, User},
+        facts::{
+            Column, Coverage, Database, Kafka, Publication, Published, Role, Slot, Table, Topic,
+            User,
+        },
         *,
     };
     use crate::{relay::Checkpoint, wal::row::Wanted};
@@ -80,7 +83,7 @@ mod tests {
             name: name.into(),
             type_oid,
             type_name: type_name.into(),
-            is_generated: false,
+            generated: None,
         });
         let settings = [
             ("max_replication_slots", 10),
@@ -99,6 +102,8 @@ mod tests {
                 makes_temporary: true,
                 replication_role: None,
             },
+            replication: Some(Ok(())),
+            synchronous_standbys: String::new(),
             system_identifier: Some("1".into()),
             is_standby: false,
             timeline: 1,
@@ -106,6 +111,8 @@ mod tests {
             table: Some(Table {
                 is_partitioned: false,
                 is_logged: true,
+                has_identity: true,
+                can_use_schema: true,
                 can_select: true,
                 can_insert: true,
                 can_update: true,
@@ -125,7 +132,7 @@ mod tests {
                     columns: Some(names.map(|(name, ..)| name.to_owned()).to_vec()),
                     row_filter: None,
                 }),
-                is_newer_than_slot: false,
+                covers_slot: Coverage::Whole,
             }),
             slot: Some(Slot {
                 plugin: "pgoutput".into(),

@@ -45,6 +45,41 @@ pub(crate) const TEXT_SETTINGS: [(&str, &str); 5] = [
 /// also while Kafka is away; the server's own setting is a minute.
 const GIVEN_UP_AFTER: (&str, &str) = ("wal_sender_timeout", "10s");
 
+/// How the replication connection is made, and what carries its bytes where the
+/// library cannot.
+async fn configuration(
+    target: &Target,
+    slot: &str,
+    publication: &str,
+) -> Result<(ReplicationConfig, Option<Bridge>), SlotError> {
+    let settings = TEXT_SETTINGS.iter().chain([&GIVEN_UP_AFTER]);
+    let options: Vec<_> = settings.map(|(name, value)| format!("-c {name}={value}")).collect();
+    let (tls, bridge) = match Replication::of(target) {
+        Replication::Library(tls) => (tls, None),
+        Replication::Bridged => (TlsConfig::disabled(), Some(Bridge::open(target).await?)),
+    };
+    let (host, port) =
+        bridge.as_ref().map_or_else(|| (target.host.clone(), target.port), Bridge::address);
+    let config = ReplicationConfig::new(
+        host,
+        &target.user,
+        &target.password,
+        &target.database,
+        slot,
+        // The server reads a list of names, and lowers what is not quoted.
+        quoted(publication),
+    )
+    .with_port(port)
+    .with_tls(tls)
+    .with_application_name("outpour-relay")
+    .with_options(options.join(" "))
+    .with_buffer_size(BUFFERED_EVENTS)
+    .with_max_message_size(MAX_MESSAGE_BYTES)
+    .with_status_interval(Duration::from_secs(1))
+    .with_wakeup_interval(Duration::from_secs(1));
+    Ok((config, bridge))
+}
+
 /// A slot held by this process, delivering events. Dropping it lets go.
 pub(crate) struct WalStream {
     client: ReplicationClient,
@@ -62,31 +97,7 @@ impl WalStream {
         slot: &str,
         publication: &str,
     ) -> Result<Self, SlotError> {
-        let settings = TEXT_SETTINGS.iter().chain([&GIVEN_UP_AFTER]);
-        let options: Vec<_> = settings.map(|(name, value)| format!("-c {name}={value}")).collect();
-        let (tls, bridge) = match Replication::of(target) {
-            Replication::Library(tls) => (tls, None),
-            Replication::Bridged => (TlsConfig::disabled(), Some(Bridge::open(target).await?)),
-        };
-        let (host, port) =
-            bridge.as_ref().map_or_else(|| (target.host.clone(), target.port), Bridge::address);
-        let config = ReplicationConfig::new(
-            host,
-            &target.user,
-            &target.password,
-            &target.database,
-            slot,
-            // The server reads a list of names, and lowers what is not quoted.
-            quoted(publication),
-        )
-        .with_port(port)
-        .with_tls(tls)
-        .with_application_name("outpour-relay")
-        .with_options(options.join(" "))
-        .with_buffer_size(BUFFERED_EVENTS)
-        .with_max_message_size(MAX_MESSAGE_BYTES)
-        .with_status_interval(Duration::from_secs(1))
-        .with_wakeup_interval(Duration::from_secs(1));
+        let (config, bridge) = configuration(target, slot, publication).await?;
         let start = async {
             let mut client = ReplicationClient::connect_gated(config).await?;
             let system = client.identify_system().await?;
@@ -108,6 +119,25 @@ impl WalStream {
                     started.map_err(|error| SlotError::starting(slot, target, error))?;
                 let history = timeline::history(&history)?;
                 Ok(WalStream { client, _bridge: bridge, system, history })
+            }
+            Err(_) => Err(SlotError::TimedOut {
+                target: target.to_string(),
+                seconds: target.connect_timeout.as_secs(),
+            }),
+        }
+    }
+
+    /// Makes sure that the server takes a replication connection, without taking the
+    /// slot.
+    pub(crate) async fn probe(target: &Target, slot: &str) -> Result<(), SlotError> {
+        let (config, _bridge) = configuration(target, slot, "").await?;
+        let probe = async {
+            let mut client = ReplicationClient::connect_gated(config).await?;
+            client.identify_system().await
+        };
+        match tokio::time::timeout(target.connect_timeout, probe).await {
+            Ok(answer) => {
+                answer.map(drop).map_err(|error| SlotError::starting(slot, target, error))
             }
             Err(_) => Err(SlotError::TimedOut {
                 target: target.to_string(),

@@ -5,14 +5,22 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use outpour_schemas::{Lsn, config::Config};
+use outpour_schemas::{
+    Lsn,
+    config::{Config, Mode},
+    program::error_line,
+};
 use serde_json::Value;
 use tokio_postgres::{Client, Row, types::ToSql};
 
-use super::super::facts::{Column, Database, Holder, Publication, Published, Slot, Table, User};
+use super::{
+    super::facts::{Database, Holder, Slot, User},
+    outbox,
+};
 use crate::{
     emit_function,
     postgres::{PostgresError, Target},
+    wal::stream::WalStream,
 };
 
 /// Settings that are numbers, which not every version has.
@@ -25,13 +33,13 @@ const SETTINGS: [&str; 6] = [
     "wal_keep_size",
 ];
 
-struct Asking<'a> {
-    client: &'a Client,
+pub(super) struct Asking<'a> {
+    pub(super) client: &'a Client,
     target: &'a Target,
 }
 
 impl Asking<'_> {
-    async fn all(
+    pub(super) async fn all(
         &self,
         doing: &'static str,
         sql: &str,
@@ -40,7 +48,7 @@ impl Asking<'_> {
         self.client.query(sql, parameters).await.map_err(self.target.failed(doing))
     }
 
-    async fn one(
+    pub(super) async fn one(
         &self,
         doing: &'static str,
         sql: &str,
@@ -70,6 +78,7 @@ pub(in super::super) async fn ask(
             "SELECT current_setting('wal_level') AS wal_level, pg_is_in_recovery() AS is_standby,
                     current_user::text AS user_name, current_database()::text AS database,
                     r.rolsuper, r.rolreplication,
+                    current_setting('synchronous_standby_names') AS synchronous_standbys,
                     has_database_privilege(current_database(), 'TEMPORARY') AS makes_temporary,
                     (SELECT c.rolname::text FROM pg_roles c
                      WHERE c.rolname IN ('rds_replication', 'rds_superuser', 'cloudsqlsuperuser')
@@ -98,22 +107,39 @@ pub(in super::super) async fn ask(
             makes_temporary: server.get("makes_temporary"),
             replication_role: server.get("replication_role"),
         },
+        replication: replication(config, target).await,
+        synchronous_standbys: server.get("synchronous_standbys"),
         system_identifier,
         is_standby,
         timeline,
         end,
-        table: table(&asking, config).await?,
+        table: outbox::table(&asking, config).await?,
         has_emit_function: asking
             .one("looking for the function", &emit_function::exists(config), &[])
             .await?
             .get(0),
-        publication: publication(&asking, config).await?,
+        publication: outbox::publication(&asking, config).await?,
         slot,
         slots_used: server.get("slots_used"),
         senders_used: server.get("senders_used"),
         clock_ahead_ms,
         round_trip_ms,
     })
+}
+
+/// Whether a replication connection can be opened: an ordinary one says little of it,
+/// through a pooler nothing.
+async fn replication(config: &Config, target: &Target) -> Option<Result<(), String>> {
+    /// SQLSTATE `too_many_connections`, by which the server also says that all places
+    /// of senders are taken: the relay may have the last.
+    const FULL: &str = "53300";
+    if config.relay.mode == Mode::Poll {
+        return None;
+    }
+    match WalStream::probe(target, &config.relay.slot).await {
+        Ok(()) => Some(Ok(())),
+        Err(error) => Some(error_line(&error)).filter(|text| !text.contains(FULL)).map(Err),
+    }
 }
 
 /// The end of the log, now.
@@ -166,132 +192,15 @@ async fn end_of_log(asking: &Asking<'_>, is_standby: bool) -> Result<(Lsn, u32),
     Ok((Lsn(end.unwrap_or_default()), u32::try_from(row.get::<_, i32>(1)).unwrap_or_default()))
 }
 
-async fn table(asking: &Asking<'_>, config: &Config) -> Result<Option<Table>, PostgresError> {
-    let (schema, name) = config.outbox.qualified();
-    let doing = "reading the outbox table";
-    let rows = asking
-        .all(
-            doing,
-            "SELECT c.oid, c.relkind = 'p' AS is_partitioned, c.relpersistence = 'p' AS is_logged,
-                    has_schema_privilege(n.oid, 'USAGE')
-                        AND has_table_privilege(c.oid, 'SELECT') AS can_select,
-                    has_schema_privilege(n.oid, 'USAGE')
-                        AND has_table_privilege(c.oid, 'INSERT') AS can_insert,
-                    has_schema_privilege(n.oid, 'USAGE')
-                        AND has_any_column_privilege(c.oid, 'UPDATE') AS can_update,
-                    has_schema_privilege(n.oid, 'USAGE')
-                        AND has_table_privilege(c.oid, 'DELETE') AS can_delete,
-                    pg_has_role(c.relowner, 'USAGE') AS is_owned
-             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-             WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p')",
-            &[&schema, &name],
-        )
-        .await?;
-    let Some(row) = rows.first() else { return Ok(None) };
-    let columns = asking
-        .all(
-            doing,
-            "SELECT attname::text AS name, atttypid AS type_oid, attgenerated <> '' AS is_generated,
-                    format_type(atttypid, atttypmod) AS type_name
-             FROM pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped",
-            &[&row.get::<_, u32>("oid")],
-        )
-        .await?;
-    Ok(Some(Table {
-        is_partitioned: row.get("is_partitioned"),
-        is_logged: row.get("is_logged"),
-        can_select: row.get("can_select"),
-        can_insert: row.get("can_insert"),
-        can_update: row.get("can_update"),
-        can_delete: row.get("can_delete"),
-        is_owned: row.get("is_owned"),
-        columns: columns
-            .iter()
-            .map(|column| Column {
-                name: column.get("name"),
-                type_oid: column.get("type_oid"),
-                type_name: column.get("type_name"),
-                is_generated: column.get("is_generated"),
-            })
-            .collect(),
-    }))
-}
-
-async fn publication(
-    asking: &Asking<'_>,
-    config: &Config,
-) -> Result<Option<Publication>, PostgresError> {
-    let (schema, name) = config.outbox.qualified();
-    let doing = "reading the publication";
-    let rows = asking
-        .all(
-            doing,
-            "SELECT p.puballtables, p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate,
-                    p.pubviaroot,
-                    EXISTS (SELECT FROM pg_replication_slots s
-                            WHERE s.slot_name = $2 AND age(p.xmin) < age(s.catalog_xmin)) AS is_newer
-             FROM pg_publication p WHERE p.pubname = $1",
-            &[&config.relay.publication, &config.relay.slot],
-        )
-        .await?;
-    let Some(row) = rows.first() else { return Ok(None) };
-    // As JSON, since columns and row filters are there from version 15 on only.
-    let tables = asking
-        .all(
-            doing,
-            "SELECT to_jsonb(t), t.schemaname = $2 AND t.tablename = $3 AS is_outbox,
-                    EXISTS (SELECT FROM pg_partition_tree(to_regclass(format('%I.%I', $2::text, $3::text))) part
-                            WHERE part.relid = to_regclass(format('%I.%I', t.schemaname, t.tablename))
-                              AND part.level > 0) AS is_partition
-             FROM pg_publication_tables t WHERE t.pubname = $1",
-            &[&config.relay.publication, &schema, &name],
-        )
-        .await?;
-    let mut outbox = None;
-    let (mut has_partitions, mut other_tables) = (false, Vec::new());
-    for row_of_table in &tables {
-        let table: Value = row_of_table.get(0);
-        let text = |field: &str| table[field].as_str().map(str::to_owned);
-        if row_of_table.get("is_outbox") {
-            let names = table["attnames"].as_array().map(|names| {
-                names.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect()
-            });
-            outbox = Some(Published { columns: names, row_filter: text("rowfilter") });
-        } else if row_of_table.get("is_partition") {
-            has_partitions = true;
-        } else {
-            let (schema, name) = (text("schemaname"), text("tablename"));
-            other_tables.push(format!(
-                "{}.{}",
-                schema.unwrap_or_default(),
-                name.unwrap_or_default()
-            ));
-        }
-    }
-    let others = [("update", "pubupdate"), ("delete", "pubdelete"), ("truncate", "pubtruncate")];
-    Ok(Some(Publication {
-        all_tables: row.get("puballtables"),
-        inserts: row.get("pubinsert"),
-        others: others
-            .into_iter()
-            .filter(|(_, column)| row.get(*column))
-            .map(|(operation, _)| operation)
-            .collect(),
-        via_root: row.get("pubviaroot"),
-        has_partitions,
-        other_tables,
-        outbox,
-        is_newer_than_slot: row.get("is_newer"),
-    }))
-}
-
 async fn slot(asking: &Asking<'_>, name: &str) -> Result<Option<Slot>, PostgresError> {
     // As JSON, since every version adds a column.
     let rows = asking
         .all(
             "reading the replication slot",
             "SELECT to_jsonb(s), a.pid, a.application_name, a.client_addr::text AS client,
-                    to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') AS since
+                    to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') AS since,
+                    CASE WHEN s.confirmed_flush_lsn IS NULL AND s.slot_type = 'logical'
+                        THEN pg_blocking_pids(s.active_pid) END AS waits_for
              FROM pg_replication_slots s LEFT JOIN pg_stat_activity a ON a.pid = s.active_pid
              WHERE s.slot_name = $1",
             &[&name],
@@ -316,6 +225,7 @@ async fn slot(asking: &Asking<'_>, name: &str) -> Result<Option<Slot>, PostgresE
         wal_status: text("wal_status"),
         invalidation: slot["invalidation_reason"].as_str().map(str::to_owned),
         confirmed: lsn("confirmed_flush_lsn").unwrap_or_default(),
+        waits_for: row.get("waits_for"),
         restart: lsn("restart_lsn"),
         holder,
     }))

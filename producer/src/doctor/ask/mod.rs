@@ -2,3 +2,4 @@
 
 pub(super) mod database;
 pub(super) mod kafka;
+mod outbox;

@@ -6,7 +6,7 @@ use outpour_schemas::{
 };
 
 use super::{
-    super::facts::{Database, Table},
+    super::facts::{Column, Database, Generated, Table},
     publication, rights,
 };
 use crate::{emit_function, sql::quoted, wal::row::Wanted};
@@ -17,7 +17,7 @@ pub(super) fn judge(facts: &Database, wanted: &[Wanted], config: &Config) -> Vec
         None => vec![missing(config)],
         Some(table) => {
             let mut findings = vec![persistence(table, config)];
-            findings.extend(columns(table, wanted, config));
+            findings.extend(columns(table, wanted, config, |column| is_published(column, facts)));
             findings.push(emit(facts, table));
             findings.extend(rights::retention(facts, table, config));
             findings
@@ -30,7 +30,8 @@ pub(super) fn judge(facts: &Database, wanted: &[Wanted], config: &Config) -> Vec
 /// What polling needs of the table.
 pub(super) fn polled(facts: &Database, wanted: &[Wanted], config: &Config) -> Vec<Finding> {
     let Some(table) = &facts.table else { return vec![missing(config)] };
-    let mut findings = columns(table, wanted, config);
+    // What is read from the table has all of them.
+    let mut findings = columns(table, wanted, config, |_| true);
     let mark = &config.outbox.column_published_at;
     let is_marked = table.columns.iter().any(|column| column.name == *mark);
     if config.relay.poll_after == PollAfter::Mark && !is_marked {
@@ -85,13 +86,19 @@ fn persistence(table: &Table, config: &Config) -> Finding {
     }
     Finding::problem(
         "table",
-        format!("{name} is unlogged or temporary"),
+        format!("{name}, or a partition of it, is unlogged or temporary"),
         "What is written to it is not in the log, so that no event ever arrives.",
     )
-    .fix(format!("ALTER TABLE {} SET LOGGED;", qualified(config)))
+    .fix(format!("ALTER TABLE {} SET LOGGED;  -- or the partition", qualified(config)))
 }
 
-fn columns(table: &Table, wanted: &[Wanted], config: &Config) -> Vec<Finding> {
+/// `is_seen` says whether the relay gets to see a column that is there.
+fn columns(
+    table: &Table,
+    wanted: &[Wanted],
+    config: &Config,
+    is_seen: impl Fn(&Column) -> bool,
+) -> Vec<Finding> {
     let mut findings = Vec::new();
     for Wanted { column, key, required, expects } in wanted {
         let found = table.columns.iter().find(|found| found.name == *column);
@@ -109,11 +116,11 @@ fn columns(table: &Table, wanted: &[Wanted], config: &Config) -> Vec<Finding> {
             )),
             // Left out of the record, as it is meant to be.
             None => continue,
-            Some(found) if found.is_generated => Finding::problem(
+            Some(found) if !is_seen(found) => Finding::problem(
                 "columns",
                 format!("column `{column}` ({key}) is generated"),
-                "PostgreSQL does not publish generated columns, unless told to from version 18 on: \
-                 the relay never sees it.",
+                "PostgreSQL does not publish generated columns, unless they are stored and it is \
+                 told to (publish_generated_columns, from version 18 on): the relay never sees it.",
             )
             .fix(format!("{key}: name a column that is written, or have a trigger write this one")),
             Some(found) if !expects.takes(found.type_oid) => Finding::problem(
@@ -132,6 +139,22 @@ fn columns(table: &Table, wanted: &[Wanted], config: &Config) -> Vec<Finding> {
     findings
 }
 
+/// Whether a column is in the log and in what is published of it. The publication's
+/// list of columns has generated ones from version 18 on, if they are.
+fn is_published(column: &Column, facts: &Database) -> bool {
+    const SINCE: u32 = 180_000;
+    let outbox = facts.publication.as_ref().and_then(|publication| publication.outbox.as_ref());
+    let listed = outbox.and_then(|outbox| outbox.columns.as_ref());
+    match column.generated {
+        None => true,
+        Some(Generated::Stored) => {
+            facts.version >= SINCE && listed.is_some_and(|listed| listed.contains(&column.name))
+        }
+        // Only a query makes it.
+        Some(Generated::Virtual) => false,
+    }
+}
+
 /// What `init` would make of a column that is missing.
 fn default_type(column: &str, config: &Config) -> &'static str {
     let outbox = &config.outbox;
@@ -148,7 +171,7 @@ fn default_type(column: &str, config: &Config) -> &'static str {
 
 fn emit(facts: &Database, table: &Table) -> Finding {
     // Least privilege is nothing to warn of.
-    let writes = if table.can_insert { "may" } else { "may not" };
+    let writes = if table.can_insert && table.can_use_schema { "may" } else { "may not" };
     Finding::ok("emit", format!("user `{}` {writes} write events by `emit`", facts.user.name))
 }
 
@@ -158,7 +181,7 @@ mod tests {
 
     use super::{
         super::super::{
-            facts::{Column, Publication, Published},
+            facts::{Column, Coverage, Publication, Published},
             tests::{database, wanted},
         },
         *,
@@ -220,8 +243,24 @@ mod tests {
             found(|table, _| table.columns.retain(|column| column.name != "traceparent")),
             []
         );
-        let findings = found(|table, _| table.columns[3].is_generated = true);
+        let findings = found(|table, _| table.columns[3].generated = Some(Generated::Stored));
         assert_one(&findings, Level::Problem, "generated", "name a column that is written");
+    }
+
+    #[test]
+    fn a_generated_column_will_do_where_it_is_stored_and_published() {
+        for (version, generated, problems) in [
+            (170_000, Generated::Stored, 1),
+            (180_000, Generated::Stored, 0),
+            (180_000, Generated::Virtual, 1),
+        ] {
+            let mut facts = Database { version, ..database() };
+            facts.table.as_mut().unwrap().columns[3].generated = Some(generated);
+            let config = Config::default();
+            let findings = judge(&facts, &wanted(&config), &config);
+            let found = findings.iter().filter(|finding| finding.level == Level::Problem).count();
+            assert_eq!(found, problems, "{version} {generated:?}: {findings:#?}");
+        }
     }
 
     #[test]
@@ -233,7 +272,7 @@ mod tests {
             name: "shipped".into(),
             type_oid: oid::BOOL,
             type_name: "boolean".into(),
-            is_generated: false,
+            generated: None,
         });
         facts.publication.as_mut().unwrap().outbox.as_mut().unwrap().columns = None;
         let mut findings = judge(&facts, &wanted(&config), &config);
@@ -286,8 +325,29 @@ mod tests {
         assert_one(&all, Level::Warning, "ALL TABLES", "CREATE PUBLICATION");
         let others = found(|_, publication| publication.other_tables = vec!["public.a".into()]);
         assert_one(&others, Level::Warning, "public.a", "SET TABLE");
-        let newer = found(|_, publication| publication.is_newer_than_slot = true);
-        assert_one(&newer, Level::Warning, "after the position", "pg_drop_replication_slot");
+    }
+
+    #[test]
+    fn a_publication_that_is_too_young_is_a_problem_if_the_server_says_so() {
+        let covers = |coverage| found(|_, publication| publication.covers_slot = coverage);
+        assert_one(
+            &covers(Coverage::Lacking),
+            Level::Problem,
+            "created after rows",
+            "SELECT pg_drop_replication_slot('outpour');",
+        );
+        assert_eq!(covers(Coverage::Unknown)[0].level, Level::Warning);
+    }
+
+    #[test]
+    fn deletes_are_published_only_of_a_table_with_an_identity() {
+        let findings = found(|table, publication| {
+            table.has_identity = false;
+            publication.others = vec!["delete"];
+        });
+        let problem = findings.iter().find(|finding| finding.level == Level::Problem).unwrap();
+        assert!(problem.what.contains("no replica identity"), "{problem:?}");
+        assert_eq!(found(|table, _| table.has_identity = false), []);
     }
 
     #[test]

@@ -7,10 +7,13 @@ use outpour_schemas::{
 };
 
 use super::{
-    super::facts::{Database, Publication},
+    super::facts::{Coverage, Database, Publication},
     outbox::qualified,
 };
-use crate::{sql::quoted, wal::row::Wanted};
+use crate::{
+    sql::{literal, quoted},
+    wal::row::Wanted,
+};
 
 const CHECK: &str = "publication";
 
@@ -33,6 +36,7 @@ pub(super) fn judge(facts: &Database, wanted: &[Wanted], config: &Config) -> Vec
         asked.other_tables(),
         asked.row_filter(),
         asked.column_list(),
+        asked.identity(),
         asked.age(),
     ];
     let findings: Vec<_> = findings.into_iter().flatten().collect();
@@ -142,7 +146,7 @@ impl Asked<'_> {
         let Self { name, alter, table, .. } = self;
         let list = self.publication.outbox.as_ref()?.columns.as_ref()?;
         let columns = &self.facts.table.as_ref()?.columns;
-        let is_there = |name: &str| columns.iter().any(|c| c.name == name && !c.is_generated);
+        let is_there = |name: &str| columns.iter().any(|c| c.name == name && c.generated.is_none());
         let wanted = self.wanted.iter().map(|wanted| wanted.column.as_str());
         let left_out: Vec<_> = wanted
             .filter(|column| is_there(column) && !list.iter().any(|listed| listed == column))
@@ -159,19 +163,55 @@ impl Asked<'_> {
 
     fn age(&self) -> Option<Finding> {
         let (name, slot) = (self.name, &self.config.relay.slot);
-        self.publication.is_newer_than_slot.then(|| {
-            Finding::warning(
+        match self.publication.covers_slot {
+            Coverage::Whole => None,
+            Coverage::Unknown => Some(Finding::warning(
                 CHECK,
                 format!(
-                    "`{name}` was created or altered after the position that slot `{slot}` reads from"
+                    "`{name}` may have been created after the position that slot `{slot}` reads from"
                 ),
-                "PostgreSQL reads the log with the catalog of that time. If the publication did \
-                 not exist yet, replication stops there and does not go on by itself; if it was \
-                 merely altered, the change holds from then on, and this passes.",
+                "PostgreSQL reads the log with the catalog of that time, and could not be asked \
+                 whether it can. If the publication did not exist yet, replication stops there.",
+            )),
+            Coverage::Lacking => {
+                let finding = Finding::problem(
+                    CHECK,
+                    format!(
+                        "`{name}` was created after rows that slot `{slot}` has still to deliver"
+                    ),
+                    "PostgreSQL reads the log with the catalog of that time, and cannot decode \
+                     them: replication stops there. They are in the outbox table all the same.",
+                );
+                Some(finding.fix(format!(
+                    "SELECT pg_drop_replication_slot({});\n\
+                     -- and then: outpour-relay init; outpour-relay run --accept-gap; and \
+                     outpour-consumer reconcile --outbox --fix, which has those rows published",
+                    literal(slot)
+                )))
+            }
+        }
+    }
+
+    /// What publishing more than inserts takes.
+    fn identity(&self) -> Option<Finding> {
+        let Self { publication, config, table, .. } = self;
+        let has_identity = self.facts.table.as_ref()?.has_identity;
+        let others = publication.others.iter().copied();
+        let published: Vec<_> = others.filter(|&operation| operation != "truncate").collect();
+        (!has_identity && !published.is_empty()).then(|| {
+            Finding::problem(
+                CHECK,
+                format!(
+                    "`{}` publishes {} of {}, which has no replica identity",
+                    self.name,
+                    published.join(" and "),
+                    config.outbox.table
+                ),
+                "PostgreSQL refuses such statements on it: no event can be removed from it.",
             )
             .fix(format!(
-                "-- only if replication says that the publication does not exist; what was not published is lost to the slot:\n\
-                 SELECT pg_drop_replication_slot('{slot}');\n-- and then: outpour-relay init"
+                "{} SET (publish = 'insert');\n-- or: ALTER TABLE {table} REPLICA IDENTITY FULL;",
+                self.alter
             ))
         })
     }

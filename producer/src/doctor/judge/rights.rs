@@ -19,13 +19,8 @@ pub(super) fn retention(facts: &Database, table: &Table, config: &Config) -> Opt
         return Some(Finding::ok("retention-rights", "old partitions can be removed"));
     }
     let needed = [("SELECT", table.can_select), ("DELETE", table.can_delete)];
-    Some(judge(
-        "retention-rights",
-        &needed,
-        "Nothing old is removed (relay.retention); publishing goes on.",
-        facts,
-        config,
-    ))
+    let why = "Nothing old is removed (relay.retention); publishing goes on.";
+    Some(judge("retention-rights", table, &needed, why, (facts, config)))
 }
 
 /// To take rows from the table and to remove or mark them.
@@ -37,27 +32,41 @@ pub(super) fn polling(facts: &Database, table: &Table, config: &Config) -> Findi
         ("UPDATE", table.can_update),
         ("DELETE", table.can_delete || !delete),
     ];
-    judge("polling-rights", &needed, "Nothing is published.", facts, config)
+    judge("polling-rights", table, &needed, "Nothing is published.", (facts, config))
 }
 
 fn judge(
     check: &'static str,
+    table: &Table,
     needed: &[(&str, bool)],
     why: &str,
-    facts: &Database,
-    config: &Config,
+    (facts, config): (&Database, &Config),
 ) -> Finding {
     let missing: Vec<_> = needed.iter().filter(|(_, has)| !has).map(|(name, _)| *name).collect();
-    let (user, table) = (&facts.user.name, &config.outbox.table);
-    if missing.is_empty() {
-        return Finding::ok(check, format!("user `{user}` has what it needs on {table}"));
+    let (user, name) = (&facts.user.name, &config.outbox.table);
+    let mut grants = Vec::from_iter(schema(facts, table, config));
+    let mut lacks = Vec::new();
+    if !table.can_use_schema {
+        lacks.push("USAGE on its schema".to_owned());
     }
-    let missing = missing.join(", ");
-    Finding::problem(check, format!("user `{user}` lacks {missing} on {table}"), why).fix(format!(
-        "GRANT {missing} ON {} TO {};",
-        qualified(config),
-        quoted(user)
-    ))
+    if !missing.is_empty() {
+        let missing = missing.join(", ");
+        grants.push(format!("GRANT {missing} ON {} TO {};", qualified(config), quoted(user)));
+        lacks.push(format!("{missing} on it"));
+    }
+    if grants.is_empty() {
+        return Finding::ok(check, format!("user `{user}` has what it needs on {name}"));
+    }
+    let lacks = lacks.join(", and ");
+    Finding::problem(check, format!("of {name}, user `{user}` lacks {lacks}"), why)
+        .fix(grants.join("\n"))
+}
+
+/// The grant without which no name in the table's schema can be used, if it is missing.
+pub(super) fn schema(facts: &Database, table: &Table, config: &Config) -> Option<String> {
+    let (schema, _) = config.outbox.qualified();
+    let user = quoted(&facts.user.name);
+    (!table.can_use_schema).then(|| format!("GRANT USAGE ON SCHEMA {} TO {user};", quoted(schema)))
 }
 
 #[cfg(test)]
@@ -109,5 +118,7 @@ mod tests {
         let found = polling(&database(), &bare, &config);
         assert!(fix(&found).starts_with("GRANT UPDATE ON "));
         assert_eq!(polling(&database(), &table(|_| {}), &config).level, Level::Ok);
+        let hidden = polling(&database(), &table(|table| table.can_use_schema = false), &config);
+        assert_eq!(fix(&hidden), "GRANT USAGE ON SCHEMA \"public\" TO \"outpour\";");
     }
 }

@@ -24,7 +24,43 @@ pub(super) fn judge(facts: &Database) -> Vec<Finding> {
         );
     }
     findings.extend([wal_level(facts), privilege(facts), clock(facts)]);
+    findings.extend(replication(facts));
+    findings.extend(synchronous(facts));
     findings
+}
+
+/// What no ordinary connection tells: whether one for the log can be had.
+fn replication(facts: &Database) -> Option<Finding> {
+    let check = "replication";
+    Some(match facts.replication.as_ref()? {
+        Ok(()) => Finding::ok(check, "a replication connection can be opened"),
+        Err(error) => Finding::problem(
+            check,
+            error.clone(),
+            "The log is read over a replication connection. A pooler, such as PgBouncer, may \
+             refuse one, pg_hba.conf may, and settings of the role hold for it, too.",
+        )
+        .fix("postgres.url: name the server itself, as a user that may replicate"),
+    })
+}
+
+/// Commits that wait for any standby wait for the relay: it streams the log, too.
+fn synchronous(facts: &Database) -> Option<Finding> {
+    let names = &facts.synchronous_standbys;
+    let mut listed = names.split(|c: char| c == ',' || c == '(' || c == ')' || c.is_whitespace());
+    let means_relay = |name: &str| matches!(name.trim_matches('"'), "*" | "outpour-relay");
+    listed.any(means_relay).then(|| {
+        Finding::warning(
+            "synchronous_standby_names",
+            format!("commits may wait for the relay (synchronous_standby_names = '{names}')"),
+            "To PostgreSQL a relay is a standby, and these names mean it, too. A commit would \
+             wait until its events are in Kafka, and for ever while no relay runs.",
+        )
+        .fix(
+            "ALTER SYSTEM SET synchronous_standby_names = '…';  -- the names of the standbys alone\n\
+             SELECT pg_reload_conf();",
+        )
+    })
 }
 
 fn version(facts: &Database) -> Finding {
@@ -134,5 +170,19 @@ mod tests {
             (facts.clock_ahead_ms, facts.round_trip_ms) = (3_000, 4_000);
         };
         assert_eq!(level("clock", slow), Level::Ok);
+    }
+
+    #[test]
+    fn names_of_standbys_that_mean_the_relay_too_are_told() {
+        let found = |names: &str| {
+            let facts = Database { synchronous_standbys: names.into(), ..database() };
+            synchronous(&facts).is_some()
+        };
+        for names in ["*", "FIRST 2 (a, *)", "ANY 1 (\"outpour-relay\")", "a,*"] {
+            assert!(found(names), "{names}");
+        }
+        for names in ["", "a", "ANY 1 (a, b)", "outpour"] {
+            assert!(!found(names), "{names}");
+        }
     }
 }

@@ -6,6 +6,7 @@ use super::{
     super::facts::{Database, Slot},
     bytes,
 };
+use crate::sql::literal;
 
 /// What the relay's replication sessions are called.
 const RELAY: &str = "outpour-relay";
@@ -25,7 +26,11 @@ pub(super) fn judge(facts: &Database, config: &Config) -> Vec<Finding> {
             headroom(facts, "max_wal_senders", facts.senders_used, true),
         ];
     };
-    let mut findings = vec![kind(facts, slot, config), holder(slot, name), wal(facts, slot)];
+    let mut findings = vec![kind(facts, slot, config), wal(facts, slot)];
+    // Who creates it is to be left alone.
+    if slot.waits_for.is_none() {
+        findings.push(holder(slot, name));
+    }
     findings.extend(idle_timeout(facts));
     // A slot that is there takes no further place, and one that is streamed
     // has its sender already.
@@ -35,7 +40,7 @@ pub(super) fn judge(facts: &Database, config: &Config) -> Vec<Finding> {
 }
 
 fn recreate(name: &str) -> String {
-    format!("SELECT pg_drop_replication_slot('{name}');\n-- and then: outpour-relay init")
+    format!("SELECT pg_drop_replication_slot({});\n-- and then: outpour-relay init", literal(name))
 }
 
 fn kind(facts: &Database, slot: &Slot, config: &Config) -> Finding {
@@ -67,7 +72,32 @@ fn kind(facts: &Database, slot: &Slot, config: &Config) -> Finding {
         )
         .fix("outpour-relay init  -- once that session has ended");
     }
+    if let Some(pids) = &slot.waits_for {
+        return being_created(slot, pids, name);
+    }
     Finding::ok(check, format!("`{name}` stands at {}", slot.confirmed))
+}
+
+fn being_created(slot: &Slot, waits_for: &[i32], name: &str) -> Finding {
+    let pid = slot.holder.as_ref().map_or(0, |holder| holder.pid);
+    // A transaction that is prepared has no backend.
+    let (prepared, backends): (Vec<i32>, Vec<i32>) = waits_for.iter().partition(|&&pid| pid == 0);
+    let holders: Vec<_> = backends.iter().map(|pid| format!("backend {pid}")).collect();
+    let mut holders = holders.join(", ");
+    if !prepared.is_empty() || holders.is_empty() {
+        holders = "a prepared one (pg_prepared_xacts)".to_owned();
+    }
+    let end = |pid: &i32| format!("SELECT pg_terminate_backend({pid});  -- once its owner agrees");
+    let fixes: Vec<_> = backends.iter().map(end).collect();
+    let finding = Finding::warning(
+        "slot",
+        format!(
+            "`{name}` is being created (backend {pid}), and waits for a transaction: {holders}"
+        ),
+        "A slot begins where no transaction from before it is open any more, in any database. \
+         It goes on by itself as soon as these have ended.",
+    );
+    if fixes.is_empty() { finding } else { finding.fix(fixes.join("\n")) }
 }
 
 fn holder(slot: &Slot, name: &str) -> Finding {
@@ -230,6 +260,20 @@ mod tests {
         let elsewhere = slot(|slot| slot.database = "other".into());
         assert_one(&elsewhere, Level::Problem, "slot", "`other`");
         assert_one(&slot(|slot| slot.is_temporary = true), Level::Problem, "slot", "temporary");
+    }
+
+    #[test]
+    fn who_creates_the_slot_is_not_to_be_ended_but_whom_it_waits_for() {
+        let findings = slot(|slot| {
+            slot.holder =
+                Some(Holder { pid: 7, application: "outpour".into(), ..Holder::default() });
+            slot.waits_for = Some(vec![8, 9]);
+        });
+        assert_one(&findings, Level::Warning, "slot", "being created (backend 7)");
+        let fix = findings[0].fix.as_ref().unwrap();
+        assert!(fix.contains("(8)") && fix.contains("(9)") && !fix.contains("(7)"), "{fix}");
+        let prepared = &slot(|slot| slot.waits_for = Some(vec![0]))[0];
+        assert!(prepared.what.contains("pg_prepared_xacts"), "{prepared:?}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use outpour_schemas::{
     program::Finding,
 };
 
-use super::super::facts::Database;
+use super::{super::facts::Database, rights};
 use crate::{relay::Checkpoint, sql::quoted};
 
 const CHECK: &str = "snapshot";
@@ -34,8 +34,10 @@ pub(super) fn judge(
             format!("GRANT TEMPORARY ON DATABASE {} TO {user};", quoted(&database.user.database)),
         ),
     ];
-    let missing: Vec<_> =
-        grants.into_iter().filter(|(has, _)| !has).map(|(_, grant)| grant).collect();
+    let missing: Vec<_> = rights::schema(database, table, config)
+        .into_iter()
+        .chain(grants.into_iter().filter(|(has, _)| !has).map(|(_, grant)| grant))
+        .collect();
     if missing.is_empty() {
         return Some(Finding::ok(CHECK, "rows that are older than the slot can be read"));
     }
