@@ -5,12 +5,14 @@
 //! the error says up to which line everything is committed.
 
 use std::{
+    collections::HashSet,
     fs::File,
     io::{BufRead, BufReader, Read, Seek},
     path::Path,
 };
 
 use outpour_schemas::{Envelope, config::Config};
+use tokio_postgres::Client;
 
 use crate::{
     Outbox,
@@ -53,14 +55,22 @@ pub(crate) async fn emit(
     };
     let target = Target::of(&config.postgres)?;
     let mut client = target.connect().await?;
-    let outbox = Outbox::of(&config.outbox);
+    let columns = Columns::ask(&client, &target, config).await?;
+    let outbox = Outbox::of_columns(&config.outbox, |column| columns.0.contains(column));
     let mut lines = Lines::new(&name, &mut source, max_payload);
     let mut emitted = Emitted { events: 0, transactions: 0 };
     let mut committed_line = 0;
     loop {
         let mut rows = Vec::new();
         while rows.len() < per_transaction {
-            match lines.next().transpose() {
+            let row = lines.next().transpose();
+            let row = row.and_then(|row| match row {
+                Some(row) => {
+                    columns.take(&row, config).map_err(|why| lines.refuse(why)).map(|()| Some(row))
+                }
+                None => Ok(None),
+            });
+            match row {
                 Ok(Some(row)) => rows.push(row),
                 Ok(None) => break,
                 Err(EmitError::Line { input, line, reason, .. }) => {
@@ -89,6 +99,55 @@ pub(crate) async fn emit(
         return Err(EmitError::Empty { input: name }.into());
     }
     Ok(emitted)
+}
+
+/// The columns of the table that a value can be written to.
+struct Columns(HashSet<String>);
+
+impl Columns {
+    /// # Errors
+    /// When there is no such table, or an event cannot do without a column that it
+    /// lacks.
+    async fn ask(client: &Client, target: &Target, config: &Config) -> Result<Self, RelayError> {
+        let outbox = &config.outbox;
+        let (schema, table) = outbox.qualified();
+        let sql = "SELECT attname::text FROM pg_attribute
+                   WHERE attrelid = to_regclass(format('%I.%I', $1::text, $2::text))
+                     AND attnum > 0 AND NOT attisdropped
+                     AND attgenerated = '' AND attidentity <> 'a'";
+        let rows = client.query(sql, &[&schema, &table]).await;
+        let rows = rows.map_err(target.failed("reading the table's columns"))?;
+        let columns = Columns(rows.iter().map(|row| row.get(0)).collect());
+        let needed = [
+            ("outbox.column_id", &outbox.column_id),
+            ("outbox.column_aggregate_type", &outbox.column_aggregate_type),
+            ("outbox.column_aggregate_id", &outbox.column_aggregate_id),
+            ("outbox.column_type", &outbox.column_type),
+            ("outbox.column_payload", &outbox.column_payload),
+        ];
+        for (key, column) in needed {
+            if !columns.0.contains(column) {
+                let (table, column) = (outbox.table.clone(), column.clone());
+                return Err(EmitError::NoColumn { table, column, key }.into());
+            }
+        }
+        Ok(columns)
+    }
+
+    /// # Errors
+    /// When something would be lost of the event: the table has no column for it.
+    fn take(&self, event: &Envelope, config: &Config) -> Result<(), String> {
+        let outbox = &config.outbox;
+        let given = [
+            ("occurred_at", &outbox.column_occurred_at, event.occurred_at.is_some()),
+            ("schema_version", &outbox.column_schema_version, event.schema_version != 1),
+            ("traceparent", &outbox.column_traceparent, event.traceparent.is_some()),
+        ];
+        let lost = given.iter().find(|(_, column, is)| *is && !self.0.contains(*column));
+        lost.map_or(Ok(()), |(field, column, _)| {
+            Err(format!("`{field}` is given, and {} has no column `{column}`", outbox.table))
+        })
+    }
 }
 
 fn written(line: u64) -> String {
@@ -143,6 +202,10 @@ impl<'a, R: BufRead> Lines<'a, R> {
         bounded
             .read_until(b'\n', &mut self.buffer)
             .map_err(|source| EmitError::Read { input: self.name.to_owned(), source })?;
+        // Some editors begin a file with it.
+        if self.line == 1 && self.buffer.starts_with("\u{feff}".as_bytes()) {
+            self.buffer.drain(..'\u{feff}'.len_utf8());
+        }
         if self.buffer.len() > limit {
             return Err(self.refuse(format!(
                 "longer than {limit} bytes; relay.max_record_size allows payloads of {} bytes",
@@ -156,6 +219,11 @@ impl<'a, R: BufRead> Lines<'a, R> {
         let text = std::str::from_utf8(&self.buffer).map_err(|error| {
             self.refuse(format!("invalid UTF-8 at byte {}", error.valid_up_to() + 1))
         })?;
+        if text.trim_start().starts_with('[') {
+            return Err(self.refuse(
+                "a JSON array; expected one JSON object a line, which `jq -c '.[]'` makes of it",
+            ));
+        }
         let envelope: Envelope = serde_json::from_str(text).map_err(|error| {
             // The parser counts lines of its own input, which is one line.
             let reason = error.to_string();
@@ -205,6 +273,9 @@ mod tests {
     #[test]
     fn good_lines_and_blank_ones_pass() {
         verdict(format!("{GOOD}\n\n{GOOD}").as_bytes()).unwrap();
+        verdict(format!("\u{feff}{GOOD}\r\n{GOOD}").as_bytes()).unwrap();
+        // Once, where a file begins.
+        assert!(verdict(format!("{GOOD}\n\u{feff}{GOOD}").as_bytes()).is_err());
     }
 
     #[test]
@@ -217,6 +288,9 @@ mod tests {
             (b"", &["in.jsonl is empty"]),
             (b"\n \n", &["in.jsonl is empty"]),
             (b"{", &["line 1", "EOF"]),
+            (b" [{}, {}]", &["line 1", "a JSON array", "jq -c '.[]'"]),
+            (b"[\n{}\n]", &["line 1", "a JSON array"]),
+            (b"\xef\xbb\xbf", &["in.jsonl is empty"]),
             (br#"{"aggregatetype":"o","type":"t"}"#, &["line 1", "aggregateid"]),
             (
                 br#"{"aggregatetype":"","aggregateid":"1","type":"t"}"#,

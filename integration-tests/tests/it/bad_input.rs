@@ -2,7 +2,10 @@
 
 use std::process::Output;
 
-use integration_tests::{pipeline::Pipeline, stack::Stack};
+use integration_tests::{
+    pipeline::{Pipeline, succeeded},
+    stack::Stack,
+};
 
 const GOOD: &str = r#"{"aggregatetype":"order","aggregateid":"1","type":"t","payload":{"a":1}}"#;
 
@@ -76,6 +79,29 @@ async fn emit_writes_good_lines_in_the_transactions_asked_for() {
         .await
         .unwrap();
     assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (250, 3));
+
+    // A table of fewer columns, and a file as some editors write it.
+    let fewer = "ALTER TABLE outbox DROP schema_version, DROP traceparent, DROP occurred_at,
+                 ADD number bigint GENERATED ALWAYS AS IDENTITY";
+    client.batch_execute(fewer).await.unwrap();
+    std::fs::write(&file, format!("\u{feff}{GOOD}\r\n")).unwrap();
+    succeeded(&pipeline.relay_output(&args).await.unwrap()).unwrap();
+    assert_eq!(outbox_rows(&pipeline).await, 251);
+    let traced = GOOD.replacen(
+        '{',
+        r#"{"traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01","#,
+        1,
+    );
+    std::fs::write(&file, format!("{GOOD}\n{traced}\n")).unwrap();
+    let output = pipeline.relay_output(&args).await.unwrap();
+    assert_refused(&output, 1, &["line 2", "no column `traceparent`", "nothing was written"]);
+    std::fs::write(&file, format!("[{GOOD}]")).unwrap();
+    let output = pipeline.relay_output(&args).await.unwrap();
+    assert_refused(&output, 1, &["line 1", "a JSON array", "jq -c"]);
+    client.batch_execute("ALTER TABLE outbox DROP payload").await.unwrap();
+    std::fs::write(&file, GOOD).unwrap();
+    let output = pipeline.relay_output(&args).await.unwrap();
+    assert_refused(&output, 1, &["no column `payload`", "outbox.column_payload"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -61,7 +61,13 @@ impl Outbox {
     /// The outbox in `table`, with its column names.
     #[must_use]
     pub fn of(table: &OutboxTable) -> Self {
-        Outbox { insert: rows::insert_into(table).into(), log_timeout: LOG_TIMEOUT }
+        Outbox::of_columns(table, |_| true)
+    }
+
+    /// The same where only those of its columns are written that `written` says; the
+    /// others get their default.
+    pub(crate) fn of_columns(table: &OutboxTable, written: impl Fn(&str) -> bool) -> Self {
+        Outbox { insert: rows::insert_into(table, written).into(), log_timeout: LOG_TIMEOUT }
     }
 
     /// With another limit of [`Self::log_event`] than 10 s.

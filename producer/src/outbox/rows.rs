@@ -5,29 +5,44 @@ use uuid::Uuid;
 
 use crate::sql::quoted;
 
+/// The columns of a row: what the table calls each, what it is called among the
+/// parameters, and what is written to it.
+fn columns(table: &OutboxTable) -> [(&str, &'static str, &'static str); 8] {
+    [
+        (&table.column_id, "id", "id"),
+        (&table.column_aggregate_type, "aggregate_type", "aggregate_type"),
+        (&table.column_aggregate_id, "aggregate_id", "aggregate_id"),
+        (&table.column_type, "type", "type"),
+        (&table.column_payload, "payload", "payload::jsonb"),
+        (
+            &table.column_occurred_at,
+            "occurred_at",
+            // The occurrence time falls back to the database's clock row by row.
+            "coalesce(occurred_at::timestamptz, clock_timestamp())",
+        ),
+        (&table.column_schema_version, "schema_version", "schema_version"),
+        (&table.column_traceparent, "traceparent", "traceparent"),
+    ]
+}
+
 /// The same for both drivers and for any number of rows, so that a server
-/// prepares it once.
-pub(super) fn insert_into(table: &OutboxTable) -> String {
+/// prepares it once. Columns that are not `written` get their default.
+pub(super) fn insert_into(table: &OutboxTable, written: impl Fn(&str) -> bool) -> String {
     let (schema, name) = table.qualified();
-    // The occurrence time falls back to the database's clock row by row.
+    let columns = columns(table);
+    let written = || columns.iter().filter(|(column, ..)| written(column));
+    let names: Vec<_> = written().map(|(column, ..)| quoted(column)).collect();
+    let values: Vec<_> = written().map(|(.., value)| *value).collect();
     format!(
-        "INSERT INTO {}.{} ({}, {}, {}, {}, {}, {}, {}, {}) \
-         SELECT id, aggregate_type, aggregate_id, type, payload::jsonb, \
-                coalesce(occurred_at::timestamptz, clock_timestamp()), schema_version, traceparent \
+        "INSERT INTO {}.{} ({}) SELECT {} \
          FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], \
                      $7::int[], $8::text[]) \
-           AS event (id, aggregate_type, aggregate_id, type, payload, \
-                     occurred_at, schema_version, traceparent)",
+           AS event ({})",
         quoted(schema),
         quoted(name),
-        quoted(&table.column_id),
-        quoted(&table.column_aggregate_type),
-        quoted(&table.column_aggregate_id),
-        quoted(&table.column_type),
-        quoted(&table.column_payload),
-        quoted(&table.column_occurred_at),
-        quoted(&table.column_schema_version),
-        quoted(&table.column_traceparent),
+        names.join(", "),
+        values.join(", "),
+        columns.map(|(_, parameter, _)| parameter).join(", "),
     )
 }
 

@@ -24,7 +24,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     postgres::{PostgresError, Target},
-    sql::quoted,
+    sql::{legible, legible_table, quoted},
     wal::mark,
 };
 
@@ -88,7 +88,10 @@ enum RetentionError {
     Postgres(#[from] PostgresError),
     #[error("table {table} has no column {column}, by which events grow old")]
     NoTime { table: String, column: String },
-    #[error("it needs a privilege; run: GRANT SELECT, DELETE ON {table} TO {user}")]
+    #[error(
+        "it needs a privilege; run: GRANT SELECT, DELETE ON {} TO {}",
+        legible_table(.table), legible(.user)
+    )]
     NotGranted { table: String, user: String },
     #[error("the session has ended")]
     Ended,

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     postgres::{PostgresError, Target},
+    sql::{legible, legible_table},
     wal::{
         mark,
         pgoutput::{Cell, Column, Relation},
@@ -82,10 +83,16 @@ impl Source {
             .map_err(self.target.failed("reading privileges"))?;
         let missing = |what| SnapshotError::NotGranted { what, user: self.target.user.clone() };
         if row.get::<_, Option<bool>>(0) != Some(true) {
-            return Err(missing(format!("SELECT ON {}", config.outbox.table)).into());
+            return Err(
+                missing(format!("SELECT ON {}", legible_table(&config.outbox.table))).into()
+            );
         }
         if !row.get::<_, bool>(1) {
-            return Err(missing(format!("TEMPORARY ON DATABASE {}", self.target.database)).into());
+            return Err(missing(format!(
+                "TEMPORARY ON DATABASE {}",
+                legible(&self.target.database)
+            ))
+            .into());
         }
         Ok(())
     }
