@@ -131,9 +131,16 @@ impl ClickHouse {
 
     /// Runs a statement that returns nothing.
     pub(crate) async fn execute(&self, sql: &str) -> Result<(), SinkError> {
+        self.execute_with(sql, &[]).await
+    }
+
+    /// The same with these settings on.
+    pub(crate) async fn execute_with(&self, sql: &str, on: &[String]) -> Result<(), SinkError> {
         let (place, server) = self.servers.current();
         // Not a template: a `?` in it is a `?`.
-        self.within(place, async { Ok(server.client.query_raw(sql).execute().await?) }).await
+        let query = server.client.query_raw(sql);
+        let query = on.iter().fold(query, |query, name| query.with_setting(name, "1"));
+        self.within(place, async { Ok(query.execute().await?) }).await
     }
 
     /// What a query returns, in `format`.

@@ -75,6 +75,26 @@ async fn a_view_whose_target_forgets_is_found_by_name_wherever_it_hangs() {
     assert_eq!((rows, ended), (2, 0));
 }
 
+/// What a server takes only if it is asked to, it took when the table was made.
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_proves_a_table_of_suspicious_types() {
+    let pipeline = numbers("").await;
+    let permitting = ["low_cardinality_types", "fixed_string_types", "codecs", "primary_key"];
+    let permitting = permitting
+        .map(|name| format!("allow_suspicious_{name}"))
+        .into_iter()
+        .fold(pipeline.clickhouse(), |client, name| client.with_setting(name, "1"));
+    execute(&pipeline, "DROP TABLE numbers").await;
+    let sql = "CREATE TABLE numbers (n UInt8, v LowCardinality(UInt16), f FixedString(300),
+           c UInt64 CODEC(Delta, Delta), _topic LowCardinality(String), _partition UInt32,
+           _offset UInt64) ENGINE = MergeTree ORDER BY v
+         SETTINGS non_replicated_deduplication_window = 10000";
+    permitting.query(sql).execute().await.unwrap();
+    let found = doctor(&pipeline).await;
+    found.assert("ok", "probe", "numbers dropped a repeated insert");
+    assert_eq!((found.code, found.at("problem")), (Some(0), Vec::new()), "{}", found.stderr);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_view_that_lets_no_row_pass_is_proved_by_a_query_in_its_place() {
     let pipeline = numbers("(1, '2026-01-01')").await;

@@ -32,6 +32,12 @@ use crate::{
 /// Rows of the table that its twin is given.
 const SAMPLE: u32 = 10;
 
+/// What is off and can be put on, and without which a server refuses columns, keys and
+/// the like that it has taken once.
+const PERMISSIONS: &str = "SELECT name FROM system.settings
+     WHERE type = 'Bool' AND value = '0' AND readonly = 0 AND isNull(min) AND isNull(max)
+     AND match(name, '^(allow_suspicious_|(allow_experimental|enable)_.*_(type|codec|key|index|indice)s{0,1}$)')";
+
 /// What failed, and at what.
 type Failure = (&'static str, SinkError);
 
@@ -45,7 +51,7 @@ pub(super) async fn probe(
     // Its end is random.
     let run = &uuid::Uuid::now_v7().simple().to_string()[24..];
     let twins = Twins::of(table, shape, run);
-    let mut scratch = Scratch { clickhouse, created: Vec::new() };
+    let mut scratch = Scratch { clickhouse, created: Vec::new(), permissions: Vec::new() };
     let outcome = tokio::select! {
         biased;
         () = stop.cancelled() => Outcome::Interrupted,
@@ -73,6 +79,8 @@ struct Scratch<'a> {
     clickhouse: &'a ClickHouse,
     /// What is there, or may be, in the order of its creation.
     created: Vec<TableName>,
+    /// Settings without which tables like those that are there may not be created.
+    permissions: Vec<String>,
 }
 
 impl Scratch<'_> {
@@ -83,6 +91,8 @@ impl Scratch<'_> {
         twins: &Twins,
         run: &str,
     ) -> Result<Vec<Count>, Failure> {
+        let permissions = self.clickhouse.fetch(self.clickhouse.query(PERMISSIONS)).await;
+        self.permissions = permissions.map_err(|error| ("asking for settings", error))?;
         for twin in &twins.tables {
             let created = self.create(&twin.name, &twin.create).await;
             created.map_err(|error| ("creating a twin of the table", error))?;
@@ -219,7 +229,7 @@ impl Scratch<'_> {
     async fn create(&mut self, name: &TableName, sql: &str) -> Result<(), SinkError> {
         // Noted before, since an answer may not come.
         self.created.push(name.clone());
-        let created = self.clickhouse.execute(sql).await;
+        let created = self.clickhouse.execute_with(sql, &self.permissions).await;
         if created.as_ref().is_err_and(|error| error.code.is_some()) {
             self.created.pop();
         }
