@@ -30,7 +30,7 @@ impl RowOffsets {
         self.iter().filter(|offset| range.contains(offset)).nth(row.checked_sub(1)?)
     }
 
-    fn iter(&self) -> impl Iterator<Item = i64> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = i64> {
         let of_word = |(index, word): (i64, &u64)| {
             let (first, word) = (self.start + index * BITS, *word);
             (0..BITS).filter(move |bit| word >> bit & 1 == 1).map(move |bit| first + bit)

@@ -1,12 +1,13 @@
 //! What a batch has come to once it takes no more records.
 
-use std::{sync::Arc, time::Instant};
+use std::{ops::Range, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use outpour_schemas::wire::Header;
 
 use super::RowOffsets;
 use crate::{
+    block,
     decode::{Mapping, Rejection},
     rejected::Rejected,
     source::RecordView,
@@ -68,6 +69,24 @@ impl Insert {
     #[must_use]
     pub fn byte_size(&self) -> usize {
         self.body.iter().map(Bytes::len).sum()
+    }
+
+    /// The block of those rows whose offsets are `wanted`, for the same INSERT; nothing
+    /// if there are none.
+    pub(crate) fn body_of(&self, wanted: impl Fn(i64) -> bool) -> Vec<Bytes> {
+        let mut kept: Vec<Range<usize>> = Vec::new();
+        let places = self.offsets.iter().enumerate().filter(|(_, offset)| wanted(*offset));
+        for (place, _) in places {
+            match kept.last_mut() {
+                Some(last) if last.end == place => last.end += 1,
+                _ => kept.push(place..place + 1),
+            }
+        }
+        match kept.as_slice() {
+            [] => Vec::new(),
+            [all] if all.len() == self.rows => self.body.clone(),
+            _ => block::slice(&self.mapping.columns, &self.body, kept).into_iter().collect(),
+        }
     }
 }
 

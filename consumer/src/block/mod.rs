@@ -67,6 +67,7 @@ mod low_cardinality;
 mod nested;
 mod number;
 mod scalar;
+mod slice;
 mod text;
 mod time;
 mod timestamp_text;
@@ -82,6 +83,8 @@ pub use cell::Cell;
 pub use column::Column;
 pub use error::{CellError, Reason};
 pub use types::{ColumnType, TypeError};
+
+pub(crate) use slice::slice;
 
 use column::Buffer;
 use error::Refusal;

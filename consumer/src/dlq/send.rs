@@ -10,7 +10,7 @@
 //! transaction is committed; until then it is open.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
     time::Duration,
 };
@@ -194,20 +194,25 @@ impl Sender<'_> {
         Ok(letters.iter().map(settle).collect())
     }
 
-    /// The rows of `letters`, each record once, and what does not fit.
+    /// The rows of `letters`, which are in the order of their offsets, each record once,
+    /// and what does not fit.
     fn encode<'l>(
         &self,
         mapping: &Arc<Mapping>,
         letters: &[&'l Letter],
     ) -> (Option<Insert>, Vec<(&'l Letter, Rejection)>) {
         let mut block = Block::new(Arc::clone(&mapping.columns));
-        let (mut refused, mut there) = (Vec::new(), HashSet::new());
+        let (mut refused, mut offsets) = (Vec::new(), RowOffsets::default());
+        let mut last = None;
         for letter in letters {
-            if there.contains(&letter.offset) {
+            if last == Some(letter.offset) {
                 continue;
             }
             match self.routes.row(letter, mapping, &mut block) {
-                Ok(()) => drop(there.insert(letter.offset)),
+                Ok(()) => {
+                    offsets.add(letter.offset);
+                    last = Some(letter.offset);
+                }
                 Err(rejection) => refused.push((*letter, *rejection)),
             }
         }
@@ -216,7 +221,7 @@ impl Sender<'_> {
             mapping: Arc::clone(mapping),
             rows,
             body: block.take().into_iter().collect::<Vec<Bytes>>(),
-            offsets: RowOffsets::default(),
+            offsets,
         });
         (insert, refused)
     }

@@ -21,9 +21,6 @@ pub(super) struct Server {
     pub(super) settings: BTreeMap<String, Setting>,
     /// Those of the routes, each once.
     pub(super) tables: Vec<Table>,
-    /// Whether functions such as `input` may be inserted from; `None` where the
-    /// server cannot tell.
-    pub(super) can_use_input: Option<bool>,
     /// Tables and views of a probe that came to no end.
     pub(super) leftovers: Vec<TableName>,
     /// Milliseconds by which its clock is ahead of the one here.

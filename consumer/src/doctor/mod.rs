@@ -204,7 +204,6 @@ mod tests {
                 },
                 views: Vec::new(),
             }],
-            can_use_input: Some(true),
             leftovers: Vec::new(),
             clock_ahead_ms: 3,
             round_trip_ms: 1,

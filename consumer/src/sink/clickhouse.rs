@@ -1,6 +1,6 @@
 //! Inserts over HTTP.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use clickhouse::{Client, Compression, RowOwned, RowRead, query::Query};
@@ -14,11 +14,7 @@ use super::{
     servers::Servers,
 };
 use crate::{
-    batch::Insert,
-    decode::Mapping,
-    source::TopicPartition,
-    table::{TableName, quoted},
-    trace::Attempt,
+    batch::Insert, decode::Mapping, source::TopicPartition, table::TableName, trace::Attempt,
 };
 
 /// A client of one ClickHouse: a server, or several replicas of which one is
@@ -228,6 +224,25 @@ impl ClickHouse {
         .await
     }
 
+    /// What the table has of a part.
+    async fn offsets_there(
+        &self,
+        (place, server): (usize, &Server),
+        mapping: &Mapping,
+        part: &Part<'_>,
+    ) -> Result<HashSet<i64>, SinkError> {
+        let sql = format!(
+            "SELECT DISTINCT toInt64(_offset) FROM {} \
+             WHERE _topic = ? AND _partition = ? AND _offset >= ? AND _offset < ?",
+            mapping.table_sql()
+        );
+        let query = server.client.query(&sql);
+        let query = query.bind(&*part.partition.topic).bind(part.partition.partition);
+        let query = query.bind(part.range.start).bind(part.range.end);
+        let there = self.within(place, async { Ok(query.fetch_all::<i64>().await?) }).await?;
+        Ok(there.into_iter().collect())
+    }
+
     /// Nothing that waits for ClickHouse waits for ever. What fails for the sake of
     /// the server at `place` is the last that is asked of it for now.
     async fn within<T>(
@@ -287,14 +302,21 @@ impl Sink for ClickHouse {
         part: Part<'_>,
         attempt: &Attempt,
     ) -> Result<(), SinkError> {
-        let sql = part_sql(insert, &part);
-        let request = Request { sql: &sql, body: &insert.body, token: &part.token, attempt };
-        if part.is_asked {
-            let server = self.caught_up(insert.mapping.table_name()).await?;
-            self.send_to(server, request).await
-        } else {
-            self.send(request).await
+        let server = match part.is_asked {
+            true => self.caught_up(insert.mapping.table_name()).await?,
+            false => self.servers.current(),
+        };
+        let there = match part.is_asked {
+            true => self.offsets_there(server, &insert.mapping, &part).await?,
+            false => HashSet::new(),
+        };
+        let is_wanted = |offset| part.range.contains(&offset) && !there.contains(&offset);
+        let body = insert.body_of(is_wanted);
+        if body.is_empty() {
+            return Ok(());
         }
+        let sql = &insert.mapping.insert_sql;
+        self.send_to(server, Request { sql, body: &body, token: &part.token, attempt }).await
     }
 
     async fn remembers(&self, mapping: &Mapping, since: Timestamp) -> Result<bool, SinkError> {
@@ -341,33 +363,6 @@ fn parts_since(is_replicated: bool, since: Timestamp) -> String {
            SELECT max(max_block_number + 1)
              - maxIf(max_block_number + 1, toUnixTimestamp(modification_time) < {since}) AS parts
            FROM system.parts WHERE database = ? AND table = ? {of_each})"
-    )
-}
-
-/// The server takes the part out of all rows, and compares, since it has the rows:
-/// what the table holds of the range is left out if it is asked.
-fn part_sql(insert: &Insert, part: &Part<'_>) -> String {
-    let columns = &insert.mapping.columns;
-    let names: Vec<_> = columns.iter().map(|column| quoted(column.name())).collect();
-    let structure: Vec<_> = columns
-        .iter()
-        .map(|column| format!("{} {}", quoted(column.name()), column.wire_type()))
-        .collect();
-    let names = names.join(", ");
-    let table = insert.mapping.table_sql();
-    let within = format!("_offset >= {} AND _offset < {}", part.range.start, part.range.end);
-    let missing = part.is_asked.then(|| {
-        let topic = literal(&part.partition.topic);
-        let partition = part.partition.partition;
-        format!(
-            " AND _offset NOT IN (SELECT _offset FROM {table} \
-             WHERE _topic = {topic} AND _partition = {partition} AND {within})"
-        )
-    });
-    format!(
-        "INSERT INTO {table} ({names}) SELECT {names} FROM input({}) WHERE {within}{} FORMAT Native",
-        literal(&structure.join(", ")),
-        missing.unwrap_or_default()
     )
 }
 

@@ -113,18 +113,6 @@ fn rights(server: &Server, table: &Table, once: bool) -> Vec<Finding> {
             .fix(format!("GRANT SYSTEM SYNC REPLICA ON {} TO {to};", name.quoted())),
         );
     }
-    if once && server.can_use_input == Some(false) {
-        findings.push(
-            Finding::warning(
-                check,
-                format!("user `{user}` may not CREATE TEMPORARY TABLE"),
-                "ClickHouse asks for it where rows are compared with those that a table has \
-                 (the function input), which is how a batch is completed whose outcome is open; \
-                 the newest versions do not.",
-            )
-            .fix(format!("GRANT CREATE TEMPORARY TABLE ON *.* TO {to};")),
-        );
-    }
     if findings.is_empty() {
         let known = [table.rights.insert, table.rights.select];
         findings.push(Finding::ok(
@@ -278,8 +266,6 @@ mod tests {
         assert_eq!(findings[0].fix.as_deref(), Some("GRANT INSERT ON `db`.`orders` TO `outpour`;"));
         let findings = found(|table| table.rights.select = Some(false));
         assert_one(&findings, Level::Problem, "privileges", "may not SELECT");
-        let findings = found_with(true, |facts| facts.can_use_input = Some(false));
-        assert_one(&findings, Level::Warning, "privileges", "TEMPORARY");
         assert_eq!(found(|table| table.rights = Default::default()), []);
     }
 
