@@ -93,7 +93,9 @@ impl ConsumerError {
     /// Whether starting over may work without anybody's doing.
     pub(crate) fn is_transient(&self) -> bool {
         match self {
-            ConsumerError::ClickHouse { source, .. } => source.class() == Class::Transient,
+            ConsumerError::ClickHouse { source, .. } => {
+                matches!(source.class(), Class::Transient | Class::Unclear)
+            }
             ConsumerError::Kafka { .. }
             | ConsumerError::Reach(_)
             | ConsumerError::NameTaken

@@ -8,7 +8,7 @@
 //! One thread polls, decodes and encodes; a task for each partition writes.
 //! When anything is in doubt the session is given up and started over from the
 //! committed plans, which is always right. What concerns a partition alone has that
-//! one start over, in the same way.
+//! one start over, in the same way; what concerns a table, those that write to it.
 
 use std::{
     sync::{Arc, mpsc},
@@ -143,7 +143,9 @@ async fn session(
         () = stop.cancelled() => return Ok(()),
         found = tables::find(config, clickhouse) => found?,
     };
-    let mappings = tables::mappings(config, &found)?;
+    let routes = tables::join(config, &found);
+    // Later on, somebody may be about to mend them.
+    let routes = if *has_started { routes } else { routes.or_refuse()? };
     let client = client_config(&config.kafka)?;
     let heard = Heard::default();
     let cluster = reach_kafka(config, &client, &heard).await?;
@@ -170,7 +172,7 @@ async fn session(
     let work = Assignment::new(
         Handle::current(),
         edges,
-        mappings,
+        routes,
         &config.consumer.environment,
         Limits::from(&config.batch),
         Budget::of(config.consumer.memory),
@@ -204,18 +206,37 @@ async fn session(
     .map_err(ConsumerError::Worker)?
 }
 
-/// A task that has the session started over once a table has changed: the routes
-/// are joined with it anew.
+/// A task that looks at the tables: now and then, and when a writer asks for it. Those
+/// that have changed are joined with their routes anew, and what writes to them starts
+/// over. Those that cannot be written to are told of.
 fn watch_tables(
     config: &Config,
     clickhouse: ClickHouse,
-    found: Vec<tables::Found>,
+    mut found: Vec<tables::Found>,
     work: &Arc<Owned>,
 ) -> AbortOnDropHandle<()> {
+    /// How late a new column may be noticed.
+    const EVERY: Duration = Duration::from_secs(10);
     let (config, work) = (config.clone(), Arc::clone(work));
     AbortOnDropHandle::new(tokio::spawn(async move {
-        tables::changed(&config, &clickhouse, &found).await;
-        work.start_over(ConsumerError::Interrupted("tables have changed".to_owned()));
+        loop {
+            work.tell_of_held_back_tables();
+            tokio::select! {
+                () = tokio::time::sleep(EVERY) => {}
+                () = work.table_is_in_doubt() => {}
+            }
+            let now = tables::find(&config, &clickhouse).await;
+            // ClickHouse is away: nothing is inserted either.
+            let Ok(now) = now.inspect_err(|error| {
+                tracing::debug!(error = error_line(error), "the tables cannot be looked at");
+            }) else {
+                continue;
+            };
+            let changed = tables::changed(&found, &now);
+            let routes = (!changed.is_empty()).then(|| tables::join(&config, &now));
+            work.tables_were_read(routes, &changed);
+            found = now;
+        }
     }))
 }
 

@@ -52,6 +52,10 @@ pub struct DescribedColumn {
 pub struct TableSchema {
     pub name: TableName,
     pub columns: Vec<SchemaColumn>,
+    /// What cannot be written, and ClickHouse fills.
+    pub left_out: Vec<SchemaError>,
+    /// All columns, as ClickHouse describes them.
+    pub described: Arc<[DescribedColumn]>,
 }
 
 #[derive(Debug, Clone)]
@@ -63,7 +67,7 @@ pub struct SchemaColumn {
 }
 
 /// A column of a type that cannot be written.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("column `{column}` of table {table}")]
 pub struct SchemaError {
     pub table: String,
@@ -72,30 +76,38 @@ pub struct SchemaError {
 }
 
 impl TableSchema {
-    /// The schema of `described`, less what ClickHouse computes itself.
+    /// The schema of `described`, less what ClickHouse computes itself, and what it fills
+    /// because its type cannot be written.
     ///
     /// # Errors
-    /// Names the column whose type is not supported.
+    /// Names the column whose type is not supported, and that has nothing to be filled with.
     pub fn of(name: TableName, described: &[DescribedColumn]) -> Result<Self, SchemaError> {
-        let columns =
-            described
-                .iter()
-                .filter(|column| matches!(column.default_kind.as_str(), "" | "DEFAULT"))
-                .map(|column| {
-                    let kind: ColumnType = column.type_name.parse().map_err(|source| {
-                        SchemaError { table: name.to_string(), column: column.name.clone(), source }
-                    })?;
-                    let has_default = !column.default_kind.is_empty();
-                    let nullable = kind.is_nullable();
-                    let plain = Column::new(&column.name, kind);
-                    Ok(SchemaColumn {
-                        column: if has_default { plain.with_default() } else { plain },
-                        nullable,
-                        has_default,
-                    })
-                })
-                .collect::<Result<_, _>>()?;
-        Ok(TableSchema { name, columns })
+        let (mut columns, mut left_out) = (Vec::new(), Vec::new());
+        let written =
+            |column: &&DescribedColumn| matches!(column.default_kind.as_str(), "" | "DEFAULT");
+        for column in described.iter().filter(written) {
+            let has_default = !column.default_kind.is_empty();
+            let kind: ColumnType = match column.type_name.parse() {
+                Ok(kind) => kind,
+                Err(source) => {
+                    let (table, name) = (name.to_string(), column.name.clone());
+                    let unsupported = SchemaError { table, column: name, source };
+                    if !has_default && !takes_null(&column.type_name) {
+                        return Err(unsupported);
+                    }
+                    left_out.push(unsupported);
+                    continue;
+                }
+            };
+            let nullable = kind.is_nullable();
+            let plain = Column::new(&column.name, kind);
+            columns.push(SchemaColumn {
+                column: if has_default { plain.with_default() } else { plain },
+                nullable,
+                has_default,
+            });
+        }
+        Ok(TableSchema { name, columns, left_out, described: described.into() })
     }
 
     /// The INSERT that a block of `columns` follows.
@@ -103,5 +115,42 @@ impl TableSchema {
     pub fn insert_sql(&self, columns: &[Column]) -> Arc<str> {
         let names: Vec<_> = columns.iter().map(|column| quoted(column.name())).collect();
         format!("INSERT INTO {} ({}) FORMAT Native", self.name.quoted(), names.join(", ")).into()
+    }
+}
+
+/// Whether a column of this type, which is not one of those that can be written, is NULL
+/// where it is left out.
+fn takes_null(type_name: &str) -> bool {
+    let kinds = ["Nullable(", "LowCardinality(Nullable(", "Variant(", "Dynamic"];
+    kinds.iter().any(|kind| type_name.starts_with(kind))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schema(columns: &[(&str, &str, &str)]) -> Result<TableSchema, SchemaError> {
+        let described = columns.iter().map(|(name, type_name, default_kind)| DescribedColumn {
+            name: (*name).to_owned(),
+            type_name: (*type_name).to_owned(),
+            default_kind: (*default_kind).to_owned(),
+        });
+        TableSchema::of(TableName::parse("t", "db"), &described.collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_left_out_where_it_has_something_to_be_filled_with() {
+        let found = schema(&[
+            ("n", "UInt8", ""),
+            ("v", "Variant(String, UInt64)", ""),
+            ("d", "Dynamic", ""),
+            ("s", "AggregateFunction(sum, UInt64)", "DEFAULT"),
+            ("m", "AggregateFunction(max, UInt64)", "MATERIALIZED"),
+        ]);
+        let found = found.unwrap();
+        let left_out: Vec<_> = found.left_out.iter().map(|left| left.column.as_str()).collect();
+        assert_eq!((found.columns.len(), left_out), (1, vec!["v", "d", "s"]));
+        let refused = schema(&[("s", "AggregateFunction(sum, UInt64)", "")]).unwrap_err();
+        assert_eq!(refused.column, "s");
     }
 }

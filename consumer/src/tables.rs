@@ -1,14 +1,18 @@
 //! The tables that routes write to: found, understood and fit for the job
 //! before the first record is read.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc};
 
-use outpour_schemas::config::{Config, Delivery, Route};
+use outpour_schemas::{
+    config::{Config, Delivery, Route},
+    program::error_line,
+};
 
 use crate::{
     decode::{self, Mapping},
     error::ConsumerError,
     sink::{ClickHouse, TableFinding},
+    source::Subscription,
     table::{TableName, TableSchema},
 };
 
@@ -30,11 +34,14 @@ pub(crate) fn routes(config: &Config) -> Vec<Route> {
 }
 
 /// A route with its table, as ClickHouse describes it.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub(crate) struct Found {
     route: Route,
     name: TableName,
-    table: TableFinding,
+    /// `None` if there is no such table.
+    table: Option<TableFinding>,
+    /// Of the server that was asked.
+    url: String,
 }
 
 impl Found {
@@ -44,14 +51,84 @@ impl Found {
 
     /// The table's engine, as ClickHouse names it.
     pub(crate) fn engine(&self) -> &str {
-        &self.table.engine
+        self.table.as_ref().map_or("", |table| &table.engine)
+    }
+
+    fn existing(&self) -> Result<&TableFinding, ConsumerError> {
+        let (table, url) = (self.name.to_string(), self.url.clone());
+        self.table.as_ref().ok_or(ConsumerError::NoTable { table, url })
+    }
+}
+
+/// Routes, each joined with its table as far as that can be done.
+#[derive(Debug)]
+pub(crate) struct Routes {
+    pub(crate) mappings: Vec<Arc<Mapping>>,
+    pub(crate) held_back: Vec<HeldBack>,
+}
+
+/// A route whose table cannot be written to until somebody changes it. Its partitions
+/// wait; others do not hear of it.
+#[derive(Debug)]
+pub(crate) struct HeldBack {
+    topics: Subscription,
+    pub(crate) table: TableName,
+    pub(crate) error: ConsumerError,
+}
+
+impl HeldBack {
+    pub(crate) fn takes_topic(&self, topic: &str) -> bool {
+        self.topics.takes(topic)
+    }
+}
+
+impl Routes {
+    /// The tables that rows of `topic` go to.
+    pub(crate) fn tables_of<'a>(&'a self, topic: &'a str) -> impl Iterator<Item = &'a TableName> {
+        let fit = self.mappings.iter().filter(|mapping| mapping.takes_topic(topic));
+        fit.map(|mapping| mapping.table_name())
+            .chain(self.held_back_of(topic).map(|held| &held.table))
+    }
+
+    /// The routes that keep partitions of `topic` waiting.
+    pub(crate) fn held_back_of<'a>(&'a self, topic: &'a str) -> impl Iterator<Item = &'a HeldBack> {
+        self.held_back.iter().filter(move |held| held.takes_topic(topic))
+    }
+
+    /// All of them, if their tables can be written to.
+    ///
+    /// # Errors
+    /// Says what is wrong with the first table that cannot.
+    pub(crate) fn all(self) -> Result<Vec<Arc<Mapping>>, ConsumerError> {
+        match self.held_back.into_iter().next() {
+            None => Ok(self.mappings),
+            Some(held) => Err(held.error),
+        }
+    }
+
+    /// These, if there is something to begin with.
+    ///
+    /// # Errors
+    /// Names what of a route is wrong whatever its table is; says what is wrong with the
+    /// first table, if none can be written to.
+    pub(crate) fn or_refuse(mut self) -> Result<Self, ConsumerError> {
+        let is_wrong = |held: &HeldBack| match &held.error {
+            ConsumerError::Mapping(error) => !error.is_of_the_table(),
+            _ => false,
+        };
+        let wrong = self.held_back.iter().position(is_wrong);
+        let none_fits = self.mappings.is_empty() && !self.held_back.is_empty();
+        match wrong.or(none_fits.then_some(0)) {
+            Some(place) => Err(self.held_back.swap_remove(place).error),
+            None => Ok(self),
+        }
     }
 }
 
 /// Finds the table of every route.
 ///
 /// # Errors
-/// Names the table that is missing.
+/// When ClickHouse cannot be asked.
 pub(crate) async fn find(
     config: &Config,
     clickhouse: &ClickHouse,
@@ -71,62 +148,89 @@ pub(crate) async fn find(
     let tables = asking
         .await
         .map_err(|source| ConsumerError::clickhouse("reading the tables", clickhouse, source))?;
-    let found = routes.into_iter().zip(tables).map(|((route, name), table)| match table {
-        Some(table) => Ok(Found { route, name, table }),
-        None => Err(ConsumerError::NoTable {
-            table: name.to_string(),
-            url: clickhouse.url().to_owned(),
-        }),
+    let url = clickhouse.url();
+    let found = routes.into_iter().zip(tables).map(|((route, name), table)| Found {
+        route,
+        name,
+        table,
+        url: url.to_owned(),
     });
-    found.collect()
+    Ok(found.collect())
+}
+
+/// Joins every route with its table, and tells which tables cannot be written to, or
+/// would not drop a repeated insert.
+pub(crate) fn join(config: &Config, found: &[Found]) -> Routes {
+    join_if(found, |name, table| {
+        if config.consumer.delivery != Delivery::ExactlyOnce {
+            return Ok(());
+        }
+        table.memory.check(config.clickhouse.has_replicas()).map_err(|unfit| ConsumerError::Unfit {
+            table: name.to_string(),
+            fix: unfit.fix(name),
+            unfit,
+        })
+    })
+}
+
+fn join_if(
+    found: &[Found],
+    is_fit: impl Fn(&TableName, &TableFinding) -> Result<(), ConsumerError>,
+) -> Routes {
+    let mut routes = Routes { mappings: Vec::new(), held_back: Vec::new() };
+    for (index, one) in found.iter().enumerate() {
+        let joined = one.existing().and_then(|table| {
+            is_fit(&one.name, table)?;
+            let schema = TableSchema::of(one.name.clone(), &table.columns)?;
+            let mapping = Mapping::new(index, &one.route, &schema)?;
+            Ok((mapping.partitioned(table.is_partitioned), schema.left_out))
+        });
+        match joined {
+            Ok((mapping, left_out)) => {
+                for left_out in left_out {
+                    let error = error_line(&left_out);
+                    tracing::warn!(error, "column left out of every row: ClickHouse fills it");
+                }
+                let is_alike =
+                    |other: &&Found| other.name == one.name && other.route.topic == one.route.topic;
+                let alike = found[..index].iter().filter(is_alike).count();
+                routes.mappings.push(Arc::new(mapping.after_alike(alike)));
+            }
+            Err(error) => routes.held_back.push(HeldBack {
+                topics: Subscription::of(std::slice::from_ref(&one.route.topic)),
+                table: one.name.clone(),
+                error,
+            }),
+        }
+    }
+    routes
 }
 
 /// Joins every route with its table.
 ///
 /// # Errors
-/// Names the table that has columns that cannot be written, or would not drop a
-/// repeated insert.
+/// Names the table that is missing, has columns that cannot be written, or would not
+/// drop a repeated insert.
 pub(crate) fn mappings(
     config: &Config,
     found: &[Found],
 ) -> Result<Vec<Arc<Mapping>>, ConsumerError> {
-    for Found { name, table, .. } in found {
-        if config.consumer.delivery == Delivery::ExactlyOnce {
-            table.memory.check(config.clickhouse.has_replicas()).map_err(|unfit| {
-                ConsumerError::Unfit { table: name.to_string(), fix: unfit.fix(name), unfit }
-            })?;
-        }
-    }
-    mappings_to_read(found)
+    join(config, found).all()
 }
 
 /// The same for who writes nothing.
 ///
 /// # Errors
-/// Names the table that has columns that cannot be written.
+/// Names the table that is missing, or has columns that cannot be written.
 pub(crate) fn mappings_to_read(found: &[Found]) -> Result<Vec<Arc<Mapping>>, ConsumerError> {
-    let mut mappings = Vec::new();
-    for (index, Found { route, name, table }) in found.iter().enumerate() {
-        let schema = TableSchema::of(name.clone(), &table.columns)?;
-        let is_alike = |other: &&Found| other.name == *name && other.route.topic == route.topic;
-        let alike = found[..index].iter().filter(is_alike).count();
-        mappings.push(Arc::new(Mapping::new(index, route, &schema)?.after_alike(alike)));
-    }
-    Ok(mappings)
+    join_if(found, |_, _| Ok(())).all()
 }
 
-/// Returns once a table is not what it was when it was found.
-pub(crate) async fn changed(config: &Config, clickhouse: &ClickHouse, found: &[Found]) {
-    /// How late a new column may be noticed.
-    const EVERY: Duration = Duration::from_secs(10);
-    loop {
-        tokio::time::sleep(EVERY).await;
-        match find(config, clickhouse).await {
-            Ok(now) if now != found => return,
-            // What is wrong with a table shows when it is written to.
-            Ok(_) | Err(_) => {}
-        }
-    }
+/// The tables that are not what they were when they were found before.
+pub(crate) fn changed(before: &[Found], now: &[Found]) -> HashSet<TableName> {
+    let is_other = |(before, now): &(&Found, &Found)| before.table != now.table;
+    let changed = before.iter().zip(now).filter(is_other);
+    changed.map(|(_, now)| now.name.clone()).collect()
 }
 
 #[cfg(test)]
@@ -147,11 +251,13 @@ mod tests {
         Found {
             route,
             name: TableName::parse(table, "db"),
-            table: TableFinding {
+            table: Some(TableFinding {
                 columns,
                 engine: "MergeTree".into(),
+                is_partitioned: false,
                 memory: Memory::Local { window: 100 },
-            },
+            }),
+            url: String::new(),
         }
     }
 
@@ -169,5 +275,45 @@ mod tests {
         let ids: std::collections::HashSet<_> = of_all.iter().map(|(_, id)| *id).collect();
         assert_eq!(ids.len(), of_all.len());
         assert_eq!(targets(&routes[1..3]), of_all[1..3], "the first one is gone");
+    }
+
+    #[test]
+    fn a_table_that_cannot_be_written_to_is_held_back_and_no_other() {
+        let mut renamed = found("a", "u");
+        renamed.route.columns = [("gone".to_owned(), "$id".to_owned())].into();
+        let dropped = Found { table: None, ..found("^b", "v") };
+        let routes = join_if(&[found("a", "t"), renamed, dropped], |_, _| Ok(()));
+        assert_eq!(routes.mappings.len(), 1);
+        let tables = |topic| routes.tables_of(topic).map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(
+            (tables("a"), tables("bc")),
+            (vec!["db.t".into(), "db.u".into()], vec!["db.v".into()])
+        );
+        let held = |topic| routes.held_back_of(topic).count();
+        assert_eq!([held("a"), held("bc"), held("c")], [1, 1, 0]);
+        let routes = routes.or_refuse().unwrap();
+        assert!(routes.all().unwrap_err().to_string().contains("`gone`"));
+
+        let begins_with = |found: &[Found]| join_if(found, |_, _| Ok(())).or_refuse();
+        let mut wrong = found("a", "t");
+        wrong.route.columns = [("n".to_owned(), "$nothing".to_owned())].into();
+        let refused = begins_with(&[found("a", "t"), wrong]).unwrap_err();
+        assert!(matches!(refused, ConsumerError::Mapping(_)), "no table mends that");
+        let dropped = Found { table: None, ..found("b", "v") };
+        let refused = begins_with(&[dropped]).unwrap_err();
+        assert!(matches!(refused, ConsumerError::NoTable { .. }), "nothing is left");
+    }
+
+    #[test]
+    fn a_table_that_is_altered_or_gone_has_changed() {
+        let before = || [found("a", "t"), found("b", "u"), found("c", "v")];
+        let mut now = before();
+        now[1].table.as_mut().unwrap().columns.pop();
+        now[2].table = None;
+        let mut names: Vec<_> =
+            changed(&before(), &now).into_iter().map(|name| name.table).collect();
+        names.sort();
+        assert_eq!(names, ["u", "v"]);
+        assert_eq!(changed(&before(), &before()).len(), 0);
     }
 }

@@ -14,6 +14,7 @@
 
 mod ownership;
 mod partition;
+mod starting_over;
 
 use std::{
     collections::HashMap,
@@ -21,8 +22,7 @@ use std::{
     time::Instant,
 };
 
-use outpour_schemas::program::error_line;
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, sync::Notify};
 
 pub(crate) use self::partition::Flow;
 use self::partition::Partition;
@@ -30,11 +30,11 @@ use crate::{
     batch::Limits,
     budget::Budget,
     dead_letter::DeadLetters,
-    decode::Mapping,
     error::ConsumerError,
     replay::Terms,
     sink::Sink,
     source::{RecordView, TopicPartition, kafka::Owner},
+    tables::Routes,
     writer::{Edges, Offsets},
 };
 
@@ -42,13 +42,14 @@ use crate::{
 pub(crate) struct Assignment<S, D, O> {
     runtime: Handle,
     edges: Arc<Edges<S, D, O>>,
-    mappings: Vec<Arc<Mapping>>,
     environment: Arc<str>,
     limits: Limits,
     budget: Budget,
     /// Of a replay.
     terms: Option<Arc<Terms>>,
     owned: Mutex<Owned>,
+    /// Told when a table may not be what it was.
+    in_doubt: Notify,
 }
 
 /// What a look at every partition came to.
@@ -67,8 +68,8 @@ pub(crate) enum Broken {
     Partition(TopicPartition),
 }
 
-#[derive(Default)]
 struct Owned {
+    routes: Arc<Routes>,
     /// By topic first, so that a record's topic need not be copied to look it up.
     partitions: HashMap<Arc<str>, HashMap<i32, Partition>>,
     failure: Option<ConsumerError>,
@@ -80,7 +81,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Assignment<S, D, O> {
     pub(crate) fn new(
         runtime: Handle,
         edges: Edges<S, D, O>,
-        mappings: Vec<Arc<Mapping>>,
+        routes: Routes,
         environment: &str,
         limits: Limits,
         budget: Budget,
@@ -88,12 +89,17 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Assignment<S, D, O> {
         Assignment {
             runtime,
             edges: Arc::new(edges),
-            mappings,
             environment: environment.into(),
             limits,
             budget,
             terms: None,
-            owned: Mutex::default(),
+            owned: Mutex::new(Owned {
+                routes: Arc::new(routes),
+                partitions: HashMap::new(),
+                failure: None,
+                is_braked: false,
+            }),
+            in_doubt: Notify::new(),
         }
     }
 
@@ -209,29 +215,6 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Assignment<S, D, O> {
     /// Has the session end with `error`, unless it has another reason already.
     pub(crate) fn start_over(&self, error: ConsumerError) {
         self.owned().failure.get_or_insert(error);
-    }
-
-    /// What cannot go on as it is, if anything cannot. Each is told once.
-    pub(crate) fn broken(&self) -> Option<Broken> {
-        let mut owned = self.owned();
-        if let Some(failure) = owned.failure.take() {
-            return Some(Broken::Session(failure));
-        }
-        let (name, finished) = owned.each().find_map(|(topic, number, partition)| {
-            let name = TopicPartition { topic: Arc::clone(topic), partition: number };
-            Some((name, partition.finished_writer()?))
-        })?;
-        // Finished already, so that this does not wait.
-        let reason = match self.runtime.block_on(finished) {
-            Ok(Err(error)) if error.is_of_the_partition() => {
-                tracing::info!(error = error_line(&error), "partition starts over from its plan");
-                return Some(Broken::Partition(name));
-            }
-            Ok(Err(error)) => error_line(&error),
-            Ok(Ok(())) => "a writer ended early".to_owned(),
-            Err(error) => format!("a writer panicked: {error}"),
-        };
-        Some(Broken::Session(ConsumerError::Interrupted(reason)))
     }
 }
 

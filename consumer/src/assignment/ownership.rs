@@ -38,8 +38,10 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Assignment<S, D, O> {
     /// in place of what there was.
     fn take_up(&self, start: Start) {
         let topic = &start.partition.topic;
+        let routes = Arc::clone(&self.owned().routes);
+        let held_back = routes.held_back_of(topic).next();
         let mappings: Vec<_> =
-            self.mappings.iter().filter(|m| m.takes_topic(topic)).cloned().collect();
+            routes.mappings.iter().filter(|m| m.takes_topic(topic)).cloned().collect();
         let begins_there =
             |plan: &Plan| invariants::begins_at(&(plan.start..plan.end), &start.offset);
         let open = start.plan.filter(begins_there);
@@ -61,6 +63,9 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Assignment<S, D, O> {
             None => batch,
         };
         self.edges.monitor.assigned(&start.partition, start.offset);
+        if let Some(held_back) = held_back {
+            self.edges.monitor.held_back(&start.partition, &held_back.error);
+        }
         let (work, receiver) = mpsc::channel(1);
         let stop = CancellationToken::new();
         let writer = Writer {
@@ -78,7 +83,13 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Assignment<S, D, O> {
         let number = start.partition.partition;
         let hand = Hand { work, writer, stop };
         let partition = Partition::new(batch, self.budget.clone(), hand, bound, without_plan);
-        self.owned().partitions.entry(start.partition.topic).or_default().insert(number, partition);
+        let mut partition = if held_back.is_some() { partition.held_back() } else { partition };
+        let mut owned = self.owned();
+        if !Arc::ptr_eq(&routes, &owned.routes) {
+            // They were joined anew meanwhile.
+            partition.start_over();
+        }
+        owned.partitions.entry(start.partition.topic).or_default().insert(number, partition);
     }
 }
 

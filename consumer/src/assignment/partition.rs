@@ -26,8 +26,20 @@ const MAX_WAITING: usize = 64;
 pub(crate) enum Flow {
     Pause,
     Resume,
-    /// Nothing more of it is wanted.
+    /// Nothing more of it is wanted, or not until it starts over.
     End,
+}
+
+/// Whether records are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    Works,
+    /// A table of it cannot be written to.
+    IsHeldBack,
+    /// Its writer has ended, since a table may not be what it was.
+    AwaitsTables,
+    /// It is to be read again once its writer has ended.
+    StartsOver,
 }
 
 pub(super) struct Partition {
@@ -41,6 +53,7 @@ pub(super) struct Partition {
     writer: Option<JoinHandle<Result<(), WriteError>>>,
     /// Told to the writer when the partition is given up.
     pub(super) stop: CancellationToken,
+    state: State,
     paused: bool,
     /// When its last record came, until what follows it has been looked at.
     last_record: Option<Instant>,
@@ -91,10 +104,36 @@ impl Partition {
             work: hand.work,
             writer: Some(hand.writer),
             stop: hand.stop,
+            state: State::Works,
             paused: false,
             last_record: is_new.then(Instant::now),
             bound,
         }
+    }
+
+    /// Takes nothing until it starts over.
+    pub(super) fn held_back(mut self) -> Self {
+        self.state = State::IsHeldBack;
+        self
+    }
+
+    /// Has it read again from what is committed, as soon as its writer has ended.
+    pub(super) fn start_over(&mut self) {
+        self.state = State::StartsOver;
+        self.stop.cancel();
+    }
+
+    pub(super) fn await_tables(&mut self) {
+        self.state = State::AwaitsTables;
+    }
+
+    pub(super) fn awaits_tables(&self) -> bool {
+        self.state == State::AwaitsTables
+    }
+
+    /// Whether it is to be read again, and nothing of it is under way any more.
+    pub(super) fn starts_over(&self) -> bool {
+        self.state == State::StartsOver && self.writer.is_none()
     }
 
     /// The writer, if it has ended; once, as a task tells its outcome once.
@@ -114,6 +153,10 @@ impl Partition {
         limits: Limits,
         now: Instant,
     ) -> Option<Flow> {
+        if self.state != State::Works {
+            // It comes again.
+            return self.pause().then_some(Flow::End);
+        }
         if self.bound.is_some_and(|bound| record.offset >= bound.until) {
             self.reach_bound();
             return None;
@@ -249,6 +292,9 @@ impl Partition {
         caught_up_at: Instant,
         is_braked: bool,
     ) -> Option<Flow> {
+        if self.state != State::Works {
+            return self.pause().then_some(Flow::End);
+        }
         if self.bound.is_some_and(|bound| bound.is_reached) {
             return self.finish();
         }

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use jiff::Timestamp;
-use outpour_schemas::config::{Route, UnknownFields};
+use outpour_schemas::{
+    config::{Route, UnknownFields},
+    program::error_line,
+};
 use rdkafka::{error::KafkaError, types::RDKafkaErrorCode};
 use tokio::sync::Semaphore;
 
@@ -12,6 +15,7 @@ use super::*;
 use crate::{
     batch::{Insert, Parked},
     dead_letter::ParkError,
+    decode::Mapping,
     health::Monitor,
     plan::{Plan, VERSION},
     rejected::Rejected,
@@ -30,6 +34,14 @@ impl Sink for Slow {
     async fn insert(&self, _: &Insert, _: &str, _: &Attempt) -> Result<(), SinkError> {
         self.0.acquire().await.unwrap().forget();
         Ok(())
+    }
+
+    async fn insert_nothing(&self, _: &Mapping, _: &Attempt) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    async fn has_changed(&self, _: &Mapping) -> Result<bool, SinkError> {
+        Ok(false)
     }
 
     async fn insert_part(&self, _: &Insert, _: Part<'_>, _: &Attempt) -> Result<(), SinkError> {
@@ -115,8 +127,8 @@ impl Scene {
         let limits = Limits { rows: 1_000_000, bytes, delay: Duration::from_secs(3600) };
         let budget = Budget::of(ByteSize::kib(40));
         assert_eq!(budget.limit, 10 * KIB);
-        let mappings = vec![mapping()];
-        let work = Assignment::new(Handle::current(), edges, mappings, "test", limits, budget);
+        let routes = Routes { mappings: vec![mapping()], held_back: Vec::new() };
+        let work = Assignment::new(Handle::current(), edges, routes, "test", limits, budget);
         Scene { work, clickhouse, offsets: [0; 3], now: Instant::now() }
     }
 

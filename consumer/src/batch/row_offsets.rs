@@ -30,6 +30,11 @@ impl RowOffsets {
         self.iter().filter(|offset| range.contains(offset)).nth(row.checked_sub(1)?)
     }
 
+    /// Whether any is within `range`.
+    pub(crate) fn has_any(&self, range: &Range<i64>) -> bool {
+        self.iter().any(|offset| range.contains(&offset))
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = i64> {
         let of_word = |(index, word): (i64, &u64)| {
             let (first, word) = (self.start + index * BITS, *word);

@@ -17,7 +17,7 @@ use crate::{
         types::ScalarType::{Json, String as Text},
     },
     rejected::RouteId,
-    table::{TableName, TableSchema},
+    table::{DescribedColumn, SchemaError, TableName, TableSchema},
 };
 
 /// The table that everything goes to when no route is configured.
@@ -58,6 +58,8 @@ pub(crate) fn default_route() -> Route {
 pub enum MappingError {
     #[error("routes: table {table} has no column `{column}`")]
     UnknownColumn { table: String, column: String },
+    #[error("routes name a column that cannot be written")]
+    Unwritable(#[source] SchemaError),
     #[error("routes: column `{column}` of table {table}: {source}")]
     Value { table: String, column: String, source: EnvelopeValueError },
     #[error(
@@ -67,6 +69,18 @@ pub enum MappingError {
     Collect { table: String, column: String, kind: String },
     #[error("routes: topic `{topic}`")]
     Topic { topic: String, source: regex::Error },
+}
+
+impl MappingError {
+    /// Whether the route is as it should be, for a table with other columns.
+    pub(crate) fn is_of_the_table(&self) -> bool {
+        match self {
+            MappingError::UnknownColumn { .. }
+            | MappingError::Unwritable(_)
+            | MappingError::Collect { .. } => true,
+            MappingError::Value { .. } | MappingError::Topic { .. } => false,
+        }
+    }
 }
 
 /// One route, ready to make rows.
@@ -81,8 +95,11 @@ pub struct Mapping {
     target: String,
     id: RouteId,
     has_provenance: bool,
+    is_partitioned: bool,
     pub(crate) insert_sql: Arc<str>,
     pub(crate) columns: Arc<[Column]>,
+    /// All columns of the table, as ClickHouse describes them.
+    pub(crate) described: Arc<[DescribedColumn]>,
     pub(super) format: PayloadFormat,
     /// What each column gets that nothing is found for; `None`: the record is parked.
     pub(super) absent: Vec<Option<Cell<'static>>>,
@@ -122,7 +139,11 @@ impl Mapping {
             UnknownFields::Ignore | UnknownFields::Reject => None,
         };
         if let Some(column) = route.columns.keys().chain(collecting).find(|name| !is_column(name)) {
-            return Err(MappingError::UnknownColumn { table, column: column.clone() });
+            let left_out = schema.left_out.iter().find(|left_out| left_out.column == *column);
+            return Err(match left_out {
+                Some(left_out) => MappingError::Unwritable(left_out.clone()),
+                None => MappingError::UnknownColumn { table, column: column.clone() },
+            });
         }
         let topic = if route.topic.starts_with('^') {
             TopicPattern::Pattern(
@@ -191,9 +212,11 @@ impl Mapping {
             table_sql: schema.name.quoted(),
             table_name: schema.name.clone(),
             index,
+            is_partitioned: false,
             has_provenance: PROVENANCE.iter().all(|(name, _)| is_column(&(*name).to_owned())),
             insert_sql: schema.insert_sql(&columns),
             columns,
+            described: Arc::clone(&schema.described),
             format: route.payload_format.unwrap_or_default(),
             reads_payload: takes_payload || !wanted.is_leaf() || unknown != OnUnknown::Ignore,
             absent,
@@ -213,6 +236,18 @@ impl Mapping {
             self.id = RouteId::of(&self.target);
         }
         self
+    }
+
+    /// The same, for a table of which one insert may be several parts.
+    #[must_use]
+    pub(crate) fn partitioned(mut self, is_partitioned: bool) -> Self {
+        self.is_partitioned = is_partitioned;
+        self
+    }
+
+    /// Whether one insert may be several parts, each stored by itself.
+    pub(crate) fn is_partitioned(&self) -> bool {
+        self.is_partitioned
     }
 
     /// The table as SQL takes it.

@@ -24,7 +24,7 @@ use std::{io::IsTerminal as _, sync::Arc};
 use comfy_table::{Table, presets::UTF8_BORDERS_ONLY};
 use indicatif::ProgressBar;
 use jiff::Timestamp;
-use outpour_schemas::config::Config;
+use outpour_schemas::{config::Config, program::error_line};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
@@ -216,8 +216,8 @@ async fn replay(
     let selection = Selection { ids: args.ids.clone(), ..selection };
     let reader = connect(config).await?;
     let clickhouse = ClickHouse::new(&config.clickhouse)?;
-    let mappings = tables::mappings(config, &tables::find(config, &clickhouse).await?)?;
-    let routes = Routes { mappings, environment: config.consumer.environment.clone() };
+    let joined = tables::join(config, &tables::find(config, &clickhouse).await?);
+    let routes = Routes { joined, environment: config.consumer.environment.clone() };
     let found = letters(&reader, &selection, Keep::Headers).await?;
     are_open(&args.ids, &found)?;
     let (sent, without_route) = sendable(&routes, &found)?;
@@ -278,13 +278,19 @@ fn are_open(ids: &[letter::LetterId], found: &[Letters]) -> Result<(), DlqError>
 /// The open letters that a route takes, and how many none does.
 ///
 /// # Errors
-/// When a table cannot tell what it has.
+/// When a table cannot be written to, or cannot tell what it has.
 fn sendable<'l>(
     routes: &Routes,
     found: &'l [Letters],
 ) -> Result<(Vec<&'l Letter>, usize), DlqError> {
     let (mut sent, mut without_route) = (Vec::new(), 0);
     for letter in found.iter().flat_map(Letters::open) {
+        if let Some(held) = routes.held_back(letter) {
+            return Err(DlqError::Refused(format!(
+                "{}. Select letters of other tables with --table",
+                error_line(&held.error)
+            )));
+        }
         let taken = routes.of(letter);
         if let Some(mapping) = taken.iter().find(|mapping| !mapping.has_provenance()) {
             return Err(DlqError::Refused(format!(

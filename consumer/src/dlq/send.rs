@@ -30,8 +30,9 @@ use crate::{
     block::Block,
     decode::{Mapping, Rejection},
     error::ConsumerError,
-    sink::{Class, ClickHouse, Part, Sink, SinkError},
+    sink::{Class, ClickHouse, Inquiry, Part, Sink, SinkError},
     source::TopicPartition,
+    tables::{self, HeldBack},
     trace::Attempt,
 };
 
@@ -72,7 +73,7 @@ impl Came {
 
 /// The routes, as they are now.
 pub(super) struct Routes {
-    pub(super) mappings: Vec<Arc<Mapping>>,
+    pub(super) joined: tables::Routes,
     pub(super) environment: String,
 }
 
@@ -82,11 +83,18 @@ impl Routes {
     pub(super) fn of(&self, letter: &Letter) -> Vec<&Arc<Mapping>> {
         let record = letter.record();
         let event_type = record.header(outpour_schemas::wire::header::EVENT_TYPE);
-        self.mappings
+        self.joined
+            .mappings
             .iter()
             .filter(|mapping| mapping.takes_topic(record.topic) && mapping.takes_type(event_type))
             .filter(|mapping| letter.table.is_empty() || *mapping.table == *letter.table)
             .collect()
+    }
+
+    /// The route that it waits for, since its table cannot be written to.
+    pub(super) fn held_back<'a>(&'a self, letter: &'a Letter) -> Option<&'a HeldBack> {
+        let mut held_back = self.joined.held_back_of(&letter.id.topic);
+        held_back.find(|held| letter.table.is_empty() || *letter.table == held.table.to_string())
     }
 
     fn row(
@@ -155,7 +163,7 @@ impl Sender<'_> {
         letters: &[&'l Letter],
     ) -> Result<Vec<Settled<'l>>, ConsumerError> {
         let mut again: HashMap<&super::letter::LetterId, Vec<Parked>> = HashMap::new();
-        for mapping in &self.routes.mappings {
+        for mapping in &self.routes.joined.mappings {
             let takes = |letter: &&&Letter| {
                 self.routes.of(letter).iter().any(|taken| taken.index() == mapping.index())
             };
@@ -243,6 +251,7 @@ impl Sender<'_> {
             .with_jitter()
             .without_max_times()
             .build();
+        let mut inquiry = Inquiry::default();
         loop {
             let attempt = Attempt::new(None);
             let part = Part {
@@ -254,14 +263,14 @@ impl Sender<'_> {
             let Err(error) = self.clickhouse.insert_part(insert, part, &attempt).await else {
                 return Ok(None);
             };
-            match error.class() {
+            match inquiry.judge(self.clickhouse, &insert.mapping, &error).await {
                 Class::Data => return Ok(Some(error)),
                 Class::SchemaDrift => return Err(DlqError::TableChanged.into()),
                 Class::Configuration => {
                     let doing = "inserting what letters hold";
                     return Err(ConsumerError::clickhouse(doing, self.clickhouse, error));
                 }
-                Class::Transient => {
+                Class::Transient | Class::Unclear => {
                     let query_id = attempt.query_id();
                     tracing::warn!(%source, query_id, %error, "insert failed; trying again");
                 }

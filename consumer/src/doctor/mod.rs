@@ -149,6 +149,7 @@ mod tests {
             finding: TableFinding {
                 columns,
                 engine: "MergeTree".into(),
+                is_partitioned: false,
                 memory: Memory::Local { window: 10_000 },
             },
             engine_full:

@@ -91,6 +91,11 @@ impl Monitor {
         self.standing().troubled(partition, error_line(error));
     }
 
+    /// A partition waits for somebody to change a table.
+    pub(crate) fn held_back(&self, partition: &TopicPartition, error: &ConsumerError) {
+        self.standing().held_back(partition, error_line(error));
+    }
+
     /// Records before `end` can be read.
     pub(crate) fn ends(&self, partition: &TopicPartition, end: i64) {
         self.standing().ends(partition, end, Instant::now());

@@ -22,11 +22,16 @@ struct Owned {
     moved_at: Instant,
     /// What keeps its batch from being stored.
     trouble: Option<String>,
+    /// Whether nothing of it is read until somebody acts.
+    is_held_back: bool,
 }
 
 impl Owned {
     fn has_work(&self) -> bool {
-        self.planned_at.is_some() || self.end.is_some_and(|end| end > self.stored)
+        // Where a partition ends that is not read is not known.
+        self.is_held_back
+            || self.planned_at.is_some()
+            || self.end.is_some_and(|end| end > self.stored)
     }
 }
 
@@ -66,7 +71,14 @@ impl Standing {
     }
 
     pub(super) fn assigned(&mut self, partition: TopicPartition, stored: i64, now: Instant) {
-        let owned = Owned { stored, end: None, planned_at: None, moved_at: now, trouble: None };
+        let owned = Owned {
+            stored,
+            end: None,
+            planned_at: None,
+            moved_at: now,
+            trouble: None,
+            is_held_back: false,
+        };
         self.partitions.insert(partition, owned);
     }
 
@@ -97,6 +109,12 @@ impl Standing {
     pub(super) fn troubled(&mut self, partition: &TopicPartition, error: String) {
         if let Some(owned) = self.partitions.get_mut(partition) {
             owned.trouble = Some(error);
+        }
+    }
+
+    pub(super) fn held_back(&mut self, partition: &TopicPartition, error: String) {
+        if let Some(owned) = self.partitions.get_mut(partition) {
+            (owned.trouble, owned.is_held_back) = (Some(error), true);
         }
     }
 
@@ -211,6 +229,17 @@ mod tests {
         assert!(stalled.contains("orders/3") && stalled.contains("connection refused"));
         standing.stored(&partition(), 15, later + STALL);
         assert_eq!(reason(&standing, later + STALL * 10), None);
+    }
+
+    #[test]
+    fn a_partition_that_is_held_back_stalls_though_its_end_is_not_known() {
+        let now = Instant::now();
+        let mut standing = active(now);
+        standing.held_back(&partition(), "table t does not exist".to_owned());
+        assert_eq!(reason(&standing, now), None, "somebody may be about to mend it");
+        assert!(reason(&standing, now + STALL).unwrap().contains("table t does not exist"));
+        standing.assigned(partition(), 10, now + STALL);
+        assert_eq!(reason(&standing, now + STALL * 2), None);
     }
 
     #[test]

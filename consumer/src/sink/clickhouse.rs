@@ -319,6 +319,25 @@ impl Sink for ClickHouse {
         self.send_to(server, Request { sql, body: &body, token: &part.token, attempt }).await
     }
 
+    async fn insert_nothing(&self, mapping: &Mapping, attempt: &Attempt) -> Result<(), SinkError> {
+        let (place, server) = self.servers.current();
+        let query_id = attempt.query_id();
+        self.within(place, async {
+            let mut insert = server.client.query_raw(&mapping.insert_sql);
+            for (name, value) in INSERT_SETTINGS.into_iter().chain([("query_id", &*query_id)]) {
+                insert = insert.with_setting(name, value);
+            }
+            Ok(insert.execute().await?)
+        })
+        .await
+    }
+
+    async fn has_changed(&self, mapping: &Mapping) -> Result<bool, SinkError> {
+        let found = self.find_table(mapping.table_name()).await?;
+        // One that is gone refuses whatever comes.
+        Ok(found.is_some_and(|found| found.columns != *mapping.described))
+    }
+
     async fn remembers(&self, mapping: &Mapping, since: Timestamp) -> Result<bool, SinkError> {
         let name = mapping.table_name();
         let (place, server) = self.caught_up(name).await?;

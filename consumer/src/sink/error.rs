@@ -1,6 +1,8 @@
 //! What ClickHouse's answers mean.
 //!
-//! The codes are those of ClickHouse's `ErrorCodes.cpp`; the grouping is ours.
+//! The codes are those of ClickHouse's `ErrorCodes.cpp`; the grouping is ours. A code
+//! says what to expect and never decides what becomes of a row: an expression of the
+//! table may throw any of them. That is for the server to answer, see `inquiry.rs`.
 
 use std::fmt;
 
@@ -13,6 +15,8 @@ pub enum Class {
     Transient,
     /// Something in one of the rows, or in several.
     Data,
+    /// The code alone does not tell: the server has to be asked.
+    Unclear,
     /// The table is not what it was: read it again, encode again.
     SchemaDrift,
     /// Somebody has to change the table, a setting or a privilege.
@@ -26,6 +30,7 @@ impl Class {
         match self {
             Class::Transient => "transient",
             Class::Data => "data",
+            Class::Unclear => "unclear",
             Class::SchemaDrift => "schema_drift",
             Class::Configuration => "configuration",
         }
@@ -62,26 +67,37 @@ impl SinkError {
         digits.parse().ok()
     }
 
+    /// What the code lets expect.
     #[must_use]
     pub fn class(&self) -> Class {
         let Some(code) = self.code else { return Class::Transient };
         match code {
-            // The rows are in the table; the view gets them with the same token
-            // once somebody has mended it, and would not by any other.
-            _ if self.message.contains("while pushing to view") && is_data(code) => {
-                Class::Configuration
-            }
-            code if is_data(code) => Class::Data,
-            // Which columns there are, and of which type.
-            7 | 8 | 10 | 16 | 20 | 44 | 47 | 50 | 131 | 524 => Class::SchemaDrift,
             // Too many parts passes, too many partitions does not.
             252 if self.message.contains("Too many partitions") => Class::Configuration,
+            code if is_transient(code) => Class::Transient,
+            _ if self.is_of_a_view() => Class::Configuration,
+            code if is_data(code) => Class::Data,
             // The table, its constraints, privileges, limits.
-            60 | 81 | 115 | 192..=195 | 218 | 291 | 344 | 452 | 497 | 516 | 774 => {
+            60 | 81 | 115 | 164 | 192..=195 | 218 | 291 | 344 | 452 | 497 | 516 | 774 => {
                 Class::Configuration
             }
-            _ => Class::Transient,
+            _ => Class::Unclear,
         }
+    }
+
+    /// Whether a materialised view threw it. The rows are in the table by then; the view
+    /// gets them with the same token once somebody has mended it, and would not by any
+    /// other.
+    pub(crate) fn is_of_a_view(&self) -> bool {
+        // The last that is said, after what may quote a value.
+        let (_, behind) = self.message.rsplit_once(": while pushing to view ").unwrap_or_default();
+        !behind.is_empty() && !behind.contains('\'')
+    }
+
+    /// Whether the insert may still be stored after this.
+    pub(crate) fn leaves_it_open(&self) -> bool {
+        const UNKNOWN_STATUS_OF_INSERT: u32 = 319;
+        matches!(self.code, None | Some(UNKNOWN_STATUS_OF_INSERT))
     }
 
     /// Whether it is about the server, or the way to it, and not about what was
@@ -105,6 +121,46 @@ impl SinkError {
             | 425 | 499 | 1000..=1002
         )
     }
+}
+
+/// Networks, time-outs, overload, memory, too many parts, no disk, no Keeper: the state
+/// that a server is in.
+fn is_transient(code: u32) -> bool {
+    matches!(
+        code,
+        3 | 159
+            | 198
+            | 201..=203
+            | 209
+            | 210
+            | 225
+            | 236
+            | 241..=244
+            | 252
+            | 254
+            | 265
+            | 279
+            | 285
+            | 286
+            | 289
+            | 297
+            | 319
+            | 364
+            | 373
+            | 394
+            | 425
+            | 439
+            | 473
+            | 499
+            | 574
+            | 692
+            | 733..=735
+            | 745
+            | 749
+            | 762
+            | 999
+            | 1000
+    )
 }
 
 /// Text, numbers and times that do not parse or fit, columns of a Nested that are
@@ -167,7 +223,8 @@ mod tests {
     fn the_code_in_the_answer_decides() {
         let unknown_table = "Code: 60. DB::Exception: Table default.x does not exist";
         assert_eq!(class(unknown_table), Class::Configuration);
-        assert_eq!(class("Code: 16. DB::Exception: No such column"), Class::SchemaDrift);
+        assert_eq!(class("Code: 16. DB::Exception: No such column"), Class::Unclear);
+        assert_eq!(class("Code: 153. DB::Exception: Division by zero"), Class::Unclear);
         assert_eq!(class("Code: 241. DB::Exception: Memory limit exceeded"), Class::Transient);
         assert_eq!(class("connection refused"), Class::Transient);
         let constraint =
@@ -182,6 +239,13 @@ mod tests {
         assert_eq!(class(nested), Class::Data);
         let view = "Code: 395. DB::Exception: Value is not zero: while pushing to view db.v (1-2)";
         assert_eq!(class(view), Class::Configuration);
+        let view = "Code: 153. DB::Exception: Division by zero: while pushing to view db.v (1-2)";
+        assert_eq!(class(view), Class::Configuration);
+        let value = "Code: 469. DB::Exception: Constraint `c` for table t is violated at row 1. \
+                     Column values: s = 'x: while pushing to view y'. (VIOLATED_CONSTRAINT)";
+        assert_eq!(class(value), Class::Data);
+        let memory = "Code: 241. DB::Exception: Memory limit exceeded: while pushing to view db.v";
+        assert_eq!(class(memory), Class::Transient);
     }
 
     #[test]

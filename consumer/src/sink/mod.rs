@@ -3,6 +3,7 @@
 mod clickhouse;
 mod connection;
 mod error;
+mod inquiry;
 mod schema;
 mod servers;
 
@@ -11,6 +12,7 @@ use jiff::Timestamp;
 pub use self::error::{Class, SinkError};
 pub(crate) use self::{
     clickhouse::{ClickHouse, INSERT_SETTINGS, Request, literal},
+    inquiry::Inquiry,
     schema::TableFinding,
 };
 use crate::{batch::Insert, decode::Mapping, source::TopicPartition, trace::Attempt};
@@ -45,6 +47,19 @@ pub(crate) trait Sink: Send + Sync + 'static {
         part: Part<'_>,
         attempt: &Attempt,
     ) -> impl Future<Output = Result<(), SinkError>> + Send;
+
+    /// Inserts no row, as rows would be inserted: whatever is not about rows is refused.
+    fn insert_nothing(
+        &self,
+        mapping: &Mapping,
+        attempt: &Attempt,
+    ) -> impl Future<Output = Result<(), SinkError>> + Send;
+
+    /// Whether the table has other columns than those that `mapping` was made for.
+    fn has_changed(
+        &self,
+        mapping: &Mapping,
+    ) -> impl Future<Output = Result<bool, SinkError>> + Send;
 
     /// Whether the table is sure to know an insert of that time by its token: as many
     /// parts have not come since as it remembers.

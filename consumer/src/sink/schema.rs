@@ -11,6 +11,8 @@ use crate::{
 pub(crate) struct TableFinding {
     pub(crate) columns: Vec<DescribedColumn>,
     pub(crate) engine: String,
+    /// Whether one insert may be several parts, each stored by itself.
+    pub(crate) is_partitioned: bool,
     /// What it knows of the inserts that it has had.
     pub(crate) memory: Memory,
 }
@@ -30,10 +32,10 @@ impl ClickHouse {
         name: &TableName,
     ) -> Result<Option<TableFinding>, SinkError> {
         // A table does not show what it has from the server's configuration.
-        let engines: Vec<(String, String, String, String, String)> = self
+        let engines: Vec<(String, String, u8, String, String, String)> = self
             .fetch(
                 self.query(
-                    "SELECT engine, engine_full,
+                    "SELECT engine, engine_full, partition_key != '',
                         ifNull((SELECT value FROM system.merge_tree_settings
                          WHERE name = 'non_replicated_deduplication_window'), ''),
                         ifNull((SELECT value FROM system.replicated_merge_tree_settings
@@ -46,11 +48,8 @@ impl ClickHouse {
                 .bind(&name.table),
             )
             .await?;
-        let Some((engine, engine_full, local_window, shared_window, shared_seconds)) =
-            engines.into_iter().next()
-        else {
-            return Ok(None);
-        };
+        let Some(found) = engines.into_iter().next() else { return Ok(None) };
+        let (engine, engine_full, partitioned, local_window, shared_window, shared_seconds) = found;
         let number = |text: String| text.parse().unwrap_or(0);
         let defaults = Defaults {
             local_window: number(local_window),
@@ -76,6 +75,6 @@ impl ClickHouse {
             })
             .collect();
         let memory = Memory::of(&engine, &engine_full, defaults);
-        Ok(Some(TableFinding { columns, engine, memory }))
+        Ok(Some(TableFinding { columns, engine, is_partitioned: partitioned != 0, memory }))
     }
 }

@@ -26,7 +26,7 @@ use crate::{
     dead_letter::DeadLetters,
     metrics,
     plan::Plan,
-    sink::{Class, Part, Sink, SinkError},
+    sink::{Class, Inquiry, Part, Sink, SinkError},
     trace::Attempt,
 };
 
@@ -86,6 +86,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
         let mut attempts = 0_u64;
         let mut step = Step::first(plan, insert, batch);
         let mut refusal = None;
+        let mut inquiry = Inquiry::default();
         loop {
             attempts += 1;
             let began = Instant::now();
@@ -117,7 +118,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
                 Err(error) => error,
             };
             let (query_id, trace_id) = (attempt.query_id(), attempt.trace_id());
-            let class = error.class();
+            let class = inquiry.judge(&self.edges.sink, &insert.mapping, &error).await;
             metrics::insert_failed(table, class);
             self.edges.monitor.troubled(&self.partition, &error);
             match class {
@@ -138,7 +139,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
                     refusal = Some(error);
                     continue;
                 }
-                Class::Transient => tracing::warn!(
+                Class::Transient | Class::Unclear => tracing::warn!(
                     partition = %self.partition, %table, rows = insert.rows, query_id, trace_id,
                     class = class.as_str(), attempts, %error, "insert failed; trying again"
                 ),

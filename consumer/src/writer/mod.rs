@@ -16,6 +16,7 @@ mod bisection;
 mod insert;
 mod planning;
 mod proof;
+mod refused;
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,7 +30,7 @@ use rdkafka::error::KafkaError;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::proof::{Refusals, Refused};
+pub(crate) use self::refused::{Refusals, Refused};
 use crate::{
     batch::Sealed,
     budget::Held,
@@ -90,11 +91,26 @@ pub(crate) enum WriteError {
     SchemaDrift { table: String, source: SinkError },
 }
 
+/// What has to start over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StartsOver {
+    /// The partition, from its committed plan: what is found stands in its way no more.
+    Partition,
+    /// The same, once its tables were read again.
+    Table,
+    /// Everything: it may be the group's matter.
+    Session,
+}
+
 impl WriteError {
-    /// Whether it is over once the partition's committed plan is read again, and what
-    /// is found stands in its way no more. Anything else may be the group's matter.
-    pub(crate) fn is_of_the_partition(&self) -> bool {
-        matches!(self, WriteError::Refused { rows, .. } if *rows > 0)
+    pub(crate) fn starts_over(&self) -> StartsOver {
+        match self {
+            WriteError::Refused { rows, .. } if *rows > 0 => StartsOver::Partition,
+            WriteError::SchemaDrift { .. } => StartsOver::Table,
+            WriteError::Refused { .. } | WriteError::Commit { .. } | WriteError::Plan(_) => {
+                StartsOver::Session
+            }
+        }
     }
 }
 

@@ -13,54 +13,27 @@
 //! a part, because the server died between the two, would miss it for ever. The table
 //! is asked where that is settled: in what lies before the part under way, and where
 //! it is not known who has stored what, and the table has something of the range.
+//!
+//! A row is parked if it is refused by itself while the table takes inserts. What is
+//! said of the state of a server may be over by then, or not: such a row is parked if
+//! the table has taken others of its batch meanwhile, and waits if it has not.
 
-use std::{
-    collections::HashMap,
-    ops::Range,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::ops::Range;
 
 use jiff::Timestamp;
 
-use super::{Offsets, TOKENS_TRUSTED_FOR, WriteError, Writer, backoff, bisection::Bisection};
+use super::{
+    Offsets, Refusals, TOKENS_TRUSTED_FOR, WriteError, Writer, backoff, bisection::Bisection,
+};
 use crate::{
     batch::{Insert, Sealed},
     dead_letter::DeadLetters,
     decode::Rejection,
+    metrics,
     plan::{Plan, Search},
-    sink::{Class, Part, Sink, SinkError},
-    source::TopicPartition,
+    sink::{Class, Inquiry, Part, Sink, SinkError},
     trace::Attempt,
 };
-
-/// Rows that are refused, by the route that made them and their offset.
-pub(crate) type Refusals = HashMap<(usize, i64), Rejection>;
-
-/// What has been found, by partition. It outlives a session and not a process:
-/// who does not know it finds it anew.
-#[derive(Debug, Default)]
-pub(crate) struct Refused(Mutex<HashMap<TopicPartition, Refusals>>);
-
-impl Refused {
-    fn all(&self) -> MutexGuard<'_, HashMap<TopicPartition, Refusals>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn of(&self, partition: &TopicPartition) -> Refusals {
-        self.all().get(partition).cloned().unwrap_or_default()
-    }
-
-    fn add(&self, partition: &TopicPartition, found: Refusals) {
-        self.all().entry(partition.clone()).or_default().extend(found);
-    }
-
-    /// Everything before `end` is stored or parked.
-    pub(super) fn forget(&self, partition: &TopicPartition, end: i64) {
-        if let Some(found) = self.all().get_mut(partition) {
-            found.retain(|(_, offset), _| *offset >= end);
-        }
-    }
-}
 
 /// What is known of the parts that may have been stored of an insert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +75,27 @@ pub(super) enum Proof {
     Refused(WriteError),
 }
 
+/// What came of a part.
+#[derive(Debug)]
+enum Tried {
+    /// It was told to stop before that was known.
+    Stopped,
+    Stored,
+    Refused(SinkError),
+}
+
+/// What a search has found so far.
+#[derive(Debug, Default)]
+struct Findings {
+    /// How many rows are refused, and what was said of the last.
+    rows: usize,
+    last: Option<SinkError>,
+    /// Rows that were refused for what may be the state of the server.
+    doubts: Vec<i64>,
+    /// Whether the table has taken rows of the batch meanwhile.
+    takes_others: bool,
+}
+
 impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
     /// Stores the rows of `insert` that the table takes, and finds out which it does
     /// not. `plan` says how far somebody has come with that already, `refusal` what was
@@ -116,16 +110,24 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
         let route = insert.mapping.id();
         let end = batch.end;
         // From where on nothing is stored but what the plan says.
-        let (known_from, under_way) = match PartsStored::of(insert, batch, plan) {
+        let (mut known_from, under_way) = match PartsStored::of(insert, batch, plan) {
             PartsStored::UpTo(search) => (search.from, Some(search.to)),
-            PartsStored::NoneYet if !plan.by_provenance => (batch.start, None),
             // Planned anew, and refused as a whole: no part of it was begun, or the
             // plan would say so. Of those before it, one may have been stored.
-            PartsStored::NoneYet => match self.end_of_rows(&insert.mapping).await {
-                Some(until) if until <= batch.start => (batch.start, None),
-                Some(_) => (end, None),
-                None => return Ok(Proof::Stopped),
-            },
+            PartsStored::NoneYet if plan.by_provenance => {
+                match self.end_of_rows(&insert.mapping).await {
+                    Some(until) if until <= batch.start => (batch.start, None),
+                    Some(_) => (end, None),
+                    None => return Ok(Proof::Stopped),
+                }
+            }
+            PartsStored::NoneYet => {
+                match self.has_some(insert, batch.start, refusal.as_ref()).await {
+                    Some(false) => (batch.start, None),
+                    Some(true) => (end, None),
+                    None => return Ok(Proof::Stopped),
+                }
+            }
             PartsStored::Unknown => (end, None),
         };
         if under_way.is_none() {
@@ -141,60 +143,129 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
         };
         let suspect = refusal.and_then(|error| suspected(&(batch.start..end), &error));
         let mut parts = Bisection::new(batch.start..end, known_from, under_way, suspect);
-        let mut refused: Option<(usize, SinkError)> = None;
-        while !self.stop.is_cancelled() {
-            let Some(part) = parts.next_part() else { return Ok(self.outcome(insert, refused)) };
+        let mut found = Findings::default();
+        while let Some(part) = parts.next_part() {
             let is_known = part.start >= known_from && is_trusted(plan);
             let planned = Search { route, from: part.start, to: part.end };
-            if is_known && plan.search != Some(planned) {
+            if is_known && plan.search != Some(planned) && !self.stop.is_cancelled() {
                 plan.search = Some(planned);
                 self.commit(batch.start, plan.metadata()?).await?;
             }
             match self.try_part(insert, batch, plan, (part.clone(), !is_known)).await? {
-                None => break,
-                Some(Ok(())) => parts.taken(),
-                Some(Err(error)) => {
+                Tried::Stopped => return Ok(Proof::Stopped),
+                Tried::Stored => {
+                    found.takes_others |= insert.offsets.has_any(&part);
+                    parts.taken();
+                }
+                Tried::Refused(error) => {
                     // Of what is asked for, the rows are not those of the part.
                     let suspect = is_known.then(|| suspected(&part, &error)).flatten();
-                    let Some(row) = parts.refused(suspect) else { continue };
-                    let rejection = Rejection::refused(&insert.mapping, &error);
-                    // At once: whoever is interrupted has less to find the next time.
-                    let found = [((insert.mapping.index(), row), rejection)];
-                    self.edges.refused.add(&self.partition, Refusals::from(found));
-                    refused = Some((refused.map_or(1, |(rows, _)| rows + 1), error));
+                    match self.has_some(insert, part.start, Some(&error)).await {
+                        Some(true) if is_known => {
+                            known_from = end;
+                            plan.search = Some(Search { route, from: end, to: end });
+                            self.commit(batch.start, plan.metadata()?).await?;
+                        }
+                        Some(_) => {}
+                        None => return Ok(Proof::Stopped),
+                    }
+                    if let Some(row) = parts.refused(suspect) {
+                        self.found(insert, row, error, &mut found);
+                    }
                 }
             }
         }
-        Ok(Proof::Stopped)
+        self.settle_doubts(insert, batch, plan, found).await
     }
 
-    fn outcome(&self, insert: &Insert, refused: Option<(usize, SinkError)>) -> Proof {
-        match refused {
-            None => Proof::Stored,
-            Some((rows, source)) => Proof::Refused(WriteError::Refused {
-                partition: self.partition.clone(),
-                table: insert.mapping.table.to_string(),
-                rows,
-                source,
-            }),
+    /// Whether the table has some of the rows from `from` on, though it refused them: each
+    /// of its partitions is stored by itself. `None` if it was told to stop before that was
+    /// known.
+    async fn has_some(
+        &self,
+        insert: &Insert,
+        from: i64,
+        refusal: Option<&SinkError>,
+    ) -> Option<bool> {
+        // Constraints are looked at before anything is stored.
+        let is_named = refusal.is_some_and(|error| error.refused_row().is_some());
+        if is_named || !insert.mapping.is_partitioned() {
+            return Some(false);
         }
+        Some(self.end_of_rows(&insert.mapping).await? > from)
     }
 
-    /// Inserts a part until it is stored or refused; `None` if it was told to stop
-    /// before.
+    /// Notes a row that is refused by itself.
+    fn found(&self, insert: &Insert, row: i64, error: SinkError, found: &mut Findings) {
+        if error.class() == Class::Transient && !found.takes_others {
+            found.doubts.push(row);
+            return;
+        }
+        let rejection = Rejection::refused(&insert.mapping, &error);
+        // At once: whoever is interrupted has less to find the next time.
+        let refusal = [((insert.mapping.index(), row), rejection)];
+        self.edges.refused.add(&self.partition, Refusals::from(refusal));
+        found.rows += 1;
+        found.last = Some(error);
+    }
+
+    /// Tries rows once more that may have been refused for the state of the server. One
+    /// that is refused while the table takes no other waits.
+    async fn settle_doubts(
+        &self,
+        insert: &Insert,
+        batch: &Sealed,
+        plan: &Plan,
+        mut found: Findings,
+    ) -> Result<Proof, WriteError> {
+        let mut delays = backoff();
+        while let Some(row) = found.doubts.pop() {
+            match self.try_part(insert, batch, plan, (row..row + 1, true)).await? {
+                Tried::Stopped => return Ok(Proof::Stopped),
+                Tried::Stored => found.takes_others = true,
+                Tried::Refused(error) => {
+                    let table = &insert.mapping.table;
+                    if !found.takes_others {
+                        metrics::insert_failed(table, Class::Configuration);
+                        tracing::error!(
+                            partition = %self.partition, %table, offset = row, %error,
+                            "row refused, and no other was taken; somebody has to act"
+                        );
+                        if !self.pause(delays.next()).await {
+                            return Ok(Proof::Stopped);
+                        }
+                    }
+                    self.found(insert, row, error, &mut found);
+                }
+            }
+        }
+        let Some(source) = found.last else { return Ok(Proof::Stored) };
+        Ok(Proof::Refused(WriteError::Refused {
+            partition: self.partition.clone(),
+            table: insert.mapping.table.to_string(),
+            rows: found.rows,
+            source,
+        }))
+    }
+
+    /// Inserts a part until it is stored or refused.
     async fn try_part(
         &self,
         insert: &Insert,
         batch: &Sealed,
         plan: &Plan,
         (range, is_asked): (Range<i64>, bool),
-    ) -> Result<Option<Result<(), SinkError>>, WriteError> {
+    ) -> Result<Tried, WriteError> {
         let table = &insert.mapping.table;
         let target = insert.mapping.target();
         let token = plan.part_token(&range, &self.edges.cluster, &self.partition, target);
         let token = if is_asked { format!("{token}/missing") } else { token };
         let mut delays = backoff();
-        loop {
+        let mut inquiry = match range.end - range.start {
+            1 => Inquiry::default(),
+            _ => Inquiry::of_refused_rows(),
+        };
+        while !self.stop.is_cancelled() {
             let attempt = Attempt::new(batch.trace);
             let part = Part {
                 partition: &self.partition,
@@ -203,26 +274,32 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
                 is_asked,
             };
             let Err(error) = self.edges.sink.insert_part(insert, part, &attempt).await else {
-                return Ok(Some(Ok(())));
+                return Ok(Tried::Stored);
             };
-            match error.class() {
-                Class::Data => return Ok(Some(Err(error))),
+            let (query_id, trace_id) = (attempt.query_id(), attempt.trace_id());
+            let class = inquiry.judge(&self.edges.sink, &insert.mapping, &error).await;
+            match class {
+                Class::Data => return Ok(Tried::Refused(error)),
                 Class::SchemaDrift => {
                     let table = table.to_string();
                     return Err(WriteError::SchemaDrift { table, source: error });
                 }
-                Class::Transient | Class::Configuration => {
-                    self.edges.monitor.troubled(&self.partition, &error);
-                    tracing::warn!(
-                        partition = %self.partition, %table, query_id = attempt.query_id(),
-                        trace_id = attempt.trace_id(), %error, "insert failed; trying again"
-                    );
-                    if !self.pause(delays.next()).await {
-                        return Ok(None);
-                    }
-                }
+                Class::Transient | Class::Unclear => tracing::warn!(
+                    partition = %self.partition, %table, query_id, trace_id, %error,
+                    "insert failed; trying again"
+                ),
+                Class::Configuration => tracing::error!(
+                    partition = %self.partition, %table, query_id, trace_id, %error,
+                    "insert refused; somebody has to act"
+                ),
+            }
+            metrics::insert_failed(table, class);
+            self.edges.monitor.troubled(&self.partition, &error);
+            if !self.pause(delays.next()).await {
+                break;
             }
         }
+        Ok(Tried::Stopped)
     }
 }
 

@@ -157,7 +157,7 @@ async fn a_view_gets_a_part_that_it_has_missed_though_other_rows_are_refused() {
     send_numbers(&Feed::of(&pipeline, "number").await, &[0, 1, 2, 3, 200, 5, 6]);
     let consumer = pipeline.consumer().unwrap();
     consumer.logged("finding the rows one by one", PATIENCE).await.unwrap();
-    consumer.logged("insert failed; trying again", PATIENCE).await.unwrap();
+    consumer.logged("somebody has to act", PATIENCE).await.unwrap();
     consumer.kill().await.unwrap();
     view.mend().await;
     let consumer = pipeline.consumer().unwrap();

@@ -10,6 +10,7 @@ mod consumer_doctor_probe;
 mod consumer_faults;
 mod consumer_groups;
 mod consumer_health;
+mod consumer_isolation;
 mod consumer_memory;
 mod consumer_replicas;
 mod consumer_tables;

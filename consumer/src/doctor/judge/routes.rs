@@ -18,6 +18,9 @@ fn table_of(route: &Route, config: &Config) -> TableName {
     TableName::parse(&route.table, &config.clickhouse.database)
 }
 
+const HELD_BACK: &str =
+    "What goes to this table waits, with an alarm; if no route fits, the consumer does not start.";
+
 /// Whether every route can be joined with its table.
 pub(super) fn columns(facts: &Server, config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -31,26 +34,18 @@ pub(super) fn columns(facts: &Server, config: &Config) -> Vec<Finding> {
     findings
 }
 
-fn fit(index: usize, route: &Route, table: &Table) -> Option<Finding> {
+fn fit(index: usize, route: &Route, table: &Table) -> Vec<Finding> {
     let check = "columns";
     let name = &table.name;
-    let shape = table.shape.as_ref()?;
+    let Some(shape) = &table.shape else { return Vec::new() };
     let described = &shape.finding.columns;
     let schema = match TableSchema::of(name.clone(), described) {
         Ok(schema) => schema,
         Err(error) => {
-            return Some(
-                Finding::problem(
-                    check,
-                    error_line(&error),
-                    "The consumer does not start: no value can be written to it.",
-                )
-                .fix(format!(
-                    "ALTER TABLE {} MODIFY COLUMN {} …  -- or have ClickHouse fill it: MATERIALIZED …",
-                    name.quoted(),
-                    error.column
-                )),
-            );
+            return vec![
+                Finding::problem(check, error_line(&error), HELD_BACK)
+                    .fix(filled_otherwise(name, &error.column)),
+            ];
         }
     };
     let mapping = match Mapping::new(index, route, &schema) {
@@ -74,16 +69,25 @@ fn fit(index: usize, route: &Route, table: &Table) -> Option<Finding> {
                 MappingError::Collect { column, .. } => {
                     format!("ALTER TABLE {} MODIFY COLUMN {column} String", name.quoted())
                 }
+                MappingError::Unwritable(error) => {
+                    format!(
+                        "routes: leave out `{}`, or make it a column of another type",
+                        error.column
+                    )
+                }
                 MappingError::Topic { .. } => "routes: correct the regular expression".to_owned(),
             };
-            let why = "The consumer does not start with a route that does not fit its table.";
-            return Some(Finding::problem(check, error_line(&error), why).fix(fix));
+            return vec![Finding::problem(check, error_line(&error), HELD_BACK).fix(fix)];
         }
     };
     let from = &route.topic;
     let required: Vec<_> = mapping.required_fields().map(Column::name).collect();
     let columns = schema.columns.len();
-    Some(Finding::ok(
+    let left_out = schema.left_out.iter().map(|error| {
+        let why = "It is left out of every row, and ClickHouse fills it with its default.";
+        Finding::warning(check, error_line(error), why).fix(filled_otherwise(name, &error.column))
+    });
+    let fits = Finding::ok(
         check,
         if required.is_empty() {
             format!("`{from}` fits {name}: {columns} columns, none has to be in the payload")
@@ -93,7 +97,16 @@ fn fit(index: usize, route: &Route, table: &Table) -> Option<Finding> {
                 named(&required)
             )
         },
-    ))
+    );
+    left_out.chain([fits]).collect()
+}
+
+/// What to do about a column of a type that cannot be written.
+fn filled_otherwise(table: &TableName, column: &str) -> String {
+    format!(
+        "ALTER TABLE {} MODIFY COLUMN {column} …  -- or have ClickHouse fill it: MATERIALIZED …",
+        table.quoted()
+    )
 }
 
 fn taken<'a>(route: &Route, kafka: &'a Kafka) -> Vec<&'a str> {

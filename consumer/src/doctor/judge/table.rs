@@ -20,7 +20,8 @@ pub(super) fn judge(server: &Server, table: &Table, once: bool) -> Vec<Finding> 
             Finding::problem(
                 check,
                 format!("table {name} does not exist, or user `{}` may not see it", server.user),
-                "The consumer does not start without it.",
+                "What goes to this table waits, with an alarm; if there is none, the consumer does not \
+                 start.",
             )
             .fix(create(name, server.has_replicas)),
         ];
@@ -66,8 +67,9 @@ fn deduplication(server: &Server, name: &TableName, shape: &Shape, once: bool) -
         Err(unfit) => Finding::problem(
             check,
             format!("table {name} {unfit}"),
-            "The consumer refuses to start: an insert that is repeated after its outcome was open \
-             would be stored twice.",
+            "What goes to this table waits, with an alarm, and if there is no other, the consumer \
+             refuses to start: an insert that is repeated after its outcome was open would be \
+             stored twice.",
         )
         .fix(unfit.fix(name)),
     })

@@ -28,8 +28,9 @@ async fn a_transient_fault_is_retried_with_the_same_token_and_no_offset_moves_me
 #[tokio::test(start_paused = true)]
 async fn a_token_that_may_be_forgotten_by_now_gives_way_to_what_the_table_has() {
     let script: Arc<Script> = Arc::default();
-    // Half an hour, in steps of ten seconds at most.
-    *lock(&script.insert_faults) = [210].repeat(400).into();
+    // Half an hour, in steps of four seconds at most.
+    *lock(&script.insert_faults) = [210].repeat(1200).into();
+    *lock(&script.nothing_faults) = [210].repeat(1200).into();
     let did = undisturbed(&script, None, vec![batch(0..5)]).await;
     let steps = steps(&did);
     let replanned = steps.iter().rposition(|step| step == "plan 0: 0-5").unwrap();
@@ -63,6 +64,21 @@ async fn a_refusal_that_needs_somebody_is_waited_out_and_drops_nothing() {
     assert_eq!(steps(&did), ["plan 0: 0-5", "insert", "insert", "insert", "insert", "commit 5"]);
 }
 
+/// Where an insert without rows is refused, too, it is not about the rows.
+#[tokio::test(start_paused = true)]
+async fn a_table_that_takes_nothing_at_all_is_waited_for_whatever_it_says() {
+    for code in [44, 131, 153, 241, 252] {
+        let script: Arc<Script> = Arc::default();
+        *lock(&script.insert_faults) = [code].repeat(20).into();
+        *lock(&script.nothing_faults) = [code].repeat(20).into();
+        let did = undisturbed(&script, None, vec![batch(0..5)]).await;
+        let (first, rest) = (&steps(&did)[..1], &steps(&did)[1..22]);
+        assert_eq!(first, ["plan 0: 0-5"]);
+        assert!(rest.iter().all(|step| step == "insert"), "{code}: {rest:?}");
+        assert_eq!(steps(&did).last().unwrap(), "commit 5");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn dead_letters_that_cannot_be_written_hold_the_insert_back() {
     let script: Arc<Script> = Arc::default();
@@ -82,7 +98,7 @@ async fn letters_of_which_nobody_knows_are_neither_written_again_nor_passed_over
 
 #[tokio::test(start_paused = true)]
 async fn a_table_that_changed_ends_the_writer_with_the_plan_standing() {
-    let script: Arc<Script> = Arc::default();
+    let script = Arc::new(Script { has_changed: true, ..Script::default() });
     *lock(&script.insert_faults) = vec![16].into();
     let (outcome, did) = run(&script, None, CancellationToken::new(), vec![batch(0..5)]).await;
     assert!(matches!(outcome, Err(WriteError::SchemaDrift { .. })));
@@ -132,6 +148,7 @@ async fn where_somebody_moved_the_offset_only_what_is_missing_is_inserted() {
 async fn told_to_stop_while_clickhouse_is_away_it_leaves_the_plan() {
     let script: Arc<Script> = Arc::default();
     *lock(&script.insert_faults) = [241].repeat(1000).into();
+    *lock(&script.nothing_faults) = [241].repeat(1000).into();
     let stop = CancellationToken::new();
     let stopping = stop.clone();
     let stopper = async move {

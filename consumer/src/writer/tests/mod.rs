@@ -47,6 +47,12 @@ struct Script {
     stops_after: Option<(Range<i64>, CancellationToken)>,
     /// Offsets of rows that are refused, whatever else goes well.
     refuses: Vec<i64>,
+    /// With which code; by default that of a constraint.
+    refuses_with: Option<u32>,
+    /// What an insert without rows comes to, and all others before it.
+    nothing_faults: Mutex<VecDeque<u32>>,
+    /// Whether the table has other columns by now.
+    has_changed: bool,
     /// Whether it says which row it is.
     tells_rows: bool,
     refused: Arc<Refused>,
@@ -102,14 +108,26 @@ impl Sink for Arc<Script> {
         }
         let did = if is_asked { Did::InsertedMissing } else { Did::InsertedPart };
         Script::insert(self, did(range, token))?;
+        let code = Some(self.refuses_with.unwrap_or(469));
         match row {
             Some(row) if self.tells_rows => {
                 let message = format!("c is violated at row {row}. Expression: scripted");
-                Err(SinkError { code: Some(469), message })
+                Err(SinkError { code, message })
             }
-            Some(_) => Err(SinkError { code: Some(469), message: "scripted".into() }),
+            Some(_) => Err(SinkError { code, message: "scripted".into() }),
             None => Ok(()),
         }
+    }
+
+    async fn insert_nothing(&self, _: &Mapping, _: &Attempt) -> Result<(), SinkError> {
+        match lock(&self.nothing_faults).pop_front() {
+            Some(0) | None => Ok(()),
+            Some(code) => Err(SinkError { code: Some(code), message: "scripted".into() }),
+        }
+    }
+
+    async fn has_changed(&self, _: &Mapping) -> Result<bool, SinkError> {
+        Ok(self.has_changed)
     }
 
     async fn remembers(&self, _: &Mapping, _: Timestamp) -> Result<bool, SinkError> {

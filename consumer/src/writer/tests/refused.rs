@@ -25,6 +25,44 @@ async fn rows_that_are_refused_are_found_one_by_one_and_the_others_stored() {
     assert_eq!(offsets, [(0, 1), (0, 4)]);
 }
 
+/// An expression of the table may throw whatever it likes.
+#[tokio::test(start_paused = true)]
+async fn rows_that_are_refused_are_found_whatever_the_code() {
+    for code in [153, 131, 60, 241] {
+        let script = Script { refuses: vec![1, 4], refuses_with: Some(code), ..Script::default() };
+        *lock(&script.insert_faults) = [code].repeat(if code == 241 { 8 } else { 3 }).into();
+        let script = Arc::new(script);
+        let (outcome, did) = run(&script, None, CancellationToken::new(), vec![batch(0..6)]).await;
+        assert!(matches!(outcome, Err(WriteError::Refused { rows: 2, .. })), "{code}: {outcome:?}");
+        let partition = TopicPartition { topic: "t".into(), partition: 3 };
+        let mut offsets: Vec<_> = script.refused.of(&partition).into_keys().collect();
+        offsets.sort_unstable();
+        assert_eq!(offsets, [(0, 1), (0, 4)], "{code}: {did:?}");
+    }
+}
+
+/// What tells of the state of a server is no reason to park a row while the table has
+/// taken no other.
+#[tokio::test(start_paused = true)]
+async fn a_row_that_is_refused_for_want_of_memory_waits_while_no_other_is_taken() {
+    let script = Script { refuses: vec![0], refuses_with: Some(241), ..Script::default() };
+    *lock(&script.insert_faults) = [241].repeat(8).into();
+    let script = Arc::new(script);
+    let stop = CancellationToken::new();
+    let (stopping, watched) = (stop.clone(), Arc::clone(&script));
+    let stopper = async move {
+        while lock(&watched.did).len() < 100 {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+        }
+        stopping.cancel();
+    };
+    let running = run(&script, None, stop, vec![batch(0..1)]);
+    let ((outcome, _), ()) = tokio::join!(running, stopper);
+    outcome.unwrap();
+    let partition = TopicPartition { topic: "t".into(), partition: 3 };
+    assert!(script.refused.of(&partition).is_empty());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_row_that_clickhouse_names_is_tried_next() {
     let mut script = Script { refuses: vec![40, 70], tells_rows: true, ..Script::default() };
