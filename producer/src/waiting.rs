@@ -53,8 +53,14 @@ async fn watch(target: &Target, pid: i32, what: &str) -> PostgresError {
         tokio::time::sleep(MOMENT).await;
         let client = target.connect().await?;
         let mut told = HashSet::new();
+        let mut is_quiet = true;
         loop {
-            for (holder, text) in holders(&client, target, pid).await? {
+            let holders = holders(&client, target, pid).await?;
+            if holders.is_empty() && std::mem::take(&mut is_quiet) {
+                tracing::info!("{what} is being created");
+            }
+            for (holder, text) in holders {
+                is_quiet = false;
                 if told.insert(holder) {
                     tracing::warn!("{what} waits for {text}");
                 }
