@@ -168,13 +168,16 @@ impl Sender<'_> {
                 self.routes.of(letter).iter().any(|taken| taken.index() == mapping.index())
             };
             let ours: Vec<_> = letters.iter().filter(takes).copied().collect();
-            let mut open = vec![ours];
+            let (mut open, mut code) = (vec![ours], None);
             while let Some(some) = open.pop().filter(|some| !some.is_empty()) {
                 let (insert, refused) = self.encode(mapping, &some);
                 let inserted = match &insert {
-                    Some(insert) => self.insert(source, insert, &some).await?,
+                    Some(insert) => self.insert(source, insert, &some, code).await?,
                     None => None,
                 };
+                if let Some(error) = &inserted {
+                    code = error.code;
+                }
                 match (inserted, some.as_slice()) {
                     (None, _) => {
                         for (letter, rejection) in refused {
@@ -234,12 +237,14 @@ impl Sender<'_> {
         (insert, refused)
     }
 
-    /// Returns once it is stored, or the error if it is refused for what is in it.
+    /// Returns once it is stored, or the error if it is refused for what is in it; `code` is
+    /// what others were refused with.
     async fn insert(
         &self,
         source: &TopicPartition,
         insert: &Insert,
         letters: &[&Letter],
+        code: Option<u32>,
     ) -> Result<Option<SinkError>, ConsumerError> {
         const MAX_DELAY: Duration = Duration::from_secs(10);
         let first = letters.first().map_or(0, |letter| letter.offset);
@@ -251,7 +256,7 @@ impl Sender<'_> {
             .with_jitter()
             .without_max_times()
             .build();
-        let mut inquiry = Inquiry::default();
+        let mut inquiry = Inquiry::of_some(code, letters.len() > 1);
         loop {
             let attempt = Attempt::new(None);
             let part = Part {

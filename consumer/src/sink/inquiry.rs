@@ -25,13 +25,16 @@ pub(crate) struct Inquiry {
     code: Option<u32>,
     /// How often it came in a row.
     times: u32,
-    is_of_refused: bool,
+    /// What was said of these rows among others, and found to be about rows.
+    known: Option<u32>,
+    is_of_several: bool,
 }
 
 impl Inquiry {
-    /// Of an insert of several rows that are known to be refused.
-    pub(crate) fn of_refused_rows() -> Self {
-        Inquiry { is_of_refused: true, ..Inquiry::default() }
+    /// Of an insert of some rows of one that was refused with the code `known`: of a single
+    /// one, or of several, which are only told apart further.
+    pub(crate) fn of_some(known: Option<u32>, is_of_several: bool) -> Self {
+        Inquiry { known, is_of_several, ..Inquiry::default() }
     }
 
     /// What has to happen before `error`, of an insert for `mapping`, is over.
@@ -45,8 +48,9 @@ impl Inquiry {
         let expected = error.class();
         self.times = if self.code == error.code { self.times + 1 } else { 1 };
         self.code = error.code;
-        let is_due = self.times >= self.needed(expected);
-        if self.is_of_refused && expected == Class::Data {
+        let is_due = self.times >= self.needed(error);
+        let is_known = self.known == error.code && !error.leaves_it_open();
+        if self.is_of_several && is_known && is_due && !error.is_of_a_view() {
             return Class::Data;
         }
         if error.leaves_it_open() || (expected == Class::Transient && !is_due) {
@@ -69,10 +73,13 @@ impl Inquiry {
         }
     }
 
-    fn needed(&self, expected: Class) -> u32 {
-        match expected {
+    fn needed(&self, error: &SinkError) -> u32 {
+        let is_known = self.known.is_some() && self.known == error.code;
+        match error.class() {
+            Class::Transient if is_known && self.is_of_several => OF_ONE_KIND,
+            Class::Transient => OF_ITS_STATE,
             Class::Data => 1,
-            Class::Transient if !self.is_of_refused => OF_ITS_STATE,
+            _ if is_known => 1,
             _ => OF_ONE_KIND,
         }
     }
@@ -84,9 +91,13 @@ mod tests {
 
     #[test]
     fn what_may_pass_is_given_time() {
-        let class = |code| SinkError { code: Some(code), message: String::new() }.class();
-        let needed = |inquiry: Inquiry| [469, 153, 60, 241].map(|code| inquiry.needed(class(code)));
-        assert_eq!(needed(Inquiry::default()), [1, OF_ONE_KIND, OF_ONE_KIND, OF_ITS_STATE]);
-        assert_eq!(needed(Inquiry::of_refused_rows()), [1, OF_ONE_KIND, OF_ONE_KIND, OF_ONE_KIND]);
+        let error = |code| SinkError { code: Some(code), message: String::new() };
+        let needed =
+            |inquiry: &Inquiry| [469, 153, 60, 241].map(|code| inquiry.needed(&error(code)));
+        assert_eq!(needed(&Inquiry::default()), [1, OF_ONE_KIND, OF_ONE_KIND, OF_ITS_STATE]);
+        let known = |code, is_of_several| Inquiry::of_some(Some(code), is_of_several);
+        assert_eq!(needed(&known(153, false)), [1, 1, OF_ONE_KIND, OF_ITS_STATE]);
+        assert_eq!(needed(&known(241, false)), [1, OF_ONE_KIND, OF_ONE_KIND, OF_ITS_STATE]);
+        assert_eq!(needed(&known(241, true)), [1, OF_ONE_KIND, OF_ONE_KIND, OF_ONE_KIND]);
     }
 }

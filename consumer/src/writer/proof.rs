@@ -75,6 +75,16 @@ pub(super) enum Proof {
     Refused(WriteError),
 }
 
+/// A part that is tried.
+#[derive(Debug)]
+struct Trial {
+    range: Range<i64>,
+    /// Whether the table is asked what it has of it.
+    is_asked: bool,
+    /// What others of the same rows were refused with.
+    code: Option<u32>,
+}
+
 /// What came of a part.
 #[derive(Debug)]
 enum Tried {
@@ -90,6 +100,8 @@ struct Findings {
     /// How many rows are refused, and what was said of the last.
     rows: usize,
     last: Option<SinkError>,
+    /// The code of the last refusal, of one row or of several.
+    code: Option<u32>,
     /// Rows that were refused for what may be the state of the server.
     doubts: Vec<i64>,
     /// Whether the table has taken rows of the batch meanwhile.
@@ -141,9 +153,10 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
         let suspected = |range: &Range<i64>, error: &SinkError| {
             insert.offsets.of_row(range, error.refused_row()?)
         };
+        let code = refusal.as_ref().and_then(|error| error.code);
         let suspect = refusal.and_then(|error| suspected(&(batch.start..end), &error));
         let mut parts = Bisection::new(batch.start..end, known_from, under_way, suspect);
-        let mut found = Findings::default();
+        let mut found = Findings { code, ..Findings::default() };
         while let Some(part) = parts.next_part() {
             let is_known = part.start >= known_from && is_trusted(plan);
             let planned = Search { route, from: part.start, to: part.end };
@@ -151,13 +164,15 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
                 plan.search = Some(planned);
                 self.commit(batch.start, plan.metadata()?).await?;
             }
-            match self.try_part(insert, batch, plan, (part.clone(), !is_known)).await? {
+            let trial = Trial { range: part.clone(), is_asked: !is_known, code: found.code };
+            match self.try_part(insert, batch, plan, trial).await? {
                 Tried::Stopped => return Ok(Proof::Stopped),
                 Tried::Stored => {
                     found.takes_others |= insert.offsets.has_any(&part);
                     parts.taken();
                 }
                 Tried::Refused(error) => {
+                    found.code = error.code;
                     // Of what is asked for, the rows are not those of the part.
                     let suspect = is_known.then(|| suspected(&part, &error)).flatten();
                     match self.has_some(insert, part.start, Some(&error)).await {
@@ -220,7 +235,8 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
     ) -> Result<Proof, WriteError> {
         let mut delays = backoff();
         while let Some(row) = found.doubts.pop() {
-            match self.try_part(insert, batch, plan, (row..row + 1, true)).await? {
+            let trial = Trial { range: row..row + 1, is_asked: true, code: found.code };
+            match self.try_part(insert, batch, plan, trial).await? {
                 Tried::Stopped => return Ok(Proof::Stopped),
                 Tried::Stored => found.takes_others = true,
                 Tried::Refused(error) => {
@@ -254,17 +270,14 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
         insert: &Insert,
         batch: &Sealed,
         plan: &Plan,
-        (range, is_asked): (Range<i64>, bool),
+        Trial { range, is_asked, code }: Trial,
     ) -> Result<Tried, WriteError> {
         let table = &insert.mapping.table;
         let target = insert.mapping.target();
         let token = plan.part_token(&range, &self.edges.cluster, &self.partition, target);
         let token = if is_asked { format!("{token}/missing") } else { token };
         let mut delays = backoff();
-        let mut inquiry = match range.end - range.start {
-            1 => Inquiry::default(),
-            _ => Inquiry::of_refused_rows(),
-        };
+        let mut inquiry = Inquiry::of_some(code, range.end - range.start > 1);
         while !self.stop.is_cancelled() {
             let attempt = Attempt::new(batch.trace);
             let part = Part {
