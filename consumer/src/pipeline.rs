@@ -19,12 +19,12 @@ use std::{
 use backon::{BackoffBuilder, ExponentialBuilder};
 use outpour_schemas::{
     config::Config,
-    kafka::{Heard, Watched, client_config, reach_consumer},
+    kafka::{Heard, client_config},
     program::error_line,
 };
 use rdkafka::{
     ClientConfig, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer},
+    consumer::Consumer,
     error::{KafkaError, RDKafkaErrorCode},
 };
 use tokio::runtime::Handle;
@@ -40,10 +40,11 @@ use crate::{
     replay::Terms,
     sink::ClickHouse,
     source::{
-        TopicPartition,
-        kafka::{self, GroupConsumer, GroupOffsets, Owner, REQUEST_TIMEOUT},
+        TopicPartition, Topics,
+        kafka::{self, GroupConsumer, GroupOffsets, Owner},
         member::Member,
         tail::Tail,
+        topics::{TopicList, warn_of},
         verdict::{judge, kafka_error},
     },
     tables,
@@ -148,7 +149,13 @@ async fn session(
     let routes = if *has_started { routes } else { routes.or_refuse()? };
     let client = client_config(&config.kafka)?;
     let heard = Heard::default();
-    let cluster = reach_kafka(config, &client, &heard).await?;
+    let (list, topics, cluster) = reach_kafka(config, &client, &heard).await?;
+    let missing = topics.missing.iter();
+    if *has_started {
+        missing.for_each(|topic| warn_of(topic));
+    } else if let Some(topic) = missing.min().cloned() {
+        return Err(ConsumerError::NoTopic { topic, brokers: config.kafka.brokers.clone() });
+    }
     *has_started = true;
     let failed = |source| kafka_error(config, "joining the group", source);
     let offsets = GroupOffsets::default();
@@ -179,14 +186,18 @@ async fn session(
     );
     let work = Arc::new(work.replaying(terms.clone()));
     let owner: Arc<dyn Owner> = Arc::clone(&work) as Arc<dyn Owner>;
-    let joined = kafka::join(config, &client, name.as_deref(), owner, heard);
-    let consumer = Arc::new(joined.map_err(failed)?);
+    let consumer = kafka::connect(config, &client, name.as_deref(), owner, heard);
+    let consumer = Arc::new(consumer.map_err(failed)?);
+    kafka::subscribe(&consumer, &topics.found).map_err(failed)?;
     if offsets.consumer.set(Arc::downgrade(&consumer)).is_err() {
         debug_assert!(false, "a session joins once");
     }
     let _watch = watch_tables(config, clickhouse.clone(), found, &work);
     monitor.joined();
-    tracing::info!(group = config.consumer.group, topics = ?config.consumer.topics, "consumer started");
+    monitor.reads(&topics);
+    let group = &config.consumer.group;
+    tracing::info!(group, topics = ?config.consumer.topics, found = topics.found.len(), "consumer started");
+    follow_topics(config, list, topics, &consumer, (monitor, &work));
     let (config, stop) = (config.clone(), stop.clone());
     // Not the async executor's thread: the client's callbacks block in it.
     tokio::task::spawn_blocking(move || {
@@ -240,34 +251,34 @@ fn watch_tables(
     }))
 }
 
-/// Asks for the cluster's id, and for the named topics.
+/// Asks which Kafka this is, and which topics there are to read.
 async fn reach_kafka(
     config: &Config,
     client: &ClientConfig,
     heard: &Heard,
-) -> Result<String, ConsumerError> {
-    let (config, client, heard) = (config.clone(), client.clone(), heard.clone());
+) -> Result<(TopicList, Topics, String), ConsumerError> {
+    let list = TopicList::connect(config, client, heard.clone())?;
     let ask = move || {
-        let failed = |source| kafka_error(&config, "connecting", source);
-        let client: BaseConsumer<Watched> =
-            client.create_with_context(Watched(heard)).map_err(failed)?;
-        let cluster = reach_consumer(&config.kafka, &client, REQUEST_TIMEOUT, |client, wait| {
-            let id = client.client().fetch_cluster_id(wait);
-            id.ok_or(KafkaError::MetadataFetch(RDKafkaErrorCode::BrokerTransportFailure))
-        })?;
-        let named = config.consumer.topics.iter().filter(|topic| !topic.starts_with('^'));
-        for topic in named {
-            let metadata = client.fetch_metadata(Some(topic), REQUEST_TIMEOUT).map_err(failed)?;
-            if metadata.topics().iter().all(|found| found.partitions().is_empty()) {
-                return Err(ConsumerError::NoTopic {
-                    topic: topic.clone(),
-                    brokers: config.kafka.brokers.clone(),
-                });
-            }
-        }
-        Ok(cluster)
+        let cluster = list.cluster()?;
+        let topics = list.look()?;
+        Ok((list, topics, cluster))
     };
     tokio::task::spawn_blocking(ask).await.map_err(ConsumerError::Worker)?
+}
+
+/// Reads topics that come to be from then on.
+fn follow_topics(
+    config: &Config,
+    list: TopicList,
+    topics: Topics,
+    consumer: &Arc<GroupConsumer>,
+    (monitor, work): (&Arc<Monitor>, &Arc<Owned>),
+) {
+    let (config, monitor, work) = (config.clone(), Arc::clone(monitor), Arc::clone(work));
+    list.follow(Arc::downgrade(consumer), topics, move |seen| match seen {
+        Ok(topics) => monitor.reads(topics),
+        Err(source) => work.start_over(kafka_error(&config, "subscribing to topics", source)),
+    });
 }
 
 /// A thread that looks where quiet partitions end. It ends with the sender.

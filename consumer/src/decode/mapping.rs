@@ -2,8 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use outpour_schemas::config::{PayloadFormat, Route, UnknownFields};
-use regex::Regex;
+use outpour_schemas::config::{
+    PayloadFormat, Route, TopicPattern, TopicPatternError, UnknownFields,
+};
 
 use super::{
     envelope::{self, EnvelopeValue, EnvelopeValueError},
@@ -67,8 +68,8 @@ pub enum MappingError {
          String, JSON or Map(String, String)"
     )]
     Collect { table: String, column: String, kind: String },
-    #[error("routes: topic `{topic}`")]
-    Topic { topic: String, source: regex::Error },
+    #[error("routes: topic {0}")]
+    Topic(#[from] TopicPatternError),
 }
 
 impl MappingError {
@@ -122,12 +123,6 @@ enum OnUnknown {
     Collect { as_text: bool },
 }
 
-#[derive(Debug)]
-enum TopicPattern {
-    Name(String),
-    Pattern(Regex),
-}
-
 impl Mapping {
     /// # Errors
     /// Names what of the route the table does not have.
@@ -145,14 +140,7 @@ impl Mapping {
                 None => MappingError::UnknownColumn { table, column: column.clone() },
             });
         }
-        let topic = if route.topic.starts_with('^') {
-            TopicPattern::Pattern(
-                Regex::new(&route.topic)
-                    .map_err(|source| MappingError::Topic { topic: route.topic.clone(), source })?,
-            )
-        } else {
-            TopicPattern::Name(route.topic.clone())
-        };
+        let topic = route.topic.parse()?;
         let provenance: BTreeMap<_, _> = PROVENANCE.into();
         let mut unknown = match route.unknown_fields {
             UnknownFields::Reject => OnUnknown::Reject,
@@ -291,10 +279,7 @@ impl Mapping {
     }
 
     pub(crate) fn takes_topic(&self, topic: &str) -> bool {
-        match &self.topic {
-            TopicPattern::Name(name) => name == topic,
-            TopicPattern::Pattern(pattern) => pattern.is_match(topic),
-        }
+        self.topic.takes(topic)
     }
 
     pub(crate) fn takes_every_type(&self) -> bool {

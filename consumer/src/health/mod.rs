@@ -26,7 +26,11 @@ use tokio_util::task::AbortOnDropHandle;
 
 pub(crate) use self::standing::Snapshot;
 use self::standing::Standing;
-use crate::{error::ConsumerError, metrics, source::TopicPartition};
+use crate::{
+    error::ConsumerError,
+    metrics,
+    source::{TopicPartition, Topics},
+};
 
 /// What is known of a running consumer, by all who contribute to it.
 pub(crate) struct Monitor {
@@ -49,6 +53,11 @@ impl Monitor {
     pub(crate) fn joined(&self) {
         metrics::session_started();
         self.standing().joined();
+    }
+
+    /// Which topics there are to read.
+    pub(crate) fn reads(&self, topics: &Topics) {
+        self.standing().reads(topics.found.len());
     }
 
     /// A session, or the attempt at one, failed; another will follow.

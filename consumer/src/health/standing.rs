@@ -43,6 +43,8 @@ pub(super) struct Standing {
     /// Sessions that failed since something was stored, and why the last did.
     failed: u32,
     last_error: String,
+    /// How many topics there are that the group reads, as far as is known.
+    topics: Option<usize>,
     partitions: HashMap<TopicPartition, Owned>,
 }
 
@@ -61,6 +63,10 @@ pub(crate) struct Snapshot {
 impl Standing {
     pub(super) fn joined(&mut self) {
         (self.joined, self.is_retrying) = (true, false);
+    }
+
+    pub(super) fn reads(&mut self, topics: usize) {
+        self.topics = Some(topics);
     }
 
     pub(super) fn failed(&mut self, error: String) {
@@ -148,6 +154,9 @@ impl Standing {
                 self.failed, self.last_error
             )),
             State::Starting => Some(self.last_error.clone()),
+            _ if self.topics == Some(0) => {
+                Some("no topic exists that consumer.topics takes".to_owned())
+            }
             _ => self.stalled(now, stall_after),
         };
         Readiness { ready: reason.is_none(), state: state.name(), reason }
@@ -209,8 +218,11 @@ mod tests {
         let mut standing = Standing::default();
         assert!(!standing.readiness(now, STALL).ready);
         standing.joined();
+        standing.reads(1);
         let readiness = standing.readiness(now, STALL);
         assert_eq!((readiness.ready, readiness.state), (true, "standby"));
+        standing.reads(0);
+        assert!(reason(&standing, now).unwrap().contains("consumer.topics"), "nothing to read");
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! generation.
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, OnceLock, Weak},
     time::{Duration, Instant},
 };
@@ -86,20 +87,26 @@ pub(crate) struct Context {
 
 pub(crate) type GroupConsumer = BaseConsumer<Context>;
 
-/// Joins the group as `name`, if it has one, with the callbacks going to `owner` and
-/// `heard`.
-pub(crate) fn join(
+/// A client that is to be in the group as `name`, if it has one, with the callbacks going
+/// to `owner` and `heard`. It joins once it has [subscribed](subscribe).
+pub(crate) fn connect(
     config: &Config,
     client: &ClientConfig,
     name: Option<&str>,
     owner: Arc<dyn Owner>,
     heard: Heard,
 ) -> Result<GroupConsumer, KafkaError> {
-    let settings = group_settings(config, client, name);
-    let client: GroupConsumer = settings.create_with_context(Context { owner, heard })?;
-    let topics: Vec<_> = config.consumer.topics.iter().map(String::as_str).collect();
-    client.subscribe(&topics)?;
-    Ok(client)
+    group_settings(config, client, name).create_with_context(Context { owner, heard })
+}
+
+/// Has the group deal out the partitions of these topics, in place of those before. With
+/// none to read the group is not joined.
+pub(crate) fn subscribe(
+    client: &GroupConsumer,
+    topics: &BTreeSet<String>,
+) -> Result<(), KafkaError> {
+    let topics: Vec<_> = topics.iter().map(String::as_str).collect();
+    if topics.is_empty() { Ok(()) } else { client.subscribe(&topics) }
 }
 
 impl Context {

@@ -8,13 +8,17 @@ pub(crate) mod reader;
 mod settings;
 mod subscription;
 pub(crate) mod tail;
+pub(crate) mod topics;
 pub(crate) mod verdict;
 
 use std::{fmt, sync::Arc};
 
 use smallvec::SmallVec;
 
-pub(crate) use self::{position::Position, subscription::Subscription};
+pub(crate) use self::{
+    position::Position,
+    subscription::{Subscription, Topics},
+};
 
 /// One partition of a topic.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -56,7 +56,7 @@ pub(super) fn group_settings(
         // (seen with Kafka 4.1.1) does not expire the members from before. Giving up
         // partitions takes a third of it at most.
         ("max.poll.interval.ms", REBALANCE.max(session_timeout * 2).as_millis().to_string()),
-        // A new topic is taken up within twice this time.
+        // New partitions, and a topic that is made anew, are taken up within twice this time.
         ("topic.metadata.refresh.interval.ms", "4000".to_owned()),
         // How often the client tells where partitions end.
         ("statistics.interval.ms", "5000".to_owned()),

@@ -1,32 +1,56 @@
-//! Which topics the group reads.
+//! What the group reads: `consumer.topics`, and which topics that comes to. Pure.
 
-use regex::Regex;
+use std::collections::BTreeSet;
+
+use outpour_schemas::config::TopicPattern;
 
 /// Topics by name, and by regular expression.
 #[derive(Debug)]
-pub(crate) struct Subscription {
-    names: Vec<String>,
-    patterns: Vec<Regex>,
+pub(crate) struct Subscription(Vec<TopicPattern>);
+
+/// What a look at all topics of a cluster came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Topics {
+    /// They exist and are read.
+    pub(crate) found: BTreeSet<String>,
+    /// They are named and do not exist, or may not be seen.
+    pub(crate) missing: BTreeSet<String>,
 }
 
 impl Subscription {
     /// Of `consumer.topics`, which has been checked.
     pub(crate) fn of(topics: &[String]) -> Self {
-        let (patterns, names): (Vec<_>, Vec<_>) =
-            topics.iter().partition(|topic| topic.starts_with('^'));
-        Subscription {
-            names: names.into_iter().cloned().collect(),
-            patterns: patterns.into_iter().filter_map(|topic| Regex::new(topic).ok()).collect(),
-        }
+        Subscription(topics.iter().filter_map(|topic| topic.parse().ok()).collect())
     }
 
     pub(crate) fn takes(&self, topic: &str) -> bool {
-        self.names.iter().any(|name| name == topic)
-            || self.patterns.iter().any(|pattern| pattern.is_match(topic))
+        self.0.iter().any(|pattern| pattern.takes(topic))
     }
 
     /// Those that are to be there.
-    pub(crate) fn names(&self) -> &[String] {
-        &self.names
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(TopicPattern::name)
+    }
+
+    /// What it takes of `topics`, all that there are.
+    pub(crate) fn among<'a>(&self, topics: impl IntoIterator<Item = &'a str>) -> Topics {
+        let taken = topics.into_iter().filter(|topic| self.takes(topic));
+        let found: BTreeSet<_> = taken.map(str::to_owned).collect();
+        let missing = self.names().filter(|name| !found.contains(*name)).map(str::to_owned);
+        Topics { missing: missing.collect(), found }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subscription_takes_names_and_expressions_and_misses_names_alone() {
+        let topics = [r"^rx\.\d+$".to_owned(), "orders".to_owned(), "gone".to_owned()];
+        let subscription = Subscription::of(&topics);
+        let Topics { found, missing } = subscription.among(["orders", "orders2", "rx.1", "rx.x"]);
+        assert_eq!(found.into_iter().collect::<Vec<_>>(), ["orders", "rx.1"]);
+        assert_eq!(missing.into_iter().collect::<Vec<_>>(), ["gone"]);
     }
 }

@@ -14,6 +14,7 @@ mod consumer_isolation;
 mod consumer_memory;
 mod consumer_replicas;
 mod consumer_tables;
+mod consumer_topics;
 mod consumer_trace;
 mod contract;
 mod debezium;

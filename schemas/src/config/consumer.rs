@@ -3,7 +3,9 @@ use std::collections::BTreeMap;
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, Delivery, PayloadFormat, Span, UnknownFields, check_listen};
+use super::{
+    ConfigError, Delivery, PayloadFormat, Span, TopicPattern, UnknownFields, check_listen,
+};
 
 /// `[consumer]`: the group that reads the topics.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -170,16 +172,6 @@ impl Route {
 }
 
 fn check_topic_pattern(key: &str, topic: &str) -> Result<(), ConfigError> {
-    if topic.starts_with('^') {
-        regex::Regex::new(topic).map(drop).map_err(|error| {
-            let reason = error.to_string();
-            ConfigError::invalid(
-                key,
-                format!("`{topic}`: {}", reason.lines().last().unwrap_or_default()),
-            )
-        })
-    } else {
-        crate::wire::check_topic(topic)
-            .map_err(|error| ConfigError::invalid(key, error.to_string()))
-    }
+    let parsed = topic.parse::<TopicPattern>();
+    parsed.map(drop).map_err(|error| ConfigError::invalid(key, error.to_string()))
 }

@@ -18,6 +18,7 @@ mod postgres;
 mod record;
 mod relay;
 mod secret;
+mod topics;
 mod units;
 
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,7 @@ pub use self::{
     },
     relay::{Delivery, Mode, PollAfter, Relay, SnapshotMode},
     secret::{Secret, redact_url},
+    topics::{TopicPattern, TopicPatternError},
     units::Span,
 };
 

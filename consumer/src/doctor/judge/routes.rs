@@ -75,7 +75,7 @@ fn fit(index: usize, route: &Route, table: &Table) -> Vec<Finding> {
                         error.column
                     )
                 }
-                MappingError::Topic { .. } => "routes: correct the regular expression".to_owned(),
+                MappingError::Topic(_) => "routes: correct the topic".to_owned(),
             };
             return vec![Finding::problem(check, error_line(&error), HELD_BACK).fix(fix)];
         }

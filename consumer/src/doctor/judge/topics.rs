@@ -60,7 +60,7 @@ fn there(facts: &Kafka, config: &Config) -> Vec<Finding> {
     let subscription = Subscription::of(&config.consumer.topics);
     let found = of(facts, |_| true);
     let mut findings = Vec::new();
-    for name in subscription.names().iter().filter(|name| !found.contains(&name.as_str())) {
+    for name in subscription.among(found.iter().copied()).missing {
         findings.push(
             Finding::problem(
                 check,
