@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use jiff::Timestamp;
+
 use super::datetime;
 use super::error::{Reason, cut};
 use crate::json::{Kind, Value, unquoted};
@@ -27,8 +29,8 @@ pub enum Cell<'a> {
     Bytes(&'a [u8]),
     /// An integer.
     Int(i64),
-    /// A moment in microseconds since the Unix epoch.
-    Timestamp(i64),
+    /// A moment: whole seconds since the Unix epoch, and the nanoseconds after them.
+    Timestamp { seconds: i64, nanos: i64 },
 }
 
 impl<'a> From<Value<'a>> for Cell<'a> {
@@ -43,7 +45,21 @@ impl<'a> From<Value<'a>> for Cell<'a> {
     }
 }
 
+impl From<Timestamp> for Cell<'_> {
+    fn from(moment: Timestamp) -> Self {
+        let (seconds, nanos) = (moment.as_second(), i64::from(moment.subsec_nanosecond()));
+        // Before the epoch both are negative.
+        let borrowed = i64::from(nanos < 0);
+        Self::Timestamp { seconds: seconds - borrowed, nanos: nanos + borrowed * 1_000_000_000 }
+    }
+}
+
 impl<'a> Cell<'a> {
+    /// A moment in milliseconds since the Unix epoch.
+    pub(crate) fn milliseconds(ms: i64) -> Self {
+        Self::Timestamp { seconds: ms.div_euclid(1000), nanos: ms.rem_euclid(1000) * 1_000_000 }
+    }
+
     /// Whether this is NULL, in either of its spellings.
     #[inline]
     pub(super) fn is_null(&self) -> bool {
@@ -101,11 +117,7 @@ impl<'a> Cell<'a> {
                 cut(&text).to_owned()
             }
             Self::Int(value) => value.to_string(),
-            Self::Timestamp(micros) => {
-                let mut text = String::new();
-                datetime::write_rfc3339(micros, &mut text);
-                text
-            }
+            Self::Timestamp { seconds, nanos } => datetime::rfc3339(seconds, nanos),
         }
     }
 }
@@ -172,6 +184,6 @@ mod tests {
     fn excerpts_are_bounded() {
         assert_eq!(Cell::Json(&"9".repeat(1000)).excerpt().len(), 256);
         assert!(Cell::Bytes(&[0xff; 1000]).excerpt().len() <= 256);
-        assert_eq!(Cell::Timestamp(1).excerpt(), "1970-01-01T00:00:00.000001Z");
+        assert_eq!(Cell::milliseconds(1).excerpt(), "1970-01-01T00:00:00.001Z");
     }
 }

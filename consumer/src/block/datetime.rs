@@ -1,7 +1,5 @@
 //! `Date`, `Date32`, `DateTime` and `DateTime64`.
 
-use std::fmt::Write as _;
-
 use jiff::Timestamp;
 use jiff::civil;
 
@@ -12,7 +10,7 @@ use super::timestamp_text::{self, Written};
 use super::types::Zone;
 
 const SECONDS_A_DAY: i64 = 86_400;
-const MICROS_A_SECOND: i64 = 1_000_000;
+const NANOS_A_SECOND: i64 = 1_000_000_000;
 /// 1900-01-01 and 2299-12-31, as days since the Unix epoch: the calendar that
 /// ClickHouse computes with.
 const CALENDAR: std::ops::RangeInclusive<i64> = -25_567..=120_529;
@@ -42,7 +40,7 @@ pub(super) fn write_date_time(
     out: &mut Vec<u8>,
 ) -> Result<(), Reason> {
     let seconds = match cell {
-        Cell::Timestamp(micros) => micros.div_euclid(MICROS_A_SECOND),
+        Cell::Timestamp { seconds, .. } => seconds,
         _ => match cell.text()? {
             Some(text) => {
                 let written = timestamp_text::parse(&text)?;
@@ -67,22 +65,12 @@ pub(super) fn write_date_time64(
     out: &mut Vec<u8>,
 ) -> Result<(), Reason> {
     let a_second = 10i64.pow(u32::from(precision));
+    let a_tick = NANOS_A_SECOND / a_second;
     let (seconds, ticks) = match cell {
-        Cell::Timestamp(micros) => {
-            let micros_below = micros.rem_euclid(MICROS_A_SECOND);
-            (
-                micros.div_euclid(MICROS_A_SECOND),
-                if precision < 6 {
-                    micros_below / (MICROS_A_SECOND / a_second)
-                } else {
-                    micros_below * (a_second / MICROS_A_SECOND)
-                },
-            )
-        }
+        Cell::Timestamp { seconds, nanos } => (seconds, nanos / a_tick),
         _ => match cell.text()? {
             Some(text) => {
                 let written = timestamp_text::parse(&text)?;
-                let a_tick = 1_000_000_000 / a_second;
                 let nanos = i64::from(written.fraction);
                 if nanos % a_tick != 0 || written.finer {
                     return Err(Reason::TooManyDigits);
@@ -107,8 +95,8 @@ pub(super) fn write_date_time64(
 }
 
 fn days(cell: Cell<'_>) -> Result<i64, Reason> {
-    if let Cell::Timestamp(micros) = cell {
-        return Ok(micros.div_euclid(MICROS_A_SECOND * SECONDS_A_DAY));
+    if let Cell::Timestamp { seconds, .. } = cell {
+        return Ok(seconds.div_euclid(SECONDS_A_DAY));
     }
     let text = cell.text()?.ok_or(Reason::WrongType)?;
     let written = timestamp_text::parse(&text)?;
@@ -150,14 +138,14 @@ fn seconds(zone: &Zone, written: &Written) -> Result<i64, Reason> {
     }
 }
 
-/// Writes a moment as RFC 3339, in UTC.
-pub(super) fn write_rfc3339(micros: i64, out: &mut String) {
-    // Writing to a `String` cannot fail.
-    let _infallible = match Timestamp::from_microsecond(micros) {
-        Ok(moment) => write!(out, "{moment}"),
+/// A moment as RFC 3339, in UTC.
+pub(super) fn rfc3339(seconds: i64, nanos: i64) -> String {
+    // Less than a second.
+    match Timestamp::new(seconds, nanos as i32) {
+        Ok(moment) => moment.to_string(),
         // Beyond the year 9999 there is no RFC 3339.
-        Err(_) => write!(out, "{micros}"),
-    };
+        Err(_) => format!("{seconds}"),
+    }
 }
 
 #[cfg(test)]
@@ -226,8 +214,8 @@ mod tests {
         assert_eq!(date_time("DateTime", Cell::Json("1704067200")), Ok(1_704_067_200));
         assert_eq!(date_time("DateTime", Cell::Json("1.5")), Err(Reason::WrongType));
         assert_eq!(date_time("DateTime", Cell::Json("-1")), Err(Reason::OutOfRange));
-        assert_eq!(date_time("DateTime", Cell::Timestamp(1_999_999)), Ok(1));
-        assert_eq!(date_time("DateTime", Cell::Timestamp(-1)), Err(Reason::OutOfRange));
+        assert_eq!(date_time("DateTime", Cell::milliseconds(1_999)), Ok(1));
+        assert_eq!(date_time("DateTime", Cell::milliseconds(-1)), Err(Reason::OutOfRange));
     }
 
     #[test]
@@ -262,10 +250,21 @@ mod tests {
     fn integers_are_ticks_and_timestamps_are_floored() {
         assert_eq!(date_time64(3, Cell::Json("1704067200123")), Ok(1_704_067_200_123));
         assert_eq!(date_time64(3, Cell::Json("1704067200123456")), Err(Reason::OutOfRange));
-        assert_eq!(date_time64(6, Cell::Timestamp(1_234_567)), Ok(1_234_567));
-        assert_eq!(date_time64(9, Cell::Timestamp(1_234_567)), Ok(1_234_567_000));
-        assert_eq!(date_time64(3, Cell::Timestamp(1_234_567)), Ok(1234));
-        assert_eq!(date_time64(3, Cell::Timestamp(-1)), Ok(-1));
-        assert_eq!(date_time64(0, Cell::Timestamp(i64::MAX)), Err(Reason::OutOfRange));
+        let moment = |text: &str| Cell::from(text.parse::<Timestamp>().unwrap());
+        let second = moment("1970-01-01T00:00:01.234567891Z");
+        assert_eq!(date_time64(9, second), Ok(1_234_567_891));
+        assert_eq!(date_time64(8, second), Ok(123_456_789));
+        assert_eq!(date_time64(6, second), Ok(1_234_567));
+        assert_eq!(date_time64(3, second), Ok(1234));
+        assert_eq!(date_time64(0, second), Ok(1));
+        let before = moment("1969-12-31T23:59:59.999999999Z");
+        assert_eq!(date_time64(9, before), Ok(-1));
+        assert_eq!(date_time64(3, before), Ok(-1));
+        assert_eq!(date_time64(9, Cell::milliseconds(-1)), Ok(-1_000_000));
+        assert_eq!(date_time64(0, Cell::milliseconds(i64::MAX)), Err(Reason::OutOfRange));
+        // Nanoseconds since 1970 fit 64 bits until 2262, other ticks until the calendar ends.
+        assert_eq!(date_time64(9, moment("2262-04-11T23:47:16.854775807Z")), Ok(i64::MAX));
+        assert_eq!(date_time64(9, moment("2299-01-01T00:00:00Z")), Err(Reason::OutOfRange));
+        assert!(date_time64(8, moment("2299-01-01T00:00:00.12345678Z")).is_ok());
     }
 }

@@ -25,10 +25,8 @@ pub(super) fn write_string(cell: Cell<'_>, out: &mut Vec<u8>) -> Result<(), Reas
         // columns that hold whole payloads are filled.
         Cell::Json(raw) => put_string(out, raw.as_bytes()),
         Cell::Int(value) => put_string(out, itoa::Buffer::new().format(value).as_bytes()),
-        Cell::Timestamp(micros) => {
-            let mut text = String::new();
-            datetime::write_rfc3339(micros, &mut text);
-            put_string(out, text.as_bytes());
+        Cell::Timestamp { seconds, nanos } => {
+            put_string(out, datetime::rfc3339(seconds, nanos).as_bytes());
         }
     }
     Ok(())
@@ -123,7 +121,7 @@ mod tests {
         assert_eq!(string(Cell::Json("1.50")), Ok(b"\x041.50".to_vec()));
         assert_eq!(string(Cell::Bytes(&[0xff, 0])), Ok(vec![2, 0xff, 0]));
         assert_eq!(string(Cell::Int(-5)), Ok(b"\x02-5".to_vec()));
-        assert_eq!(string(Cell::Timestamp(0)), Ok(b"\x141970-01-01T00:00:00Z".to_vec()));
+        assert_eq!(string(Cell::milliseconds(0)), Ok(b"\x141970-01-01T00:00:00Z".to_vec()));
         assert_eq!(string(Cell::Json(r#""\udc00""#)), Err(Reason::InvalidUtf8));
         assert_eq!(string(Cell::Text(&"x".repeat(300))).unwrap()[..3], [0xac, 2, b'x']);
     }

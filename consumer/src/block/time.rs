@@ -123,6 +123,6 @@ mod tests {
         assert_eq!(json(3, "-3600000000"), Err(Reason::OutOfRange));
         assert_eq!(json(0, "1.5"), Err(Reason::WrongType));
         assert_eq!(json(0, "true"), Err(Reason::WrongType));
-        assert_eq!(ticks(0, Cell::Timestamp(0)), Err(Reason::WrongType));
+        assert_eq!(ticks(0, Cell::milliseconds(0)), Err(Reason::WrongType));
     }
 }

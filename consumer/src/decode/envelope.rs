@@ -1,6 +1,6 @@
 //! Values of a record that are not in its payload.
 
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
 use jiff::Timestamp;
 use outpour_schemas::{
@@ -150,14 +150,17 @@ fn converted(format: PayloadFormat, value: &[u8]) -> Option<Cell<'_>> {
 }
 
 fn timestamp<'a>(record: &RecordView<'_>) -> Option<Cell<'a>> {
-    record.timestamp_ms.and_then(|ms| ms.checked_mul(1000)).map(Cell::Timestamp)
+    record.timestamp_ms.map(Cell::milliseconds)
 }
 
 fn moment<'a>(cell: Cell<'_>) -> Option<Cell<'a>> {
-    let timestamp: Timestamp = match cell {
-        Cell::Bytes(text) => str::from_utf8(text).ok()?.parse().ok()?,
+    /// Which would be read as the second before.
+    const LEAP_SECOND: &str = ":60";
+    let text: Cow<'_, str> = match cell {
+        Cell::Bytes(text) => str::from_utf8(text).ok()?.into(),
         Cell::Json(raw) => serde_json::from_str(raw).ok()?,
         _ => return None,
     };
-    Some(Cell::Timestamp(timestamp.as_microsecond()))
+    let moment: Timestamp = text.parse().ok()?;
+    (!text.contains(LEAP_SECOND)).then(|| moment.into())
 }

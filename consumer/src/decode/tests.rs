@@ -307,6 +307,26 @@ fn a_time_in_a_header_is_floored_whoever_wrote_it() {
     assert_eq!(of(PayloadFormat::Connect, b"\"2024-01-01T00:00:00.123456Z\""), plain);
 }
 
+#[test]
+fn a_time_in_a_header_keeps_its_nine_digits_and_a_leap_second_is_refused() {
+    let text = |text: &str| {
+        let headers = [("occurredAt", Some(text.as_bytes()))];
+        row(&with(&["c DateTime64(9, 'UTC') = $occurred_at"], |_| {}), Some(b"{}"), &headers)
+            .map(|row| i64::from_le_bytes(row[row.len() - 8..].try_into().unwrap()))
+            .map_err(|rejection| rejection.reason)
+    };
+    const SECOND: i64 = 1_704_067_200;
+    assert_eq!(text("2024-01-01T00:00:00.123456789Z"), Ok(SECOND * 1_000_000_000 + 123_456_789));
+    assert_eq!(
+        text("2024-01-01T02:00:00.000000001+02:00"),
+        Ok(SECOND * 1_000_000_000 + 1),
+        "with an offset"
+    );
+    assert_eq!(text("1969-12-31T23:59:59.999999999Z"), Ok(-1));
+    assert_eq!(text("2024-01-01T00:00:00.1234567891Z"), Err("too_many_digits"));
+    assert_eq!(text("2016-12-31T23:59:60Z"), Err("invalid_date"));
+}
+
 /// Any JSON, spaced and escaped as no serializer would.
 fn json() -> impl Strategy<Value = String> {
     let text = prop_oneof![
