@@ -21,7 +21,7 @@
 //! | --- | --- | --- |
 //! | `Int8`…`UInt256` | integral numbers (`1e3` and `5.0` too), text of such a number | fractions and booleans (`wrong_type`), `"007"` (`malformed`) |
 //! | `Decimal(P, S)` | numbers and text of numbers, exponents too, digit by digit | digits beyond S that are not zeros (`too_many_digits`), more than P − S before the point (`out_of_range`) |
-//! | `BFloat16`, `Float32`, `Float64` | numbers, to the nearest float | text; what rounds to infinity |
+//! | `BFloat16`, `Float32`, `Float64` | numbers and text of numbers, to the nearest float; `"NaN"`, `"Infinity"`, `"-Infinity"` in any case, `"inf"` too | numbers that round to infinity (`out_of_range`), other text (`malformed`) |
 //! | `Bool` | true, false | everything else |
 //! | `String` | text; of any other JSON its text as it stands; any bytes | halves of surrogate pairs |
 //! | `FixedString(N)` | text and bytes up to N bytes, zeros fill up | longer ones |

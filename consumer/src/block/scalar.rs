@@ -1,7 +1,10 @@
 //! One value into the bytes of its type.
 
+use std::str::FromStr;
+
 use super::cell::Cell;
 use super::error::Reason;
+use super::number::Number;
 use super::types::ScalarType;
 use super::{datetime, decimal, integer, text, time};
 
@@ -58,15 +61,40 @@ fn write_float64(cell: Cell<'_>, out: &mut Vec<u8>) -> Result<(), Reason> {
 }
 
 fn float64(cell: Cell<'_>) -> Result<f64, Reason> {
-    let value: f64 = match cell {
+    match cell {
         // To the nearest float: rounding is how floats work.
-        Cell::Int(value) => value as f64,
-        _ => {
-            let raw = cell.json_number().ok_or(Reason::WrongType)?;
-            raw.parse().map_err(|_| Reason::Malformed)?
-        }
+        Cell::Int(value) => Ok(value as f64),
+        _ => float(cell, |value: &f64| value.is_finite()),
+    }
+}
+
+fn write_float32(cell: Cell<'_>, out: &mut Vec<u8>) -> Result<(), Reason> {
+    let value = match cell {
+        Cell::Int(value) => value as f32,
+        // From the text, not by way of 64 bits: that would round twice.
+        _ => float(cell, |value: &f32| value.is_finite())?,
     };
-    if value.is_finite() { Ok(value) } else { Err(Reason::OutOfRange) }
+    out.extend_from_slice(&value.to_le_bytes());
+    Ok(())
+}
+
+/// A JSON number, text that holds one, or text that says what JSON's numbers cannot. What
+/// is written as a number and is none of the type's is refused.
+fn float<F: FromStr>(cell: Cell<'_>, is_finite: fn(&F) -> bool) -> Result<F, Reason> {
+    let number = |text: &str| {
+        let value = text.parse().map_err(|_| Reason::Malformed)?;
+        if is_finite(&value) { Ok(value) } else { Err(Reason::OutOfRange) }
+    };
+    if let Some(raw) = cell.json_number() {
+        return number(raw);
+    }
+    let text = cell.text()?.ok_or(Reason::WrongType)?;
+    let magnitude = text.strip_prefix(['-', '+']).unwrap_or(&text);
+    if ["NaN", "Infinity", "inf"].iter().any(|name| magnitude.eq_ignore_ascii_case(name)) {
+        return text.parse().map_err(|_| Reason::Malformed);
+    }
+    Number::parse(&text).ok_or(Reason::Malformed)?;
+    number(&text)
 }
 
 /// Appends the nearest of the floats whose lower 16 bits are zeros, the even one
@@ -74,6 +102,10 @@ fn float64(cell: Cell<'_>) -> Result<f64, Reason> {
 fn write_bfloat16(cell: Cell<'_>, out: &mut Vec<u8>) -> Result<(), Reason> {
     let value = float64(cell)?;
     let nearest = value as f32;
+    if !value.is_finite() {
+        out.extend_from_slice(&((nearest.to_bits() >> 16) as u16).to_le_bytes());
+        return Ok(());
+    }
     let mut bits = nearest.to_bits();
     // What the first rounding lost must not decide the second: towards zero
     // instead, with a last bit that says that something was lost.
@@ -90,22 +122,6 @@ fn write_bfloat16(cell: Cell<'_>, out: &mut Vec<u8>) -> Result<(), Reason> {
     Ok(())
 }
 
-fn write_float32(cell: Cell<'_>, out: &mut Vec<u8>) -> Result<(), Reason> {
-    let value = match cell {
-        Cell::Int(value) => value as f32,
-        _ => {
-            // From the text, not by way of 64 bits: that would round twice.
-            let raw = cell.json_number().ok_or(Reason::WrongType)?;
-            raw.parse().map_err(|_| Reason::Malformed)?
-        }
-    };
-    if !value.is_finite() {
-        return Err(Reason::OutOfRange);
-    }
-    out.extend_from_slice(&value.to_le_bytes());
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn floats_are_finite_numbers() {
+    fn floats_are_finite_numbers_where_they_are_written_as_numbers() {
         let json = |kind, text| encoded(kind, Cell::Json(text));
         assert_eq!(json(&ScalarType::Float64, "1e308"), Ok(1e308f64.to_le_bytes().to_vec()));
         assert_eq!(json(&ScalarType::Float64, "1e309"), Err(Reason::OutOfRange));
@@ -126,12 +142,37 @@ mod tests {
             json(&ScalarType::Float64, "9007199254740993"),
             Ok(9_007_199_254_740_992f64.to_le_bytes().to_vec())
         );
-        assert_eq!(json(&ScalarType::Float64, "\"1.5\""), Err(Reason::WrongType));
-        assert_eq!(json(&ScalarType::Float64, "\"NaN\""), Err(Reason::WrongType));
         assert_eq!(
             encoded(&ScalarType::Float32, Cell::Int(-2)),
             Ok((-2f32).to_le_bytes().to_vec())
         );
+    }
+
+    #[test]
+    fn floats_take_text_of_numbers_and_what_json_has_no_number_for() {
+        let text = |kind, text| encoded(kind, Cell::Text(text));
+        let float64 = |value: f64| Ok(value.to_le_bytes().to_vec());
+        assert_eq!(text(&ScalarType::Float64, "1.5"), float64(1.5));
+        assert_eq!(text(&ScalarType::Float64, "-1e-3"), float64(-1e-3));
+        assert_eq!(encoded(&ScalarType::Float64, Cell::Json("\"\\u0031\"")), float64(1.0));
+        for (name, value) in [
+            ("NaN", f32::NAN),
+            ("nan", f32::NAN),
+            ("Infinity", f32::INFINITY),
+            ("inf", f32::INFINITY),
+            ("-Infinity", f32::NEG_INFINITY),
+        ] {
+            assert_eq!(text(&ScalarType::Float64, name), float64(value.into()), "{name}");
+            assert_eq!(text(&ScalarType::Float32, name), Ok(value.to_le_bytes().to_vec()));
+            let upper = value.to_le_bytes()[2..].to_vec();
+            assert_eq!(text(&ScalarType::BFloat16, name), Ok(upper), "{name}");
+        }
+        assert_eq!(text(&ScalarType::Float64, "1e309"), Err(Reason::OutOfRange));
+        assert_eq!(text(&ScalarType::Float32, "1e39"), Err(Reason::OutOfRange));
+        for wrong in ["", "x", "1,5", "007", " 1", "0x1p3", "+1", "NaN(1)", "infinit"] {
+            assert_eq!(text(&ScalarType::Float64, wrong), Err(Reason::Malformed), "{wrong}");
+        }
+        assert_eq!(encoded(&ScalarType::Float64, Cell::Json("true")), Err(Reason::WrongType));
     }
 
     #[test]
@@ -153,7 +194,7 @@ mod tests {
         assert_eq!(json("1e400"), Err(Reason::OutOfRange));
         assert_eq!(json("1e-60"), bits(0));
         assert_eq!(json("9.2e-41"), bits(1));
-        assert_eq!(json("\"1\""), Err(Reason::WrongType));
+        assert_eq!(json("\"1\""), bits(0x3f80));
         assert_eq!(json("18446744073709551615"), bits(0x5f80));
     }
 

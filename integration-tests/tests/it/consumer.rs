@@ -195,7 +195,7 @@ async fn typed_columns_are_exact_and_what_does_not_fit_is_parked_alone() {
         ),
         (r#"{"amount":"1","small":300,"rate":1,"address":{"city":""}}"#, "out_of_range small"),
         (r#"{"amount":"1","small":null,"rate":1,"address":{"city":""}}"#, "null_not_allowed small"),
-        (r#"{"amount":"1","small":1,"rate":"x","address":{"city":""}}"#, "wrong_type rate"),
+        (r#"{"amount":"1","small":1,"rate":"x","address":{"city":""}}"#, "malformed rate"),
         (r#"{"amount":"1","small":1,"rate":1,"address":{}}"#, "missing city"),
         (r#"{"amount":"1","small":1,"#, "malformed "),
     ];

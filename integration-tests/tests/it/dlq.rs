@@ -18,7 +18,7 @@ const POISON: [(&str, &str, &str); 10] = [
     (r#"{"amount":"1.00001"}"#, "too_many_digits", "amount"),
     (r#"{"small":300}"#, "out_of_range", "small"),
     (r#"{"small":null}"#, "null_not_allowed", "small"),
-    (r#"{"rate":"x"}"#, "wrong_type", "rate"),
+    (r#"{"rate":true}"#, "wrong_type", "rate"),
     (r#"{"city":"\ud800"}"#, "invalid_utf8", "city"),
     (r#"{"day":"2026-02-30"}"#, "invalid_date", "day"),
     (r#"{"state":"lost"}"#, "unknown_enum_value", "state"),
