@@ -3,9 +3,10 @@
 use std::{
     error::Error,
     fmt::{Display, Write as _},
+    io::IsTerminal as _,
 };
 
-use comfy_table::{Table, presets::UTF8_BORDERS_ONLY};
+use comfy_table::{ContentArrangement, Table, presets::UTF8_BORDERS_ONLY};
 use serde::Serialize;
 
 use super::{Exit, error_line, print};
@@ -113,7 +114,7 @@ impl Report {
 
     /// As a person reads it.
     fn text(&self) -> String {
-        text(&self.findings)
+        text(&self.findings, std::io::stdout().is_terminal())
     }
 
     /// As a program reads it: one line, a list of [`Finding`].
@@ -158,19 +159,25 @@ pub fn named(names: &[impl Display]) -> String {
     text
 }
 
-/// The findings as a person reads them: an overview, then what to do.
-fn text(findings: &[Finding]) -> String {
-    let mut table = Table::new();
-    table.load_style(UTF8_BORDERS_ONLY).set_header(["", "check", "finding"]);
-    for finding in findings {
-        table.add_row([finding.level.name(), finding.check, &finding.what]);
+/// The findings as a person reads them. On a terminal an overview that fits it, then what
+/// to do; elsewhere each once, on lines that a search finds whole.
+fn text(findings: &[Finding], is_terminal: bool) -> String {
+    let mut text = String::new();
+    if is_terminal {
+        let mut table = Table::new();
+        table.load_style(UTF8_BORDERS_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+        table.set_header(["", "check", "finding"]);
+        for finding in findings {
+            table.add_row([finding.level.name(), finding.check, &finding.what]);
+        }
+        text = format!("{table}\n");
     }
-    let mut text = format!("{table}\n");
-    // Outside the table, which would break lines that are to be copied.
-    for finding in findings.iter().filter(|finding| finding.level != Level::Ok) {
+    for finding in findings.iter().filter(|found| !is_terminal || found.level != Level::Ok) {
         let Finding { check, level, what, why, fix } = finding;
-        let mut lines = vec![format!("\n{} ({check}): {what}", level.name())];
+        let gap = if is_terminal { "\n" } else { "" };
+        let mut lines = vec![format!("{gap}{} ({check}): {what}", level.name())];
         lines.extend(why.iter().map(|why| format!("  {why}")));
+        // Outside the table, which would break lines that are to be copied.
         lines.extend(fix.iter().flat_map(|fix| fix.lines()).map(|line| format!("    {line}")));
         // Writing to a string does not fail.
         writeln!(text, "{}", lines.join("\n")).ok();
@@ -189,14 +196,30 @@ mod tests {
             Finding::ok("wal_level", "logical"),
             Finding::problem("publication", "`p` is empty", "Nothing would arrive.").fix(&fix),
         ];
-        let text = text(&findings);
-        assert!(text.contains(&format!("    {fix}\n")), "{text}");
-        assert!(text.contains("problem (publication): `p` is empty\n  Nothing would"), "{text}");
+        for is_terminal in [false, true] {
+            let text = text(&findings, is_terminal);
+            assert!(text.contains(&format!("    {fix}\n")), "{text}");
+            let told = "problem (publication): `p` is empty\n  Nothing would";
+            assert!(text.contains(told), "{text}");
+        }
         let json = serde_json::to_value(&findings).unwrap();
         assert_eq!(json[0]["level"], "ok");
         assert_eq!(json[0]["fix"], serde_json::Value::Null);
         assert_eq!(json[1]["fix"], *fix);
     }
+
+    #[test]
+    fn a_finding_is_printed_once_where_nobody_sees_a_terminal() {
+        let findings = [
+            Finding::ok("wal_level", "logical"),
+            Finding::warning("replicas", "one replica", "It may be lost.").fix("more of them"),
+        ];
+        assert_eq!(
+            text(&findings, false),
+            "ok (wal_level): logical\nwarning (replicas): one replica\n  It may be lost.\n    more of them\n"
+        );
+    }
+
     #[test]
     fn a_side_that_does_not_answer_weighs_more_than_what_the_other_says() {
         let mut report = Report::default();
