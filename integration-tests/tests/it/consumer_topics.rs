@@ -1,7 +1,7 @@
 //! Which topics a group reads: by name, by expression, and as they come and go.
 
 use integration_tests::{
-    pipeline::{PATIENCE, Pipeline, succeeded},
+    pipeline::{Pipeline, succeeded},
     stack::Stack,
 };
 
