@@ -12,13 +12,13 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use outpour_schemas::{
     config::{Consumer, Delivery},
-    kafka::{Heard, KEEPS_ALL, Watched},
+    kafka::{Heard, KEEPS_ALL, Watched, new_topic},
     mutants::{self, Mutant},
     wire::{DEAD_LETTER_PREFIX, Header, dead_letter as name},
 };
 use rdkafka::{
     ClientConfig,
-    admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
+    admin::{AdminClient, AdminOptions, ResourceSpecifier},
     client::DefaultClientContext,
     config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
@@ -82,8 +82,8 @@ pub(crate) struct KafkaDeadLetters {
     producer: Arc<Mutex<Option<Arc<LetterProducer>>>>,
     offsets: GroupOffsets,
     admin: AdminClient<DefaultClientContext>,
-    partitions: i32,
-    replication: i32,
+    partitions: Option<u32>,
+    replicas: Option<u16>,
     known_topics: Mutex<HashSet<Arc<str>>>,
 }
 
@@ -142,8 +142,8 @@ impl KafkaDeadLetters {
             offsets,
             // Nobody takes what such a client says, and it would pile up.
             admin: client.clone().set_log_level(RDKafkaLogLevel::Emerg).create()?,
-            partitions: i32::try_from(config.dead_letter_partitions).unwrap_or(i32::MAX),
-            replication: i32::from(config.dead_letter_replication_factor),
+            partitions: config.dead_letter_partitions,
+            replicas: config.dead_letter_replication_factor,
             known_topics: Mutex::default(),
         };
         if is_transactional && name.is_some() {
@@ -187,8 +187,7 @@ impl KafkaDeadLetters {
         let options = AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT));
         let largest = self.largest_record(&source.topic).await;
         let largest = largest.map(|bytes| bytes.saturating_add(LETTER_HEADERS).to_string());
-        let mut new =
-            NewTopic::new(topic, self.partitions, TopicReplication::Fixed(self.replication));
+        let mut new = new_topic(topic, self.partitions, self.replicas);
         new = KEEPS_ALL.iter().fold(new, |new, (name, value)| new.set(name, value));
         if let Some(largest) = &largest {
             new = new.set("max.message.bytes", largest);

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::table::TableName;
+use crate::{durability, table::TableName};
 
 /// What exactly-once asks a table to remember at least: each partition's batch
 /// under way, with room for the parts that a batch may fall into.
@@ -47,7 +47,7 @@ const SHARED_SECONDS: &str = "replicated_deduplication_window_seconds";
 impl Memory {
     /// That of a table whose engine `system.tables` describes so.
     pub(crate) fn of(engine: &str, engine_full: &str, defaults: Defaults) -> Self {
-        let set = |name| setting(engine_full, name);
+        let set = |name| setting(engine_full, name)?.parse().ok();
         if engine == "Distributed" {
             return Memory::Elsewhere { target: distributed_to(engine_full) };
         }
@@ -115,12 +115,12 @@ fn distributed_to(engine_full: &str) -> Option<String> {
     Some(format!("{}.{}", name()?, name()?))
 }
 
-/// The value of a setting in a table's definition.
-fn setting(engine_full: &str, name: &str) -> Option<u64> {
+/// The value of a setting in a table's definition, without quotes.
+pub(crate) fn setting<'a>(engine_full: &'a str, name: &str) -> Option<&'a str> {
     let settings = &engine_full[engine_full.rfind(" SETTINGS ")? + " SETTINGS ".len()..];
     settings.split(", ").find_map(|part| {
         let (found, value) = part.split_once(" = ")?;
-        (found == name).then(|| value.trim_matches('\'').parse().ok())?
+        (found == name).then(|| value.trim_matches('\''))
     })
 }
 
@@ -141,6 +141,8 @@ pub enum Unfit {
     Window { window: u64, setting: &'static str },
     /// Inserts are not remembered for long enough.
     Forgetful { seconds: u64 },
+    /// Inserts are confirmed before they are on the disk, where that is asked for.
+    Unsynced,
 }
 
 impl fmt::Display for Unfit {
@@ -160,6 +162,9 @@ impl fmt::Display for Unfit {
             Unfit::Window { window, .. } => {
                 write!(f, "remembers {window} inserts, exactly-once needs {MIN_WINDOW}")
             }
+            Unfit::Unsynced => f.write_str(
+                "confirms inserts before they are on its disk, and clickhouse.fsync asks for that",
+            ),
             Unfit::Forgetful { seconds } => {
                 write!(f, "remembers inserts for {seconds} s, exactly-once needs {MIN_SECONDS} s")
             }
@@ -191,6 +196,7 @@ impl Unfit {
             }
             Unfit::Window { setting, .. } => alter(table, setting, ADVISED_WINDOW),
             Unfit::Forgetful { .. } => alter(table, SHARED_SECONDS, MIN_SECONDS),
+            Unfit::Unsynced => durability::alter(table),
         }
     }
 }

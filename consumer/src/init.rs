@@ -4,6 +4,7 @@ use outpour_schemas::config::Config;
 
 use crate::{
     decode::EVENT_LOG,
+    durability,
     error::ConsumerError,
     sink::ClickHouse,
     table::{TableName, quoted},
@@ -27,6 +28,8 @@ pub(crate) fn sql(config: &Config) -> Vec<String> {
             "replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 86400",
         ),
     };
+    let synced = config.clickhouse.fsync.then(|| format!(", {}", durability::settings()));
+    let synced = synced.unwrap_or_default();
     vec![
         format!("CREATE DATABASE IF NOT EXISTS {}{on_cluster}", quoted(&name.database)),
         format!(
@@ -47,7 +50,7 @@ pub(crate) fn sql(config: &Config) -> Vec<String> {
 ENGINE = {engine}
 PARTITION BY toYYYYMM(event_date_time)
 ORDER BY (event_type, event_date_time, event_id)
-SETTINGS {settings}",
+SETTINGS {settings}{synced}",
             name.quoted()
         ),
     ]

@@ -25,6 +25,7 @@ pub mod decode;
 mod deduplication;
 pub mod dlq;
 mod doctor;
+mod durability;
 pub mod error;
 pub mod frame;
 mod gap;

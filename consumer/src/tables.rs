@@ -10,6 +10,7 @@ use outpour_schemas::{
 
 use crate::{
     decode::{self, Mapping},
+    deduplication::Unfit,
     error::ConsumerError,
     sink::{ClickHouse, TableFinding},
     source::Subscription,
@@ -162,10 +163,13 @@ pub(crate) async fn find(
 /// would not drop a repeated insert.
 pub(crate) fn join(config: &Config, found: &[Found]) -> Routes {
     join_if(found, |name, table| {
-        if config.consumer.delivery != Delivery::ExactlyOnce {
-            return Ok(());
-        }
-        table.memory.check(config.clickhouse.has_replicas()).map_err(|unfit| ConsumerError::Unfit {
+        let remembers = match config.consumer.delivery {
+            Delivery::ExactlyOnce => table.memory.check(config.clickhouse.has_replicas()),
+            Delivery::AtLeastOnce => Ok(()),
+        };
+        let is_synced = table.is_synced || !config.clickhouse.fsync;
+        let is_fit = remembers.and(is_synced.then_some(()).ok_or(Unfit::Unsynced));
+        is_fit.map_err(|unfit| ConsumerError::Unfit {
             table: name.to_string(),
             fix: unfit.fix(name),
             unfit,
@@ -256,6 +260,7 @@ mod tests {
                 engine: "MergeTree".into(),
                 is_partitioned: false,
                 memory: Memory::Local { window: 100 },
+                is_synced: false,
             }),
             url: String::new(),
         }

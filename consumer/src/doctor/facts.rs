@@ -116,6 +116,8 @@ pub(super) struct Count {
 pub(super) struct Kafka {
     pub(super) cluster: String,
     pub(super) brokers: usize,
+    /// Of the topic in which Kafka keeps the group's offsets; the fewest of any partition.
+    pub(super) offsets_replicas: Option<usize>,
     /// Settings of a broker.
     pub(super) broker: Settings,
     /// Those that `consumer.topics` takes.

@@ -120,7 +120,7 @@ mod tests {
     pub(super) fn config() -> Config {
         let mut config = Config::default();
         config.clickhouse.database = "db".into();
-        config.consumer.dead_letter_replication_factor = 3;
+        config.consumer.dead_letter_replication_factor = Some(3);
         config.routes = vec![route()];
         config
     }
@@ -151,6 +151,7 @@ mod tests {
                 engine: "MergeTree".into(),
                 is_partitioned: false,
                 memory: Memory::Local { window: 10_000 },
+                is_synced: true,
             },
             engine_full:
                 "MergeTree ORDER BY id SETTINGS non_replicated_deduplication_window = 10000".into(),
@@ -244,6 +245,7 @@ mod tests {
         Kafka {
             cluster: "abc".into(),
             brokers: 3,
+            offsets_replicas: Some(3),
             broker: settings(&[
                 ("offset.metadata.max.bytes", "4096"),
                 ("offsets.retention.minutes", "10080"),

@@ -3,6 +3,7 @@
 use super::{ClickHouse, SinkError};
 use crate::{
     deduplication::{Defaults, Memory},
+    durability,
     table::{DescribedColumn, TableName},
 };
 
@@ -15,6 +16,8 @@ pub(crate) struct TableFinding {
     pub(crate) is_partitioned: bool,
     /// What it knows of the inserts that it has had.
     pub(crate) memory: Memory,
+    /// Whether an insert is on the disk when it is confirmed.
+    pub(crate) is_synced: bool,
 }
 
 impl TableFinding {
@@ -32,7 +35,7 @@ impl ClickHouse {
         name: &TableName,
     ) -> Result<Option<TableFinding>, SinkError> {
         // A table does not show what it has from the server's configuration.
-        let engines: Vec<(String, String, u8, String, String, String)> = self
+        let engines: Vec<(String, String, u8, String, String, String, String)> = self
             .fetch(
                 self.query(
                     "SELECT engine, engine_full, partition_key != '',
@@ -41,7 +44,9 @@ impl ClickHouse {
                         ifNull((SELECT value FROM system.replicated_merge_tree_settings
                          WHERE name = 'replicated_deduplication_window'), ''),
                         ifNull((SELECT value FROM system.replicated_merge_tree_settings
-                         WHERE name = 'replicated_deduplication_window_seconds'), '')
+                         WHERE name = 'replicated_deduplication_window_seconds'), ''),
+                        arrayStringConcat((SELECT groupArray(name) FROM system.merge_tree_settings
+                         WHERE startsWith(name, 'fsync_') AND value IN ('1', 'true')), ',')
                      FROM system.tables WHERE database = ? AND name = ?",
                 )
                 .bind(&name.database)
@@ -49,7 +54,8 @@ impl ClickHouse {
             )
             .await?;
         let Some(found) = engines.into_iter().next() else { return Ok(None) };
-        let (engine, engine_full, partitioned, local_window, shared_window, shared_seconds) = found;
+        let (engine, engine_full, partitioned, local_window, shared_window, shared_seconds, synced) =
+            found;
         let number = |text: String| text.parse().unwrap_or(0);
         let defaults = Defaults {
             local_window: number(local_window),
@@ -75,6 +81,8 @@ impl ClickHouse {
             })
             .collect();
         let memory = Memory::of(&engine, &engine_full, defaults);
-        Ok(Some(TableFinding { columns, engine, is_partitioned: partitioned != 0, memory }))
+        let is_partitioned = partitioned != 0;
+        let is_synced = durability::is_synced(&engine_full, &synced.split(',').collect::<Vec<_>>());
+        Ok(Some(TableFinding { columns, engine, is_partitioned, memory, is_synced }))
     }
 }

@@ -75,11 +75,12 @@ impl<'s> Pipeline<'s> {
              [kafka]\nbrokers = \"{kafka}\"\n\
              [clickhouse]\nurl = \"{clickhouse}\"\ndatabase = \"{clickhouse_database}\"\n\
              [relay]\ntransaction_timeout = \"15s\"\nslot = \"{name}\"\npublication = \"{name}\"\n\
+             topic_partitions = 6\ntopic_replication_factor = 1\n\
              http_listen = \"127.0.0.1:0\"\n\
              dead_letter_topic = \"{name}.dead-letter\"\n\
              route_topic_replacement = \"outbox.event.{name}.${{routedByValue}}\"\n\
              [consumer]\ngroup = \"{name}\"\ntopics = ['^outbox\\.event\\.{name}\\..*']\n\
-             session_timeout = \"6s\"\nhttp_listen = \"127.0.0.1:0\"\n\
+             dead_letter_partitions = 1\ndead_letter_replication_factor = 1\nhttp_listen = \"127.0.0.1:0\"\n\
              [batch]\n{settings}\n"
         );
         std::fs::write(self.config(), text).context("cannot write the configuration")

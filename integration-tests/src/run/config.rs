@@ -26,6 +26,7 @@ url = "{clickhouse}"
 [relay]
 http_listen = "127.0.0.1:0"
 topic_partitions = {PARTITIONS}
+topic_replication_factor = 1
 
 [consumer]
 group = "{GROUP}"
@@ -75,7 +76,7 @@ mod tests {
         std::fs::write(&file, text).unwrap();
         let config = config::load(Some(&file)).unwrap();
         std::fs::remove_file(&file).unwrap();
-        assert_eq!(config.relay.topic_partitions, super::PARTITIONS);
+        assert_eq!(config.relay.topic_partitions, Some(super::PARTITIONS));
         let tables: Vec<_> = config.routes.iter().map(|route| route.table.as_str()).collect();
         assert_eq!(tables, ["event_log", "flights", "orders"]);
     }

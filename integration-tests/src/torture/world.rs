@@ -132,13 +132,15 @@ insert_timeout = "4s"
 [relay]
 http_listen = "127.0.0.1:0"
 topic_partitions = 4
+topic_replication_factor = 1
 transaction_timeout = "10s"
 max_transaction_rows = 700
 
 [consumer]
 group = "{GROUP}"
 http_listen = "127.0.0.1:0"
-session_timeout = "6s"
+dead_letter_partitions = 1
+dead_letter_replication_factor = 1
 memory = "64 MiB"
 
 [batch]

@@ -21,6 +21,8 @@ pub(crate) fn settings(pipeline: &Pipeline<'_>) -> Settings {
     Settings {
         kafka: Kafka { brokers: pipeline.stack.kafka.url().to_owned(), ..Kafka::default() },
         topic_prefix: format!("outbox.event.{}.", pipeline.name),
+        topic_partitions: Some(6),
+        topic_replication_factor: Some(1),
         delivery_timeout: PATIENCE,
         ..Settings::default()
     }
@@ -253,7 +255,7 @@ async fn what_cannot_be_sent_is_handed_back_with_the_reason() {
 async fn a_missing_topic_is_made_as_was_asked_and_one_that_is_there_is_left_alone() {
     let pipeline = Pipeline::bare(Stack::shared().await.unwrap(), "").await.unwrap();
     let with = |topic_partitions| Settings { topic_partitions, ..settings(&pipeline) };
-    for topic_partitions in [3, 5] {
+    for topic_partitions in [Some(3), Some(5)] {
         let producer = EventProducer::new(with(topic_partitions)).unwrap();
         producer.send(order(1)).await.unwrap();
         let mut partitions = std::collections::BTreeSet::new();

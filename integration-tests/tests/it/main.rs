@@ -21,6 +21,7 @@ mod debezium;
 mod diagnosis;
 mod dlq;
 mod doctor;
+mod durability;
 mod event_producer;
 mod event_producer_faults;
 mod health;

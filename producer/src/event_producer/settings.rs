@@ -24,10 +24,10 @@ pub struct Settings {
     pub client_id: String,
     /// With the aggregate type behind it the topic; `outbox.event.`.
     pub topic_prefix: String,
-    /// Partitions of a topic that is made here; 6.
-    pub topic_partitions: u32,
-    /// Replicas of a topic that is made here; 1.
-    pub topic_replication_factor: u16,
+    /// Partitions of a topic that is made here; as many as the brokers choose if unset.
+    pub topic_partitions: Option<u32>,
+    /// Replicas of a topic that is made here, likewise.
+    pub topic_replication_factor: Option<u16>,
     /// Bytes of memory for events that Kafka has not acknowledged; 32 MiB. Each
     /// takes twice its record and a little more: the client's copy, and the event
     /// that is handed back if it cannot be delivered. When they are used up,
@@ -47,8 +47,8 @@ impl Default for Settings {
             kafka: Kafka::default(),
             client_id: "outpour-producer".to_owned(),
             topic_prefix: wire::TOPIC_PREFIX.to_owned(),
-            topic_partitions: 6,
-            topic_replication_factor: 1,
+            topic_partitions: None,
+            topic_replication_factor: None,
             queue_bytes: 32 << 20,
             max_record_bytes: 1_048_588,
             delivery_timeout: Duration::from_secs(30),
@@ -66,10 +66,10 @@ impl Settings {
         self.kafka = self.kafka.checked()?;
         wire::check_topic(&format!("{}x", self.topic_prefix))
             .map_err(|error| ConfigError::invalid("topic_prefix", error.to_string()))?;
-        if self.topic_partitions == 0 {
+        if self.topic_partitions == Some(0) {
             return Err(ConfigError::invalid("topic_partitions", "must be at least 1"));
         }
-        if self.topic_replication_factor == 0 {
+        if self.topic_replication_factor == Some(0) {
             return Err(ConfigError::invalid("topic_replication_factor", "must be at least 1"));
         }
         if !(1..=MAX_RECORD_BYTES).contains(&self.max_record_bytes) {
@@ -111,8 +111,8 @@ mod tests {
         let cases: [Case; 7] = [
             ("kafka.brokers", |settings| settings.kafka.brokers = "nowhere".into()),
             ("topic_prefix", |settings| settings.topic_prefix = "a b".into()),
-            ("topic_partitions", |settings| settings.topic_partitions = 0),
-            ("topic_replication_factor", |settings| settings.topic_replication_factor = 0),
+            ("topic_partitions", |settings| settings.topic_partitions = Some(0)),
+            ("topic_replication_factor", |settings| settings.topic_replication_factor = Some(0)),
             ("max_record_bytes", |settings| settings.max_record_bytes = 0),
             ("queue_bytes", |settings| settings.queue_bytes = settings.max_record_bytes),
             ("delivery_timeout", |settings| settings.delivery_timeout = Duration::ZERO),

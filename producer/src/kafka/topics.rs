@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use outpour_schemas::{
     config::{ConfigError, Kafka},
-    kafka::{ReachError, client_config},
+    kafka::{ReachError, client_config, new_topic},
 };
 #[cfg(feature = "relay")]
 use outpour_schemas::{kafka::settings, wire};
 use rdkafka::{
-    admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
+    admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier},
     client::DefaultClientContext,
     config::RDKafkaLogLevel,
     error::KafkaError,
@@ -85,16 +85,16 @@ impl Topics {
         }
     }
 
-    /// Makes the topic with `settings`, unless it is there.
+    /// Makes the topic with `settings`, unless it is there; with as many partitions and
+    /// replicas as the brokers choose where it is not said.
     pub(crate) async fn ensure(
         &self,
         name: &str,
-        partitions: u32,
-        replicas: u16,
+        partitions: Option<u32>,
+        replicas: Option<u16>,
         settings: &[(&str, &str)],
     ) -> Result<(), TopicsError> {
-        let partitions = i32::try_from(partitions).unwrap_or(i32::MAX);
-        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(i32::from(replicas)));
+        let topic = new_topic(name, partitions, replicas);
         self.create(settings.iter().fold(topic, |topic, (key, value)| topic.set(key, value))).await
     }
 
@@ -123,11 +123,7 @@ impl Topics {
         for result in results {
             match result {
                 Ok(name) => {
-                    tracing::info!(
-                        topic = name,
-                        partitions = topic.num_partitions,
-                        "topic created"
-                    );
+                    tracing::info!(topic = name, "topic created");
                 }
                 Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
                 // Whoever may not make topics may still write to this one.
@@ -151,14 +147,17 @@ impl Topics {
 
 #[cfg(feature = "relay")]
 impl Topics {
-    pub(crate) async fn ensure_checkpoints(&self, replicas: u16) -> Result<(), TopicsError> {
+    pub(crate) async fn ensure_checkpoints(
+        &self,
+        replicas: Option<u16>,
+    ) -> Result<(), TopicsError> {
         let settings = [
             ("cleanup.policy", "compact"),
             // Only closed segments are compacted, and every start reads the rest.
             ("segment.bytes", "16777216"),
             ("min.cleanable.dirty.ratio", "0.1"),
         ];
-        self.ensure(wire::CHECKPOINT_TOPIC, 1, replicas, &settings).await
+        self.ensure(wire::CHECKPOINT_TOPIC, Some(1), replicas, &settings).await
     }
 
     /// What a topic takes and keeps.

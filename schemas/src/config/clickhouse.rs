@@ -19,6 +19,9 @@ pub struct ClickHouse {
     pub password_file: Option<PathBuf>,
     /// The life of one insert, sending included.
     pub insert_timeout: Span,
+    /// Inserts are on the server's disk when they are confirmed: tables have to be set
+    /// so, and the consumer does not start otherwise.
+    pub fsync: bool,
     /// Of what is sent. Worth it unless ClickHouse is on this host.
     pub compression: Compression,
     /// Certificates in PEM of the authorities that an `https` server's may come
@@ -47,6 +50,7 @@ impl Default for ClickHouse {
             password: Secret::default(),
             password_file: None,
             insert_timeout: Span::secs(60),
+            fsync: false,
             compression: Compression::Lz4,
             tls_ca_file: None,
         }

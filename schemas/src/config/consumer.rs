@@ -32,9 +32,10 @@ pub struct Consumer {
     /// One budget: a quarter for the Kafka client's queue, another for batches, and
     /// room for both to work in.
     pub memory: ByteSize,
-    /// Partitions and replicas of a dead-letter topic that is created.
-    pub dead_letter_partitions: u32,
-    pub dead_letter_replication_factor: u16,
+    /// Partitions and replicas of a dead-letter topic that is created; the brokers'
+    /// defaults if unset.
+    pub dead_letter_partitions: Option<u32>,
+    pub dead_letter_replication_factor: Option<u16>,
     /// Where `/metrics`, `/healthz` and `/readyz` are served, `host:port`;
     /// empty: nowhere.
     pub http_listen: String,
@@ -69,8 +70,8 @@ impl Default for Consumer {
             group_protocol: GroupProtocol::Classic,
             group_instance_id: AUTO.to_owned(),
             memory: ByteSize::mib(256),
-            dead_letter_partitions: 1,
-            dead_letter_replication_factor: 1,
+            dead_letter_partitions: None,
+            dead_letter_replication_factor: None,
             http_listen: "127.0.0.1:9465".to_owned(),
             stall_after: Span::secs(120),
         }
@@ -87,6 +88,17 @@ impl Consumer {
         }
         for topic in &self.topics {
             check_topic_pattern("consumer.topics", topic)?;
+        }
+        for (key, count) in [
+            ("consumer.dead_letter_partitions", self.dead_letter_partitions),
+            (
+                "consumer.dead_letter_replication_factor",
+                self.dead_letter_replication_factor.map(u32::from),
+            ),
+        ] {
+            if count == Some(0) {
+                return Err(ConfigError::invalid(key, "must be at least 1"));
+            }
         }
         check_listen("consumer.http_listen", &self.http_listen)?;
         // The client tells every five seconds where partitions end.

@@ -43,7 +43,7 @@ pub(super) enum VariableError {
 pub(super) fn variables(
     pairs: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Vec<Variable>, VariableError> {
-    let defaults = Value::serialize(Config::default()).ok();
+    let defaults = Value::serialize(typed()).ok();
     let defaults = defaults.as_ref().and_then(Value::as_dict).cloned().unwrap_or_default();
     // Sorted, so that the same environment gives the same error.
     let pairs: BTreeMap<_, _> = pairs.into_iter().collect();
@@ -52,6 +52,16 @@ pub(super) fn variables(
         .filter(|(name, _)| name.starts_with(PREFIX) && !NOT_CONFIGURATION.contains(&name.as_str()))
         .map(|(name, text)| read(&defaults, name, text))
         .collect()
+}
+
+/// The defaults, and a number for each key that is one and unset by default.
+fn typed() -> Config {
+    let mut config = Config::default();
+    config.relay.topic_partitions.get_or_insert_default();
+    config.relay.topic_replication_factor.get_or_insert_default();
+    config.consumer.dead_letter_partitions.get_or_insert_default();
+    config.consumer.dead_letter_replication_factor.get_or_insert_default();
+    config
 }
 
 fn read(defaults: &Dict, name: String, text: String) -> Result<Variable, VariableError> {

@@ -99,9 +99,10 @@ pub struct Relay {
     pub op_invalid_behavior: OpInvalid,
     /// Where what no topic takes is parked.
     pub dead_letter_topic: String,
-    /// Partitions of a topic that the relay creates.
-    pub topic_partitions: u32,
-    pub topic_replication_factor: u16,
+    /// Partitions of a topic that the relay creates; the brokers' default if unset.
+    pub topic_partitions: Option<u32>,
+    /// Replicas of it, likewise.
+    pub topic_replication_factor: Option<u16>,
     /// The largest record; what is larger is parked.
     pub max_record_size: ByteSize,
     /// A transaction in Kafka is closed once it holds so many records …
@@ -145,8 +146,8 @@ impl Default for Relay {
             json_payload_empty_array_behavior: JsonEmptyArray::Ignore,
             op_invalid_behavior: OpInvalid::Warn,
             dead_letter_topic: crate::wire::RELAY_DEAD_LETTER_TOPIC.to_owned(),
-            topic_partitions: 6,
-            topic_replication_factor: 1,
+            topic_partitions: None,
+            topic_replication_factor: None,
             max_record_size: ByteSize(1_048_588),
             max_transaction_rows: 50_000,
             max_transaction_size: ByteSize::mib(16),
@@ -222,8 +223,8 @@ impl Relay {
         }
         let positive = [
             ("relay.poll_batch_rows", u64::from(self.poll_batch_rows)),
-            ("relay.topic_partitions", u64::from(self.topic_partitions)),
-            ("relay.topic_replication_factor", u64::from(self.topic_replication_factor)),
+            ("relay.topic_partitions", self.topic_partitions.map_or(1, u64::from)),
+            ("relay.topic_replication_factor", self.topic_replication_factor.map_or(1, u64::from)),
             ("relay.max_record_size", self.max_record_size.as_u64()),
             ("relay.max_transaction_rows", self.max_transaction_rows as u64),
             ("relay.max_transaction_size", self.max_transaction_size.as_u64()),

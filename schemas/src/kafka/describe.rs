@@ -75,6 +75,13 @@ pub fn removes(settings: &Settings) -> bool {
     deletes && KEEPS_ALL.iter().any(|(name, _)| limit(name))
 }
 
+/// Whether a replica that lacks the last records may become the leader, as far as the
+/// settings can be read.
+#[must_use]
+pub fn is_unclean(settings: &Settings) -> bool {
+    setting(settings, "unclean.leader.election.enable").unwrap_or(false)
+}
+
 /// The command of Kafka's own tools that changes a topic's setting.
 #[must_use]
 pub fn alter_topic(topic: &str, setting: &str) -> String {

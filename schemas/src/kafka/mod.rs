@@ -10,6 +10,7 @@
 //! ```
 
 mod describe;
+mod topics;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -24,9 +25,12 @@ use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
 };
 
-pub use self::describe::{
-    Described, KEEPS_ALL, Settings, alter_to_keep_all, alter_topic, describe, removes, setting,
-    settings,
+pub use self::{
+    describe::{
+        Described, KEEPS_ALL, Settings, alter_to_keep_all, alter_topic, describe, is_unclean,
+        removes, setting, settings,
+    },
+    topics::new_topic,
 };
 use crate::config::{ConfigError, Kafka, Security};
 

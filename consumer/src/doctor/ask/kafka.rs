@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use outpour_schemas::{
-    config::Config,
-    kafka::{Described, Watched, client_config, describe, reach_consumer},
+    config::{Config, Consumer as Settings},
+    kafka::{Described, Watched, client_config, describe, new_topic, reach_consumer},
 };
 use rdkafka::{
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    admin::{AdminClient, AdminOptions},
     client::DefaultClientContext,
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer},
@@ -77,8 +77,11 @@ pub(in super::super) async fn ask(config: &Config) -> Result<Kafka, ConsumerErro
             name,
         })
         .collect();
+    let replicas =
+        |topic: &MetadataTopic| topic.partitions().iter().map(|p| p.replicas().len()).min();
     Ok(Kafka {
         cluster,
+        offsets_replicas: existing("__consumer_offsets").and_then(replicas),
         brokers: metadata.brokers().len(),
         broker,
         topics,
@@ -144,12 +147,11 @@ async fn refusals(
     config: &Config,
     names: &[&String],
 ) -> BTreeMap<String, String> {
-    let partitions = i32::try_from(config.consumer.dead_letter_partitions).unwrap_or(i32::MAX);
-    let replicas = i32::from(config.consumer.dead_letter_replication_factor);
-    let topics: Vec<_> = names
+    let Settings { dead_letter_partitions, dead_letter_replication_factor, .. } = config.consumer;
+    let topics = names
         .iter()
-        .map(|name| NewTopic::new(name, partitions, TopicReplication::Fixed(replicas)))
-        .collect();
+        .map(|name| new_topic(name, dead_letter_partitions, dead_letter_replication_factor));
+    let topics: Vec<_> = topics.collect();
     if topics.is_empty() {
         return BTreeMap::new();
     }

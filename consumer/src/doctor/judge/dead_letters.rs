@@ -2,7 +2,7 @@
 
 use outpour_schemas::{
     config::Config,
-    kafka::{alter_to_keep_all, alter_topic, removes, setting},
+    kafka::{alter_to_keep_all, alter_topic, is_unclean, removes, setting},
     program::{Finding, named},
 };
 
@@ -23,27 +23,32 @@ const CRAMPED: &str = "A letter has headers of its own: one of the largest recor
 pub(super) fn judge(facts: &Kafka, config: &Config) -> Vec<Finding> {
     let mut findings: Vec<_> =
         facts.dead_letters.iter().filter_map(|letters| one(facts, letters)).collect();
-    let replicas = usize::from(config.consumer.dead_letter_replication_factor);
-    if replicas > facts.brokers {
+    let key = "consumer.dead_letter_replication_factor";
+    let (replicas, set_by) = match config.consumer.dead_letter_replication_factor {
+        Some(replicas) => (Some(usize::from(replicas)), key),
+        None => {
+            let default = "default.replication.factor";
+            (setting(&facts.broker, default), "the brokers' default.replication.factor")
+        }
+    };
+    let advised = format!("{key} = {}", facts.brokers.min(3));
+    if let Some(replicas) = replicas.filter(|replicas| *replicas > facts.brokers) {
         findings.push(
             Finding::problem(
                 CHECK,
-                format!(
-                    "consumer.dead_letter_replication_factor is {replicas}, the cluster has {} brokers",
-                    facts.brokers
-                ),
+                format!("{set_by} is {replicas}, the cluster has {} brokers", facts.brokers),
                 BLOCKED,
             )
-            .fix(format!("consumer.dead_letter_replication_factor = {}", facts.brokers.min(3))),
+            .fix(advised),
         );
-    } else if replicas == 1 && facts.brokers > 1 {
+    } else if replicas == Some(1) && facts.brokers > 1 {
         findings.push(
             Finding::warning(
                 CHECK,
-                "consumer.dead_letter_replication_factor is 1: topics that are created have one copy",
+                format!("{set_by} is 1: topics that are created have one copy"),
                 "With the disk of one broker the only copy is gone of what fits no table.",
             )
-            .fix(format!("consumer.dead_letter_replication_factor = {}", facts.brokers.min(3))),
+            .fix(advised),
         );
     }
     let existing = || facts.dead_letters.iter().filter_map(|letters| letters.topic.as_ref());
@@ -56,6 +61,19 @@ pub(super) fn judge(facts: &Kafka, config: &Config) -> Vec<Finding> {
                 "While one broker is down, partitions wait that have something to park.",
             )
             .fix("kafka-reassign-partitions.sh, with three replicas for each partition"),
+        );
+    }
+    let unclean =
+        topics::names(existing(), |topic| topic.replicas > 1 && is_unclean(&topic.settings));
+    if let Some(name) = unclean.first() {
+        findings.push(
+            Finding::warning(
+                CHECK,
+                format!("unclean.leader.election.enable: {}", named(&unclean)),
+                "A broker that lacks the last letters may come to lead, and they are gone, though \
+                 Kafka acknowledged them.",
+            )
+            .fix(alter_topic(name, "unclean.leader.election.enable=false")),
         );
     }
     findings.extend(topics::compacted(
@@ -175,16 +193,30 @@ mod tests {
     #[test]
     fn replicas_are_held_against_the_brokers_once() {
         let findings = found_with(|facts, config| {
-            config.consumer.dead_letter_replication_factor = 5;
+            config.consumer.dead_letter_replication_factor = Some(5);
             facts.dead_letters[0].topic = None;
             facts.dead_letters[0].refusal = Some("InvalidReplicationFactor".into());
         });
         assert_one(&findings, Level::Problem, CHECK, "3 brokers");
-        let single = found_with(|_, config| config.consumer.dead_letter_replication_factor = 1);
+        let single = found_with(|_, config| {
+            config.consumer.dead_letter_replication_factor = Some(1);
+        });
         assert_one(&single, Level::Warning, CHECK, "one copy");
+        let by_default = found_with(|facts, config| {
+            config.consumer.dead_letter_replication_factor = None;
+            let one = ("default.replication.factor".to_owned(), "1".to_owned());
+            facts.broker.as_mut().unwrap().extend([one]);
+        });
+        assert_one(&by_default, Level::Warning, CHECK, "default.replication.factor is 1");
+        let unclean = found(|facts| {
+            let there = facts.dead_letters[0].topic.as_mut().unwrap();
+            let yes = ("unclean.leader.election.enable".to_owned(), "true".to_owned());
+            there.settings.as_mut().unwrap().extend([yes]);
+        });
+        assert_one(&unclean, Level::Warning, CHECK, "unclean.leader.election.enable");
         let alone = found_with(|facts, config| {
             facts.brokers = 1;
-            config.consumer.dead_letter_replication_factor = 1;
+            config.consumer.dead_letter_replication_factor = Some(1);
         });
         assert_eq!(alone, []);
         let there = found(|facts| facts.dead_letters[0].topic.as_mut().unwrap().replicas = 1);

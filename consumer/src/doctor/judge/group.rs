@@ -39,7 +39,21 @@ pub(super) fn judge(facts: &Kafka, config: &Config, now: Timestamp) -> Vec<Findi
     }
     findings.extend(metadata_room(facts, config));
     findings.extend(forgotten(facts));
+    findings.extend(single(facts));
     findings
+}
+
+/// Whether what the group has committed, plans among it, is on one disk alone.
+fn single(facts: &Kafka) -> Option<Finding> {
+    (facts.offsets_replicas == Some(1) && facts.brokers > 1).then(|| {
+        Finding::warning(
+            "group",
+            "Kafka keeps the offsets of groups in one copy (topic __consumer_offsets)",
+            "With the disk of one broker they are gone: the topics are read from their beginning, \
+             and what is in the tables is stored again.",
+        )
+        .fix("kafka-reassign-partitions.sh, with three replicas for each of its partitions")
+    })
 }
 
 fn members(facts: &Kafka, config: &Config) -> Vec<Finding> {
@@ -374,6 +388,14 @@ mod tests {
             config.consumer.session_timeout = Span(std::time::Duration::from_secs(1));
         });
         assert_one(&session, Level::Problem, "session-timeout", "1000 ms");
+    }
+
+    #[test]
+    fn offsets_in_one_copy_are_a_warning_where_there_could_be_more() {
+        let single = found(|facts| facts.offsets_replicas = Some(1));
+        assert_one(&single, Level::Warning, "group", "__consumer_offsets");
+        let alone = found(|facts| (facts.offsets_replicas, facts.brokers) = (Some(1), 1));
+        assert_eq!(alone, []);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! From facts to findings. Pure.
 
 mod dead_letters;
+mod durability;
 mod group;
 mod probe;
 mod provenance;
@@ -29,6 +30,7 @@ pub(super) fn clickhouse(facts: &Server, config: &Config) -> Vec<Finding> {
         }
         findings.extend(views::judge(facts, table, once));
     }
+    findings.extend(durability::judge(facts, config));
     findings.extend(routes::columns(facts, config));
     findings.extend(server::leftovers(facts));
     findings

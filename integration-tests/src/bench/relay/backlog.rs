@@ -105,7 +105,7 @@ pub(super) fn config(stack: &Stack, slot: &str, relay: &str) -> String {
     let (postgres, kafka) = (stack.postgres.url(), stack.kafka.url());
     format!(
         "[postgres]\nurl = \"{postgres}\"\n[kafka]\nbrokers = \"{kafka}\"\n\
-         [relay]\nsnapshot = \"never\"\nslot = \"{slot}\"\npublication = \"{PUBLICATION}\"\n\
+         [relay]\ntopic_partitions = 6\ntopic_replication_factor = 1\nsnapshot = \"never\"\nslot = \"{slot}\"\npublication = \"{PUBLICATION}\"\n\
          route_topic_replacement = \"{slot}.${{routedByValue}}\"\n{relay}\n"
     )
 }

@@ -5,7 +5,7 @@ mod tests;
 
 use outpour_schemas::{
     config::{Config, Mode},
-    kafka::{alter_to_keep_all, alter_topic, removes, setting},
+    kafka::{alter_to_keep_all, alter_topic, is_unclean, removes, setting},
     program::{Finding, named},
     wire,
 };
@@ -37,28 +37,48 @@ fn of(facts: &Kafka, is_so: impl Fn(&Topic) -> bool) -> Vec<&str> {
 /// What becomes of a topic that the relay creates.
 fn new_topics(facts: &Kafka, config: &Config) -> Vec<Finding> {
     let check = "new-topics";
-    let replicas = usize::from(config.relay.topic_replication_factor);
+    let key = "relay.topic_replication_factor";
+    let (replicas, set_by) = match config.relay.topic_replication_factor {
+        Some(replicas) => (Some(usize::from(replicas)), key),
+        None => {
+            let default = "default.replication.factor";
+            (setting(&facts.broker, default), "the brokers' default.replication.factor")
+        }
+    };
+    let advised = format!("{key} = {}", facts.brokers.min(3));
     let mut findings = Vec::new();
-    if replicas > facts.brokers {
+    if replicas.is_some_and(|replicas| replicas > facts.brokers) {
         findings.push(
             Finding::problem(
                 check,
                 format!(
-                    "relay.topic_replication_factor is {replicas}, the cluster has {} brokers",
+                    "{set_by} is {}, the cluster has {} brokers",
+                    counted(replicas),
                     facts.brokers
                 ),
                 "Kafka refuses to create the topic of a new aggregate type, and publishing stops there.",
             )
-            .fix(format!("relay.topic_replication_factor = {}", facts.brokers.min(3))),
+            .fix(advised),
         );
-    } else if replicas == 1 && facts.brokers > 1 {
+    } else if replicas == Some(1) && facts.brokers > 1 {
         findings.push(
             Finding::warning(
                 check,
-                "relay.topic_replication_factor is 1: topics that the relay creates have one copy",
+                format!("{set_by} is 1: topics that the relay creates have one copy"),
                 "With the disk of one broker its events are gone, which were confirmed to PostgreSQL.",
             )
-            .fix(format!("relay.topic_replication_factor = {}", facts.brokers.min(3))),
+            .fix(advised),
+        );
+    } else if replicas.is_some_and(|replicas| replicas > 2)
+        && setting(&facts.broker, "min.insync.replicas") == Some(1)
+    {
+        findings.push(
+            Finding::warning(
+                check,
+                "the brokers' min.insync.replicas is 1, and a topic that the relay creates has it",
+                "Kafka acknowledges a record that one broker alone has.",
+            )
+            .fix("min.insync.replicas=2 in the brokers' server.properties"),
         );
     }
     let limit = setting::<u64>(&facts.broker, "message.max.bytes");
@@ -74,15 +94,22 @@ fn new_topics(facts: &Kafka, config: &Config) -> Vec<Finding> {
         );
     }
     if findings.is_empty() {
+        let partitions = config.relay.topic_partitions;
+        let partitions = partitions.or_else(|| setting(&facts.broker, "num.partitions"));
         findings.push(Finding::ok(
             check,
             format!(
-                "created with {} partitions and {replicas} replicas",
-                config.relay.topic_partitions
+                "created with {} partitions and {} replicas",
+                counted(partitions),
+                counted(replicas)
             ),
         ));
     }
     findings
+}
+
+fn counted(count: Option<impl ToString>) -> String {
+    count.map_or_else(|| "the brokers' number of".to_owned(), |count| count.to_string())
 }
 
 fn checkpoints(facts: &Kafka) -> Finding {
@@ -192,6 +219,18 @@ fn replicas(facts: &Kafka) -> Vec<Finding> {
                 "Kafka acknowledges a record that one broker alone has.",
             )
             .fix(alter_topic(unguarded[0], "min.insync.replicas=2")),
+        );
+    }
+    let unclean = of(facts, |topic| topic.replicas > 1 && is_unclean(&topic.settings));
+    if !unclean.is_empty() {
+        findings.push(
+            Finding::warning(
+                check,
+                format!("unclean.leader.election.enable: {}", named(&unclean)),
+                "A broker that lacks the last records may come to lead: they are gone, though Kafka \
+                 acknowledged them, and PostgreSQL has forgotten them.",
+            )
+            .fix(alter_topic(unclean[0], "unclean.leader.election.enable=false")),
         );
     }
     if findings.is_empty() && !facts.topics.is_empty() {

@@ -6,10 +6,14 @@ use super::{
 };
 
 fn found(change: impl FnOnce(&mut Kafka)) -> Vec<Finding> {
+    found_with(Some(3), change)
+}
+
+fn found_with(replicas: Option<u16>, change: impl FnOnce(&mut Kafka)) -> Vec<Finding> {
     let mut facts = kafka();
     change(&mut facts);
     let mut config = Config::default();
-    config.relay.topic_replication_factor = 3;
+    config.relay.topic_replication_factor = replicas;
     let mut findings = judge(&facts, &config);
     findings.retain(|finding| finding.level != Level::Ok);
     findings
@@ -49,6 +53,28 @@ fn replicas_are_counted_against_what_kafka_asks_for() {
     assert_one(&unguarded, Level::Warning, "replicas", "min.insync.replicas is 1");
     let brokers = found(|facts| facts.brokers = 2);
     assert_one(&brokers, Level::Problem, "new-topics", "2 brokers");
+    let unclean = set(1, "unclean.leader.election.enable", "true");
+    assert_one(&unclean, Level::Warning, "replicas", "unclean.leader.election.enable: `outbox");
+}
+
+/// What a topic gets for which nothing is said.
+#[test]
+fn the_brokers_defaults_are_judged_where_nothing_else_is_asked_for() {
+    let broker = |settings: &'static [(&str, &str)]| {
+        found_with(None, |facts| {
+            let own =
+                settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            facts.broker.as_mut().unwrap().extend(own);
+        })
+    };
+    assert_eq!(broker(&[]), []);
+    assert_eq!(broker(&[("default.replication.factor", "3"), ("min.insync.replicas", "2")]), []);
+    let single = broker(&[("default.replication.factor", "1")]);
+    assert_one(&single, Level::Warning, "new-topics", "default.replication.factor is 1");
+    let many = broker(&[("default.replication.factor", "5")]);
+    assert_one(&many, Level::Problem, "new-topics", "default.replication.factor is 5");
+    let unguarded = broker(&[("default.replication.factor", "3"), ("min.insync.replicas", "1")]);
+    assert_one(&unguarded, Level::Warning, "new-topics", "min.insync.replicas is 1");
 }
 
 #[test]
