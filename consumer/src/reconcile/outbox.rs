@@ -170,24 +170,33 @@ async fn select(
     config: &Config,
     snapshot: &Transaction<'_>,
 ) -> Result<Option<String>, tokio_postgres::Error> {
-    const TIME: &str = "SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass($1)
-        AND attname = $2 AND atttypid IN ('timestamptz'::regtype, 'timestamp'::regtype)
-        AND NOT attisdropped), to_regclass($1) IS NOT NULL";
+    /// Of the column's type, or of what it is a domain over.
+    const TIME: &str = "WITH RECURSIVE type (oid) AS (
+            SELECT atttypid FROM pg_attribute
+            WHERE attrelid = to_regclass($1) AND attname = $2 AND NOT attisdropped
+            UNION ALL
+            SELECT typbasetype FROM pg_type JOIN type USING (oid) WHERE typbasetype <> 0
+        )
+        SELECT EXISTS (SELECT FROM type WHERE oid IN ('timestamptz'::regtype, 'timestamp'::regtype)),
+            EXISTS (SELECT FROM type WHERE oid = 'bigint'::regtype),
+            to_regclass($1) IS NOT NULL";
     let outbox = &config.outbox;
     let (schema, name) = outbox.qualified();
     let table = format!("{}.{}", quoted(schema), quoted(name));
     let found = snapshot.query_one(TIME, &[&table, &outbox.column_occurred_at]).await?;
-    if !found.get::<_, bool>(1) {
+    let (is_timestamp, is_bigint, is_there): (bool, bool, bool) =
+        (found.get(0), found.get(1), found.get(2));
+    if !is_there {
         return Ok(None);
     }
-    let time = match found.get(0) {
-        true => {
-            format!(
-                "floor(extract(epoch FROM {}) * 1000)::bigint",
-                quoted(&outbox.column_occurred_at)
-            )
-        }
-        false => "NULL::bigint".to_owned(),
+    let column = quoted(&outbox.column_occurred_at);
+    let time = match (is_timestamp, is_bigint) {
+        (true, _) => format!(
+            "CASE WHEN isfinite({column}) THEN floor(extract(epoch FROM {column}) * 1000)::bigint END"
+        ),
+        // Milliseconds, as the relay takes them.
+        (_, true) => format!("{column}::bigint"),
+        _ => "NULL::bigint".to_owned(),
     };
     let only = match (config.relay.mode, config.relay.poll_after) {
         (Mode::Wal, _) => String::new(),

@@ -49,6 +49,7 @@ mod retention;
 mod runbooks;
 mod security;
 mod services;
+mod sessions;
 mod snapshot;
 mod stack;
 mod status;

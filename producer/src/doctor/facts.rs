@@ -66,6 +66,8 @@ pub(super) struct Table {
     pub(super) can_insert: bool,
     pub(super) can_update: bool,
     pub(super) can_delete: bool,
+    /// Whether row-level security hides rows from the user.
+    pub(super) hides_rows: bool,
     /// Whether the user owns it, as a member of its owner at least.
     pub(super) is_owned: bool,
     pub(super) columns: Vec<Column>,

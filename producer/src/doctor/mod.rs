@@ -117,6 +117,7 @@ mod tests {
                 can_insert: true,
                 can_update: true,
                 can_delete: true,
+                hides_rows: false,
                 is_owned: false,
                 columns: columns.to_vec(),
             }),

@@ -30,7 +30,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use self::standing::Standing;
 pub(crate) use self::standing::{LogView, Snapshot};
-use crate::{error::RelayError, metrics};
+use crate::{error::RelayError, metrics, postgres::Target};
 
 /// No row of this age is known.
 const NONE: i64 = i64::MIN;
@@ -155,6 +155,7 @@ pub(crate) struct Shown {
 /// When the address cannot be had.
 pub(crate) async fn show(
     config: &Config,
+    target: &Target,
     monitor: &Arc<Monitor>,
 ) -> Result<Option<Shown>, RelayError> {
     if config.relay.http_listen.is_empty() {
@@ -163,6 +164,6 @@ pub(crate) async fn show(
     let server = HttpServer::bind("relay.http_listen", &config.relay.http_listen).await?;
     metrics::describe(config);
     let server = server.spawn(Arc::<Monitor>::clone(monitor));
-    let watch = tokio::spawn(watch::watch(config.clone(), Arc::clone(monitor)));
+    let watch = tokio::spawn(watch::watch(config.clone(), target.clone(), Arc::clone(monitor)));
     Ok(Some(Shown { _server: server, _watch: AbortOnDropHandle::new(watch) }))
 }

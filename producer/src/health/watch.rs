@@ -10,16 +10,13 @@ use outpour_schemas::{
 use tokio_postgres::Client;
 
 use super::{LogView, Monitor};
-use crate::{
-    error::RelayError,
-    postgres::{PostgresError, Target},
-};
+use crate::postgres::{PostgresError, Target};
 
 /// Often enough for a graph, and for the limit of a stall to mean something.
 const INTERVAL: Duration = Duration::from_secs(5);
 
 /// Looks until it is dropped, and logs when readiness changes.
-pub(super) async fn watch(config: Config, monitor: Arc<Monitor>) {
+pub(super) async fn watch(config: Config, target: Target, monitor: Arc<Monitor>) {
     let interval = INTERVAL.min(monitor.stall_after / 4);
     let mut client = None;
     // Before its first start a relay is not ready, and nobody expects it to be.
@@ -27,7 +24,7 @@ pub(super) async fn watch(config: Config, monitor: Arc<Monitor>) {
     loop {
         // Who polls tells by itself whether there is something to do.
         if config.relay.mode == Mode::Wal {
-            monitor.looked(ask(&config, &mut client).await);
+            monitor.looked(ask(&config, &target, &mut client).await);
         }
         let readiness = monitor.readiness();
         match (was_ready, readiness.ready) {
@@ -45,17 +42,20 @@ pub(super) async fn watch(config: Config, monitor: Arc<Monitor>) {
 }
 
 /// How the log is, or why nobody knows, in one line.
-async fn ask(config: &Config, client: &mut Option<Client>) -> Result<LogView, String> {
+async fn ask(
+    config: &Config,
+    target: &Target,
+    client: &mut Option<Client>,
+) -> Result<LogView, String> {
     let asked = tokio::time::timeout(config.postgres.connect_timeout.0, async {
-        let target = Target::of(&config.postgres)?;
         let connected = match client.take() {
             Some(client) => client,
             None => target.connect().await?,
         };
-        let view = look(&connected, &target, &config.relay.slot).await?;
+        let view = look(&connected, target, &config.relay.slot).await?;
         // One that failed, or took too long, is not used again.
         *client = Some(connected);
-        Ok::<_, RelayError>(view)
+        Ok::<_, PostgresError>(view)
     })
     .await;
     match asked {

@@ -9,18 +9,14 @@ use tokio_postgres::{Client, Row};
 use super::PollError;
 use crate::{
     postgres::{PostgresError, Target},
-    wal::{
-        pgoutput::{Column, Relation},
-        stream::TEXT_SETTINGS,
-    },
+    wal::pgoutput::{Column, Relation},
 };
 
 /// One lock for each name of a relay, in its own database.
 const LOCK: &str = "hashtextextended('outpour-relay ' || $1::text, 0)";
 
-/// Makes values look as they do in the log, and the server let go of what is
-/// locked should this process stand still or its host be gone: nothing of ours
-/// takes longer than `longest`.
+/// Makes the server let go of what is locked should this process stand still or
+/// its host be gone: nothing of ours takes longer than `longest`.
 pub(super) async fn prepare(
     client: &Client,
     target: &Target,
@@ -34,15 +30,9 @@ pub(super) async fn prepare(
         ("idle_in_transaction_session_timeout", longest_ms.as_str()),
         // Servers before 14 do not know it.
         ("idle_session_timeout", longest_ms.as_str()),
-        // Others' locks and Kafka may take their time; servers before 17 do not
-        // know the last of these.
-        ("statement_timeout", "0"),
-        ("lock_timeout", "0"),
-        ("transaction_timeout", "0"),
     ];
-    for (name, value) in TEXT_SETTINGS.into_iter().chain(own) {
-        let sql = "SELECT set_config(name, $2, false) FROM pg_settings
-                   WHERE lower(name) = lower($1)";
+    for (name, value) in own {
+        let sql = "SELECT set_config($1, $2, false) WHERE current_setting($1, true) IS NOT NULL";
         client.query(sql, &[&name, &value]).await.map_err(target.failed("preparing to poll"))?;
     }
     Ok(())

@@ -15,6 +15,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use outpour_schemas::config::PostgresHost;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional},
     net::{TcpStream, UnixListener},
@@ -42,7 +43,7 @@ impl Bridge {
     pub(crate) async fn open(target: &Target) -> Result<Self, PostgresError> {
         let mut server = tokio::time::timeout(target.connect_timeout, verified(target))
             .await
-            .map_err(|_| target.timed_out())??;
+            .map_err(|_| target.timed_out(target.host()))??;
         let local = |source| PostgresError::Reach { target: target.to_string(), source };
         let dir = std::env::temp_dir().join(format!("outpour-{}", Uuid::now_v7().simple()));
         // Nobody else may take the place that is kept for the library.
@@ -59,9 +60,9 @@ impl Bridge {
         Ok(Bridge { dir, carrying })
     }
 
-    /// The host and port for the library.
-    pub(crate) fn address(&self) -> (String, u16) {
-        (self.dir.display().to_string(), PORT)
+    /// The host for the library.
+    pub(crate) fn address(&self) -> PostgresHost {
+        PostgresHost { name: self.dir.display().to_string(), port: PORT }
     }
 }
 
@@ -87,8 +88,8 @@ async fn verified(
         None => PostgresError::Reach { target: target.to_string(), source },
     };
     let mut connector = target.tls.connector().map_err(PostgresError::Certificates)?;
-    let mut server =
-        TcpStream::connect((target.host.as_str(), target.port)).await.map_err(failed)?;
+    let host = target.host();
+    let mut server = TcpStream::connect((host.name.as_str(), host.port)).await.map_err(failed)?;
     server.set_nodelay(true).map_err(failed)?;
     server.write_all(&SSL_REQUEST).await.map_err(failed)?;
     if server.read_u8().await.map_err(failed)? != b'S' {
@@ -97,6 +98,6 @@ async fn verified(
             reason: "server does not support TLS".to_owned(),
         });
     }
-    let Ok(handshake) = MakeTlsConnect::<TcpStream>::make_tls_connect(&mut connector, &target.host);
+    let Ok(handshake) = MakeTlsConnect::<TcpStream>::make_tls_connect(&mut connector, &host.name);
     handshake.connect(server).await.map_err(failed)
 }

@@ -21,8 +21,9 @@ pub(crate) enum Replication {
 
 impl Replication {
     pub(crate) fn of(target: &Target) -> Self {
-        let (tls, host) = (target.tls.settings(), &target.host);
+        let (tls, host) = (target.tls.settings(), target.host());
         let mode = match tls.mode {
+            _ if host.is_socket() => SslMode::Disable,
             TlsMode::Disable => SslMode::Disable,
             TlsMode::Prefer => SslMode::Prefer,
             TlsMode::Require => SslMode::Require,
@@ -35,7 +36,7 @@ impl Replication {
             ca_pem_path: tls.ca_file.clone(),
             // It refuses an address unless it is told that it is meant; a
             // certificate can very well be made out to one.
-            sni_hostname: host.parse::<IpAddr>().is_ok().then(|| host.clone()),
+            sni_hostname: host.name.parse::<IpAddr>().is_ok().then(|| host.name.clone()),
             client_cert_pem_path: certificate,
             client_key_pem_path: key,
         })

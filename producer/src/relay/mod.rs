@@ -82,7 +82,7 @@ pub async fn run(
     const MAX_DELAY: Duration = Duration::from_secs(1);
     let target = Target::of(&config.postgres)?;
     let monitor = Arc::new(Monitor::new(config.relay.stall_after.0));
-    let _shown = health::show(config, &monitor).await?;
+    let _shown = health::show(config, &target, &monitor).await?;
     let learned = Arc::new(Learned::new(&config.kafka, &config.relay));
     let backoff = ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(100))

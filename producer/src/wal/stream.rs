@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
-use outpour_schemas::Lsn;
+use outpour_schemas::{Lsn, postgres::PIN};
 use pgwire_replication::{
-    IdentifySystem, ReplicationClient, ReplicationConfig, ReplicationEvent, TlsConfig,
+    IdentifySystem, PgWireError, ReplicationClient, ReplicationConfig, ReplicationEvent, TlsConfig,
 };
 
 use super::{
@@ -31,19 +31,10 @@ const BUFFERED_EVENTS: usize = 64;
 /// PostgreSQL's own limit for a field.
 const MAX_MESSAGE_BYTES: usize = 1 << 30;
 
-/// How a value looks as text must not depend on the server's settings.
-pub(crate) const TEXT_SETTINGS: [(&str, &str); 5] = [
-    ("TimeZone", "UTC"),
-    ("DateStyle", "ISO"),
-    ("IntervalStyle", "postgres"),
-    ("extra_float_digits", "3"),
-    ("bytea_output", "hex"),
-];
-
 /// For how long PostgreSQL keeps the slot for a relay that it hears nothing of, be it
 /// stopped or cut off: another one waits for it. A living one reports every second,
 /// also while Kafka is away; the server's own setting is a minute.
-const GIVEN_UP_AFTER: (&str, &str) = ("wal_sender_timeout", "10s");
+const GIVEN_UP_AFTER: &str = "SET wal_sender_timeout = '10s'";
 
 /// How the replication connection is made, and what carries its bytes where the
 /// library cannot.
@@ -52,16 +43,13 @@ async fn configuration(
     slot: &str,
     publication: &str,
 ) -> Result<(ReplicationConfig, Option<Bridge>), SlotError> {
-    let settings = TEXT_SETTINGS.iter().chain([&GIVEN_UP_AFTER]);
-    let options: Vec<_> = settings.map(|(name, value)| format!("-c {name}={value}")).collect();
     let (tls, bridge) = match Replication::of(target) {
         Replication::Library(tls) => (tls, None),
         Replication::Bridged => (TlsConfig::disabled(), Some(Bridge::open(target).await?)),
     };
-    let (host, port) =
-        bridge.as_ref().map_or_else(|| (target.host.clone(), target.port), Bridge::address);
-    let config = ReplicationConfig::new(
-        host,
+    let host = bridge.as_ref().map_or_else(|| target.host().clone(), Bridge::address);
+    let mut config = ReplicationConfig::new(
+        host.name,
         &target.user,
         &target.password,
         &target.database,
@@ -69,15 +57,24 @@ async fn configuration(
         // The server reads a list of names, and lowers what is not quoted.
         quoted(publication),
     )
-    .with_port(port)
+    .with_port(host.port)
     .with_tls(tls)
     .with_application_name("outpour-relay")
-    .with_options(options.join(" "))
     .with_buffer_size(BUFFERED_EVENTS)
     .with_max_message_size(MAX_MESSAGE_BYTES)
     .with_status_interval(Duration::from_secs(1))
     .with_wakeup_interval(Duration::from_secs(1));
+    config.options.clone_from(&target.options);
     Ok((config, bridge))
+}
+
+/// Connects, and sets what the session depends on.
+async fn connect(config: ReplicationConfig) -> Result<ReplicationClient, PgWireError> {
+    let mut client = ReplicationClient::connect_gated(config).await?;
+    for settings in [PIN, GIVEN_UP_AFTER] {
+        client.simple_query(settings).await?;
+    }
+    Ok(client)
 }
 
 /// A slot held by this process, delivering events. Dropping it lets go.
@@ -99,7 +96,7 @@ impl WalStream {
     ) -> Result<Self, SlotError> {
         let (config, bridge) = configuration(target, slot, publication).await?;
         let start = async {
-            let mut client = ReplicationClient::connect_gated(config).await?;
+            let mut client = connect(config).await?;
             let system = client.identify_system().await?;
             // The first timeline has no history.
             let history = match system.timeline {
@@ -131,10 +128,7 @@ impl WalStream {
     /// slot.
     pub(crate) async fn probe(target: &Target, slot: &str) -> Result<(), SlotError> {
         let (config, _bridge) = configuration(target, slot, "").await?;
-        let probe = async {
-            let mut client = ReplicationClient::connect_gated(config).await?;
-            client.identify_system().await
-        };
+        let probe = async { connect(config).await?.identify_system().await };
         match tokio::time::timeout(target.connect_timeout, probe).await {
             Ok(answer) => {
                 answer.map(drop).map_err(|error| SlotError::starting(slot, target, error))

@@ -108,6 +108,9 @@ fn parse(url: &str) -> Result<url::Url, String> {
     if url.password().is_some() {
         return Err("holds a password; use clickhouse.user and clickhouse.password".to_owned());
     }
+    if !url.username().is_empty() {
+        return Err("holds a user; use clickhouse.user and clickhouse.password".to_owned());
+    }
     Ok(url)
 }
 
@@ -139,6 +142,8 @@ mod tests {
         let text = refused("http://a:8123,http://u:hunter2@b:8123");
         assert!(text.starts_with("clickhouse.url: URL 2: holds a password"), "{text}");
         assert!(!text.contains("hunter2"), "{text}");
+        let text = refused("http://hunter2@b:8123");
+        assert!(text.contains("holds a user") && !text.contains("hunter2"), "{text}");
         let text = refused("http://a:8123,");
         assert!(text.starts_with("clickhouse.url: URL 2: not a URL"), "{text}");
         let text = refused("http://a:8123,http://a:8123/");

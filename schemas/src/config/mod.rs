@@ -33,7 +33,7 @@ pub use self::{
     error::ConfigError,
     kafka::{Kafka, SaslMechanism, Security, SecurityProtocol},
     payload::{PayloadFormat, UnknownFields},
-    postgres::{Postgres, PostgresTls, PostgresUrl, TlsMode},
+    postgres::{Postgres, PostgresAddress, PostgresHost, PostgresTls, PostgresUrl, TlsMode},
     record::{
         AdditionalField, AdditionalFields, Compat, FieldMissing, JsonEmptyArray, JsonNull,
         OpInvalid, Placement,

@@ -102,15 +102,26 @@ impl Serialize for Secret {
     }
 }
 
-/// A URL fit to be shown: its passwords, if any, replaced by `***`.
+/// A URL fit to be shown: nothing of what is between the scheme and the host, nor
+/// of a parameter that holds a password.
 #[must_use]
 pub fn redact_url(url: &str) -> String {
     const HIDDEN: &str = "***";
-    let Ok(mut parsed) = url::Url::parse(url) else {
+    let Some((scheme, rest)) = url.split_once("://") else {
         return HIDDEN.to_owned();
     };
-    // Fails only for URLs that cannot have a password.
-    if parsed.password().is_some() && parsed.set_password(Some(HIDDEN)).is_err() {
+    let (authority, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let (credentials, hosts) = match authority.rsplit_once('@') {
+        Some((_, hosts)) => (format!("{HIDDEN}@"), hosts),
+        None => (String::new(), authority),
+    };
+    // Where the credentials end is not sure: they may go on behind the `/`, or the
+    // host is missing, and what looks like it is the user.
+    let has_port = |host: &str| {
+        let port = host.rsplit(']').next().and_then(|end| end.split_once(':'));
+        port.is_none_or(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    if tail.contains('@') || !scheme.bytes().all(is_of_scheme) || !hosts.split(',').all(has_port) {
         return HIDDEN.to_owned();
     }
     let hidden = |pair: &str| {
@@ -121,11 +132,17 @@ pub fn redact_url(url: &str) -> String {
             pair.to_owned()
         }
     };
-    if let Some(query) = parsed.query() {
-        let query = query.split('&').map(hidden).collect::<Vec<_>>().join("&");
-        parsed.set_query(Some(&query));
-    }
-    if parsed.as_str().contains(HIDDEN) { parsed.to_string() } else { url.to_owned() }
+    let tail = match tail.split_once('?') {
+        None => tail.to_owned(),
+        Some((path, query)) => {
+            format!("{path}?{}", query.split('&').map(hidden).collect::<Vec<_>>().join("&"))
+        }
+    };
+    format!("{scheme}://{credentials}{hosts}{tail}")
+}
+
+fn is_of_scheme(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"+-.".contains(&byte)
 }
 
 #[cfg(test)]
@@ -137,10 +154,25 @@ mod tests {
         let secret = Secret::from("hunter2".to_owned());
         assert_eq!(format!("{secret:?}"), "***");
         assert_eq!(serde_json::to_string(&secret).unwrap(), "\"***\"");
-        let url = redact_url("postgres://app:hunter2@db:5432/shop");
-        assert_eq!(url, "postgres://app:***@db:5432/shop");
-        assert_eq!(redact_url("not a url hunter2"), "***");
-        let url = redact_url("postgres://app@db/shop?sslmode=require&password=hunter2");
-        assert_eq!(url, "postgres://app@db/shop?sslmode=require&password=***");
+    }
+
+    #[test]
+    fn a_url_shows_nothing_between_its_scheme_and_its_host() {
+        for (url, shown) in [
+            ("postgres://app:hunter2@db:5432/shop", "postgres://***@db:5432/shop"),
+            ("postgres://pwd:Sec@hunter2@host/db", "postgres://***@host/db"),
+            ("postgres://hunter2@a:1,[::1]:2/db", "postgres://***@a:1,[::1]:2/db"),
+            (
+                "postgres://app@db/shop?sslmode=require&password=hunter2",
+                "postgres://***@db/shop?sslmode=require&password=***",
+            ),
+            ("postgres://u:hunter/2@host/db", "***"),
+            ("postgres://u:a@hunter?2@host/db", "***"),
+            ("postgres://u:hunter2", "***"),
+            ("u:hunter2://x@host", "***"),
+            ("not a url hunter2", "***"),
+        ] {
+            assert_eq!(redact_url(url), shown);
+        }
     }
 }

@@ -20,7 +20,7 @@ use tokio_postgres::config::SslMode;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::{
-    config::{ConfigError, PostgresTls, TlsMode},
+    config::{ConfigError, PostgresHost, PostgresTls, TlsMode},
     program::tls,
 };
 
@@ -29,14 +29,18 @@ use crate::{
 pub struct Tls(PostgresTls);
 
 /// A socket of this machine is not encrypted, and needs not be.
-pub(super) fn for_socket(tls: PostgresTls) -> Result<PostgresTls, ConfigError> {
-    if tls.mode > TlsMode::Prefer {
+pub(super) fn for_hosts(
+    tls: PostgresTls,
+    hosts: &[PostgresHost],
+) -> Result<PostgresTls, ConfigError> {
+    let is_any_socket = hosts.iter().any(PostgresHost::is_socket);
+    if is_any_socket && tls.mode > TlsMode::Prefer {
         return Err(ConfigError::invalid(
             "postgres.tls",
             "asks for encryption, but postgres.url names a socket of this machine, which has none",
         ));
     }
-    Ok(PostgresTls { mode: TlsMode::Disable, ..tls })
+    Ok(tls)
 }
 
 impl Tls {

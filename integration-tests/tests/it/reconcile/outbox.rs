@@ -22,6 +22,29 @@ async fn an_event_that_never_came_to_kafka_is_told_from_one_that_waits() {
     };
     assert_eq!(outbox(&report), [50, 50, 0, 0]);
 
+    // Who does not see all rows does not say that all are there.
+    let (client, name) = (pipeline.postgres().await.unwrap(), &pipeline.name);
+    let (_, place) = pipeline.postgres_url.rsplit_once('@').unwrap();
+    client
+        .batch_execute(&format!(
+            "CREATE ROLE {name} LOGIN PASSWORD 'p'; GRANT SELECT ON outbox TO {name};
+             ALTER TABLE outbox ENABLE ROW LEVEL SECURITY"
+        ))
+        .await
+        .unwrap();
+    pipeline.set(&format!("OUTPOUR_POSTGRES_URL=postgres://{name}:p@{place}")).unwrap();
+    let (code, line) = refusal(&pipeline, &["--outbox"]).await;
+    assert_eq!(code, Some(1), "{line}");
+    assert!(line.contains("row-level security") && line.contains("BYPASSRLS"), "{line}");
+    pipeline.set(&format!("OUTPOUR_POSTGRES_URL={}", pipeline.postgres_url)).unwrap();
+    client
+        .batch_execute(&format!(
+            "ALTER TABLE outbox DISABLE ROW LEVEL SECURITY;
+             DROP OWNED BY {name}; DROP ROLE {name}"
+        ))
+        .await
+        .unwrap();
+
     // Nobody publishes it.
     relay.stop().await.unwrap();
     pipeline.commit_orders(50..51, 1).await.unwrap();
@@ -35,8 +58,10 @@ async fn an_event_that_never_came_to_kafka_is_told_from_one_that_waits() {
     let report = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(outbox(&report), [51, 50, 0, 1]);
 
-    // Somebody moves the slot past it, and accepts the gap.
-    let client = pipeline.postgres().await.unwrap();
+    // Somebody moves the slot past it, and accepts the gap. A time may be without end.
+    let lost = integration_tests::pipeline::order(50).id;
+    let endless = "UPDATE outbox SET occurred_at = 'infinity' WHERE id <> $1";
+    client.execute(endless, &[&lost]).await.unwrap();
     let advance = "SELECT pg_replication_slot_advance($1, pg_current_wal_lsn())";
     client.execute(advance, &[&pipeline.name]).await.unwrap();
     let relay = pipeline.relay_with(&["--accept-gap"]).unwrap();
@@ -46,8 +71,7 @@ async fn an_event_that_never_came_to_kafka_is_told_from_one_that_waits() {
     let (code, report) = reconcile(&pipeline, &["--outbox"]).await;
     assert_eq!(code, Some(3), "{report:#}");
     assert_eq!(outbox(&report), [60, 59, 1, 0]);
-    let lost = integration_tests::pipeline::order(50).id.to_string();
-    assert_eq!(report["outbox"]["missing_ids"], json!([lost]));
+    assert_eq!(report["outbox"]["missing_ids"], json!([lost.to_string()]));
     assert_eq!(report["totals"]["missing"], 0, "{report:#}");
     let output = pipeline.consumer_output(&["reconcile", "--outbox"]).await.unwrap();
     let text = String::from_utf8_lossy(&output.stdout);

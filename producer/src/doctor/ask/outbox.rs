@@ -30,6 +30,7 @@ pub(super) async fn table(
                     has_table_privilege(c.oid, 'INSERT') AS can_insert,
                     has_any_column_privilege(c.oid, 'UPDATE') AS can_update,
                     has_table_privilege(c.oid, 'DELETE') AS can_delete,
+                    row_security_active(c.oid) AS hides_rows,
                     pg_has_role(c.relowner, 'USAGE') AS is_owned
              FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
              WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p')",
@@ -55,6 +56,7 @@ pub(super) async fn table(
         can_insert: row.get("can_insert"),
         can_update: row.get("can_update"),
         can_delete: row.get("can_delete"),
+        hides_rows: row.get("hides_rows"),
         is_owned: row.get("is_owned"),
         columns: columns
             .iter()

@@ -20,6 +20,7 @@ pub(super) fn judge(facts: &Database, wanted: &[Wanted], config: &Config) -> Vec
             findings.extend(columns(table, wanted, config, |column| is_published(column, facts)));
             findings.push(emit(facts, table));
             findings.extend(rights::retention(facts, table, config));
+            findings.push(rights::row_security(facts, table, config));
             findings
         }
     };
@@ -49,6 +50,7 @@ pub(super) fn polled(facts: &Database, wanted: &[Wanted], config: &Config) -> Ve
     }
     findings.push(emit(facts, table));
     findings.push(rights::polling(facts, table, config));
+    findings.push(rights::row_security(facts, table, config));
     findings
 }
 

@@ -1,7 +1,7 @@
 //! What the user may do with the outbox table, beyond reading the log.
 
 use outpour_schemas::{
-    config::{Config, PollAfter},
+    config::{Config, Mode, PollAfter},
     program::Finding,
 };
 
@@ -33,6 +33,35 @@ pub(super) fn polling(facts: &Database, table: &Table, config: &Config) -> Findi
         ("DELETE", table.can_delete || !delete),
     ];
     judge("polling-rights", table, &needed, "Nothing is published.", (facts, config))
+}
+
+/// To see every row. The log has them all; who reads the table may not.
+pub(super) fn row_security(facts: &Database, table: &Table, config: &Config) -> Finding {
+    let (check, name, user) = ("row-security", &config.outbox.table, &facts.user.name);
+    if !table.hides_rows {
+        return Finding::ok(check, format!("user `{user}` sees every row of {name}"));
+    }
+    let what = format!("row-level security hides rows of {name} from user `{user}`");
+    let polls = config.relay.mode == Mode::Poll;
+    let finding = match (polls, config.relay.retention) {
+        (true, _) => Finding::problem(check, what, "Nothing is published: the relay refuses."),
+        (false, Some(_)) => Finding::problem(
+            check,
+            what,
+            "Nothing old is removed (relay.retention); publishing goes on.",
+        ),
+        (false, None) => Finding::warning(
+            check,
+            what,
+            "Publishing from the log goes on; `outpour-consumer reconcile --outbox` refuses.",
+        ),
+    };
+    finding.fix(bypass(user))
+}
+
+/// Lets a user see every row.
+pub(super) fn bypass(user: &str) -> String {
+    format!("ALTER ROLE {} BYPASSRLS;  -- as a superuser", quoted(user))
 }
 
 fn judge(
@@ -73,10 +102,7 @@ pub(super) fn schema(facts: &Database, table: &Table, config: &Config) -> Option
 mod tests {
     use std::time::Duration;
 
-    use outpour_schemas::{
-        config::{Mode, Span},
-        program::Level,
-    };
+    use outpour_schemas::{config::Span, program::Level};
 
     use super::{super::super::tests::database, *};
 
@@ -105,6 +131,20 @@ mod tests {
             (table.is_partitioned, table.is_owned, table.can_delete) = (true, true, false);
         });
         assert_eq!(retention(&database(), &owned, &config).unwrap().level, Level::Ok);
+    }
+
+    #[test]
+    fn hidden_rows_are_a_problem_to_who_reads_the_table() {
+        let mut config = Config::default();
+        let hiding = table(|table| table.hides_rows = true);
+        let level = |table: &Table, config: &Config| row_security(&database(), table, config).level;
+        assert_eq!(level(&table(|_| {}), &config), Level::Ok);
+        assert_eq!(level(&hiding, &config), Level::Warning);
+        config.relay.retention = Some(Span(Duration::from_secs(60)));
+        let found = row_security(&database(), &hiding, &config);
+        assert!(fix(&found).starts_with("ALTER ROLE \"outpour\" BYPASSRLS"), "{found:?}");
+        config.relay.mode = Mode::Poll;
+        assert_eq!(level(&hiding, &config), Level::Problem);
     }
 
     #[test]

@@ -73,6 +73,13 @@ pub enum SnapshotError {
     )]
     NotGranted { what: String, user: String },
     #[error(
+        "row-level security hides rows of {table} from user `{user}`, and the snapshot takes all \
+         of them; run: ALTER ROLE {} BYPASSRLS, or set relay.snapshot = \"never\" to leave out \
+         rows older than the slot",
+        legible(.user)
+    )]
+    RowSecurity { table: String, user: String },
+    #[error(
         "a row of {table} has no {column}, by which the snapshot tells rows apart; \
          delete it, or set relay.snapshot = \"never\""
     )]

@@ -17,7 +17,6 @@ use crate::{
     wal::{
         mark,
         pgoutput::{Cell, Column, Relation},
-        stream::TEXT_SETTINGS,
     },
 };
 
@@ -55,18 +54,6 @@ impl Source {
     }
 
     async fn prepare_connections(&self) -> Result<(), tokio_postgres::Error> {
-        for (name, value) in TEXT_SETTINGS {
-            self.reader.execute("SELECT set_config($1, $2, false)", &[&name, &value]).await?;
-        }
-        // It takes its time, and is idle in its transaction while Kafka is slow.
-        self.reader
-            .execute(
-                "SELECT set_config(name, '0', false) FROM pg_settings
-                 WHERE name IN ('statement_timeout', 'lock_timeout',
-                                'idle_in_transaction_session_timeout', 'transaction_timeout')",
-                &[],
-            )
-            .await?;
         // Nothing that it commits outlives the connection.
         self.reader.batch_execute("SET synchronous_commit = local").await
     }
@@ -75,8 +62,10 @@ impl Source {
         let row = self
             .reader
             .query_one(
-                "SELECT has_table_privilege(to_regclass(format('%I.%I', $1::text, $2::text)), 'SELECT'),
-                        has_database_privilege(current_database(), 'TEMPORARY')",
+                "SELECT has_table_privilege(outbox, 'SELECT'),
+                        has_database_privilege(current_database(), 'TEMPORARY'),
+                        row_security_active(outbox)
+                 FROM CAST(to_regclass(format('%I.%I', $1::text, $2::text)) AS oid) AS outbox",
                 &[&self.schema, &self.table],
             )
             .await
@@ -93,6 +82,10 @@ impl Source {
                 legible(&self.target.database)
             ))
             .into());
+        }
+        if row.get::<_, Option<bool>>(2) == Some(true) {
+            let (table, user) = (config.outbox.table.clone(), self.target.user.clone());
+            return Err(SnapshotError::RowSecurity { table, user }.into());
         }
         Ok(())
     }
