@@ -94,7 +94,9 @@ async fn it_needs_no_replication_and_removes_what_is_published() {
     client
         .batch_execute(&format!(
             "CREATE ROLE {name} LOGIN PASSWORD 'secret';
-             GRANT SELECT, UPDATE, DELETE ON outbox TO {name}"
+             GRANT SELECT, UPDATE, DELETE ON outbox TO {name};
+             ALTER ROLE {name} SET default_transaction_read_only = on;
+             ALTER ROLE {name} SET default_transaction_isolation = 'serializable'"
         ))
         .await
         .unwrap();
@@ -140,17 +142,25 @@ async fn marked_rows_stay_and_are_not_published_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_that_dies_between_kafka_and_the_database_publishes_again_and_loses_nothing() {
     let pipeline = polling(Stack::shared().await.unwrap(), &[]).await;
-    pipeline.commit_orders(0..30, 10).await.unwrap();
-    // Rows can be claimed under this lock, but not be deleted.
-    let mut blocker = pipeline.postgres().await.unwrap();
-    let lock = blocker.transaction().await.unwrap();
-    lock.batch_execute("LOCK TABLE outbox IN SHARE MODE").await.unwrap();
     let relay = pipeline.relay().unwrap();
+    relay.logged("relay started", PATIENCE).await.unwrap();
+    // Rows can be claimed, but not be deleted as long as this lock is held.
+    let blocker = pipeline.postgres().await.unwrap();
+    blocker
+        .batch_execute(
+            "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql
+                 AS 'BEGIN PERFORM pg_advisory_xact_lock(1); RETURN OLD; END';
+             CREATE TRIGGER wait BEFORE DELETE ON outbox FOR EACH ROW EXECUTE FUNCTION wait();
+             SELECT pg_advisory_lock(1)",
+        )
+        .await
+        .unwrap();
+    pipeline.commit_orders(0..30, 30).await.unwrap();
     let first = read(&pipeline, 30);
     assert_complete_and_in_order(&first, 30);
     assert_eq!(waiting(&pipeline).await, 30, "gone before they were deleted");
     relay.kill().await.unwrap();
-    lock.rollback().await.unwrap();
+    blocker.batch_execute("SELECT pg_advisory_unlock(1)").await.unwrap();
 
     let _relay = pipeline.relay().unwrap();
     nothing_waits(&pipeline).await;
@@ -281,4 +291,115 @@ async fn a_table_that_cannot_be_polled_is_named_with_the_remedy() {
     refused(1, &["outbox.column_published_at", "outpour-relay init"]).await;
     pipeline.set("OUTPOUR_OUTBOX_TABLE=").unwrap();
     refused(2, &["outbox.table", "relay.mode"]).await;
+}
+
+/// A relay that ends by itself, and what it said.
+async fn ends(pipeline: &Pipeline<'_>, parts: &[&str]) {
+    let mut relay = pipeline.relay().unwrap();
+    assert_eq!(relay.ended(PATIENCE).await.unwrap(), Some(1), "{}", relay.log_text());
+    let log = relay.log_text();
+    assert!(parts.iter().all(|part| log.contains(part)), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_a_trigger_keeps_are_not_published_again_and_again() {
+    const SOFT_DELETE: &str = "CREATE OR REPLACE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql
+        AS 'BEGIN RETURN NULL; END';
+        CREATE TRIGGER keep BEFORE DELETE ON outbox FOR EACH ROW EXECUTE FUNCTION keep()";
+    // At the end of the transaction, long after the statement that marked the row.
+    const UNMARK: &str = "CREATE FUNCTION unmark() RETURNS trigger LANGUAGE plpgsql
+        AS 'BEGIN UPDATE outbox SET published_at = NULL WHERE id = NEW.id; RETURN NULL; END';
+        CREATE CONSTRAINT TRIGGER unmark AFTER UPDATE ON outbox DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW WHEN (NEW.published_at IS NOT NULL) EXECUTE FUNCTION unmark()";
+    let pipeline = polling(Stack::shared().await.unwrap(), &[]).await;
+    let client = pipeline.postgres().await.unwrap();
+    let run = async |sql: &str| client.batch_execute(sql).await.unwrap();
+    // What is there before the start is not published at all.
+    run(SOFT_DELETE).await;
+    pipeline.commit_orders(0..5, 5).await.unwrap();
+    ends(&pipeline, &["rows of public.outbox wait as before after DELETE (5,", "a trigger"]).await;
+    // Of what comes later the first round is, once.
+    run("DROP TRIGGER keep ON outbox").await;
+    let mut relay = pipeline.relay().unwrap();
+    nothing_waits(&pipeline).await;
+    run(SOFT_DELETE).await;
+    pipeline.commit_orders(5..6, 1).await.unwrap();
+    assert_eq!(relay.ended(PATIENCE).await.unwrap(), Some(1), "{}", relay.log_text());
+    ends(&pipeline, &["rows of public.outbox wait as before after DELETE (1,"]).await;
+    assert_eq!(waiting(&pipeline).await, 1);
+    assert_complete_and_in_order(&read(&pipeline, 6), 6);
+
+    // A trigger that has put the row elsewhere itself is fine.
+    run("CREATE TABLE archive (LIKE outbox);
+         CREATE OR REPLACE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql
+         AS 'BEGIN INSERT INTO archive SELECT OLD.*; RETURN OLD; END'")
+    .await;
+    let relay = pipeline.relay().unwrap();
+    nothing_waits(&pipeline).await;
+    relay.stop().await.unwrap();
+    assert_eq!(count(&pipeline, "SELECT count(*) FROM archive").await, 1);
+
+    pipeline.set("OUTPOUR_RELAY_POLL_AFTER=mark").unwrap();
+    succeeded(&pipeline.relay_output(&["init"]).await.unwrap()).unwrap();
+    run(UNMARK).await;
+    pipeline.commit_orders(6..8, 2).await.unwrap();
+    ends(&pipeline, &["rows of public.outbox wait as before after UPDATE (2,"]).await;
+    // The last that was kept was published once more when it could go.
+    assert_eq!(read(&pipeline, 7).len(), 7);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_keeps_rows_from_being_removed_is_named_before_anything_is_published() {
+    let pipeline = polling(Stack::shared().await.unwrap(), &[]).await;
+    let (client, name) = (pipeline.postgres().await.unwrap(), &pipeline.name);
+    client
+        .batch_execute(&format!(
+            "CREATE ROLE {name} LOGIN PASSWORD 'secret';
+             GRANT SELECT, UPDATE, DELETE ON outbox TO {name};
+             ALTER TABLE outbox ENABLE ROW LEVEL SECURITY;
+             CREATE POLICY reading ON outbox FOR SELECT USING (true);
+             CREATE POLICY locking ON outbox FOR UPDATE USING (true)"
+        ))
+        .await
+        .unwrap();
+    let (_, place) = pipeline.postgres_url.split_once('@').unwrap();
+    pipeline.set(&format!("OUTPOUR_POSTGRES_URL=postgres://{name}:secret@{place}")).unwrap();
+    pipeline.commit_orders(0..1, 1).await.unwrap();
+    ends(&pipeline, &["row-level security", "BYPASSRLS", "outbox"]).await;
+    let doctor = pipeline.relay_output(&["doctor", "--json"]).await.unwrap();
+    let findings = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert_eq!(doctor.status.code(), Some(3), "{findings}");
+    assert!(findings.contains("row-security"), "{findings}");
+    client.batch_execute(&format!("ALTER ROLE {name} BYPASSRLS")).await.unwrap();
+    let relay = pipeline.relay().unwrap();
+    assert_complete_and_in_order(&read(&pipeline, 1), 1);
+    relay.stop().await.unwrap();
+    client.batch_execute(&format!("DROP OWNED BY {name}; DROP ROLE {name}")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_tells_the_age_of_what_waits_whatever_type_its_time_has() {
+    let pipeline = polling(Stack::shared().await.unwrap(), &[]).await;
+    let client = pipeline.postgres().await.unwrap();
+    pipeline.commit_orders(0..1, 1).await.unwrap();
+    let mut rows = 1_i64;
+    for change in [
+        "ALTER TABLE outbox ALTER occurred_at DROP DEFAULT,
+         ALTER occurred_at TYPE bigint USING (extract(epoch FROM occurred_at) * 1000)::bigint",
+        "ALTER TABLE outbox ALTER occurred_at TYPE timestamptz
+             USING to_timestamp(occurred_at / 1000.0);
+         INSERT INTO outbox (id, aggregatetype, aggregateid, type, occurred_at)
+         SELECT gen_random_uuid(), 'order', 'k', 't', time::timestamptz
+         FROM unnest(ARRAY['infinity', '-infinity']) time",
+        "CREATE DOMAIN moment AS timestamptz; ALTER TABLE outbox ALTER occurred_at TYPE moment",
+        "ALTER TABLE outbox ALTER occurred_at TYPE text",
+    ] {
+        client.batch_execute(change).await.unwrap();
+        rows = client.query_one("SELECT count(*) FROM outbox", &[]).await.unwrap().get(0);
+        let found = status(&pipeline.relay_output(&["status", "--json"]).await.unwrap());
+        assert_eq!(found["waiting_rows"], rows, "{change}: {found}");
+        let age = found["oldest_seconds"].as_f64().unwrap();
+        assert!((0.0..600.0).contains(&age), "{change}: {found}");
+    }
+    assert_eq!(rows, 3);
 }

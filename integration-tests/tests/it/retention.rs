@@ -134,6 +134,28 @@ async fn old_partitions_go_as_a_whole_with_a_default_partition_beside_them_or_wi
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn events_that_a_trigger_keeps_are_told_and_publishing_goes_on() {
+    let pipeline = Pipeline::new(Stack::shared().await.unwrap(), "").await.unwrap();
+    pipeline.set(RETENTION).unwrap();
+    let client = pipeline.postgres().await.unwrap();
+    client
+        .batch_execute(
+            "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+             CREATE TRIGGER keep BEFORE DELETE ON outbox
+             FOR EACH ROW WHEN (OLD.aggregateid < '3') EXECUTE FUNCTION keep()",
+        )
+        .await
+        .unwrap();
+    append(&client, 5, "2 hours").await;
+    let relay = pipeline.relay().unwrap();
+    let told = "2 old events of public.outbox are still there after DELETE: a trigger";
+    relay.logged(told, PATIENCE).await.unwrap();
+    assert_eq!(remaining(&client, "outbox").await, 2);
+    assert_once_and_in_order(&read(&pipeline, "order", 5), 5);
+    relay.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_the_privilege_it_warns_and_publishing_goes_on() {
     let pipeline = Pipeline::new(Stack::shared().await.unwrap(), "").await.unwrap();
     pipeline.set(RETENTION).unwrap();

@@ -72,30 +72,68 @@ impl Statements {
         )
     }
 
-    /// Removes published rows, or marks them.
+    /// The ids of the first rows that wait and that nobody has locked.
+    pub(super) fn first(&self) -> String {
+        let Statements { table, id, order, batch_rows, .. } = self;
+        let waiting = self.waiting.as_deref().unwrap_or("true");
+        format!(
+            "SELECT {id} FROM {table} WHERE {waiting} AND {id} IS NOT NULL
+             ORDER BY {order} LIMIT {batch_rows} FOR UPDATE SKIP LOCKED"
+        )
+    }
+
+    /// Removes published rows, or marks them, and asks which of them wait still.
+    ///
+    /// How many rows a statement touched says less: a trigger may have moved a row
+    /// elsewhere itself, or put back what was changed. One that acts at the end of
+    /// the transaction is to do so before it is asked.
     pub(super) fn settle(&self, ids: &[String]) -> String {
         let Statements { table, id, published_at, .. } = self;
         let ids: Vec<_> = ids.iter().map(|id| literal(id)).collect();
         let ids = ids.join(", ");
-        match self.after {
+        let settle = match self.after {
             PollAfter::Delete => format!("DELETE FROM {table} WHERE {id} IN ({ids})"),
             PollAfter::Mark => {
                 format!(
                     "UPDATE {table} SET {published_at} = clock_timestamp() WHERE {id} IN ({ids})"
                 )
             }
+        };
+        let waiting = self.waiting.as_deref().unwrap_or("true");
+        format!(
+            "{settle}; SET CONSTRAINTS ALL IMMEDIATE;
+             SELECT {id} FROM {table} WHERE {id} IN ({ids}) AND {waiting}"
+        )
+    }
+
+    /// The statement that settles, for a person.
+    pub(super) fn verb(&self) -> &'static str {
+        match self.after {
+            PollAfter::Delete => "DELETE",
+            PollAfter::Mark => "UPDATE",
         }
     }
 
-    /// How many rows wait, and the time of the oldest as seconds before now.
+    /// How many rows wait, the time of the oldest as the log has it, and the
+    /// server's in milliseconds since the Unix epoch.
     pub(super) fn count(&self, occurred_at: Option<&str>) -> String {
-        let age = occurred_at.map_or_else(
+        let Statements { table, .. } = self;
+        let waiting = self.waiting.as_deref().unwrap_or("true");
+        let oldest = occurred_at.map_or_else(
             || "NULL".to_owned(),
-            |column| format!("extract(epoch FROM clock_timestamp() - min({}))", quoted(column)),
+            |column| {
+                let column = quoted(column);
+                format!(
+                    "(SELECT {column}::text FROM {table}
+                      WHERE {waiting} AND {column}::text NOT IN ('infinity', '-infinity')
+                      ORDER BY {column} LIMIT 1)"
+                )
+            },
         );
-        let filter =
-            self.waiting.as_ref().map_or_else(String::new, |waiting| format!(" WHERE {waiting}"));
-        format!("SELECT count(*), ({age})::float8 FROM {}{filter}", self.table)
+        format!(
+            "SELECT count(*), {oldest}, (extract(epoch FROM clock_timestamp()) * 1000)::bigint
+             FROM {table} WHERE {waiting}"
+        )
     }
 }
 
@@ -188,7 +226,8 @@ mod tests {
         assert_eq!(name, "out\"box_unpublished_idx");
         assert!(sql.ends_with("(\"occurred_at\", \"id\") WHERE \"published_at\" IS NULL"), "{sql}");
         let sql = statements.settle(&["it's".to_owned(), "2".to_owned()]);
-        assert!(sql.starts_with("UPDATE") && sql.ends_with("IN ('it''s', '2')"), "{sql}");
+        assert!(sql.starts_with("UPDATE"), "{sql}");
+        assert!(sql.ends_with("IN ('it''s', '2') AND \"published_at\" IS NULL"), "{sql}");
     }
 
     #[test]

@@ -15,6 +15,7 @@
 //! claims the rows, so that it can not be lost while they are kept.
 
 pub(crate) mod claim;
+mod settle;
 mod status;
 mod table;
 
@@ -26,8 +27,11 @@ use outpour_schemas::{Lsn, Position, config::Config};
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 use tokio_util::sync::CancellationToken;
 
-use self::claim::{Order, Statements};
 pub(crate) use self::status::status;
+use self::{
+    claim::{Order, Statements},
+    settle::Settling,
+};
 use crate::{
     error::RelayError,
     health::Monitor,
@@ -49,6 +53,12 @@ pub enum PollError {
          which relay.poll_after = \"mark\" needs; run `outpour-relay init`"
     )]
     NoMark { table: String, column: String },
+    #[error(
+        "rows of {table} wait as before after {verb} ({rows}, the first with id {example}): a \
+         trigger or a rule keeps them, and they would be published again and again. Take it \
+         away, or choose the other relay.poll_after"
+    )]
+    Kept { rows: usize, table: String, verb: &'static str, example: String },
     #[error("the lock of relay `{slot}` is held by another relay")]
     Held { slot: String },
 }
@@ -58,7 +68,7 @@ impl PollError {
     pub(crate) fn is_transient(&self) -> bool {
         match self {
             PollError::Postgres(_) | PollError::Held { .. } => true,
-            PollError::NoTable { .. } | PollError::NoMark { .. } => false,
+            PollError::NoTable { .. } | PollError::NoMark { .. } | PollError::Kept { .. } => false,
         }
     }
 }
@@ -66,7 +76,6 @@ impl PollError {
 /// One session of polling: from taking the lock to losing or leaving it.
 pub(crate) struct Poller {
     client: Client,
-    target: Target,
     rows: RowPublisher,
     monitor: Arc<Monitor>,
     layout: Layout,
@@ -74,7 +83,7 @@ pub(crate) struct Poller {
     id: usize,
     key: usize,
     time: Option<usize>,
-    statements: Statements,
+    settling: Settling,
     claim: String,
     batch_rows: u32,
     interval: Duration,
@@ -138,9 +147,14 @@ impl Poller {
         let place = |name: &str| relation.columns.iter().position(|column| column.name == name);
         let time = place(time_column);
         table::lock(&client, target, &config.relay.slot).await?;
+        let settling = Settling {
+            statements: Statements::of(config, time.is_some()),
+            table: config.outbox.table.clone(),
+            target: target.clone(),
+        };
+        settling.rehearse(&client).await?;
         let publisher = Publisher::connect(config, Arc::clone(monitor), learned).await?;
         let publisher = publisher.fence().await?;
-        let statements = Statements::of(config, time.is_some());
         monitor.started(Lsn::ZERO);
         let names = relation.columns.iter().map(|column| column.name.as_str());
         tracing::info!(
@@ -162,13 +176,12 @@ impl Poller {
             id: place(&config.outbox.column_id).unwrap_or_default(),
             key: place(&config.outbox.column_aggregate_id).unwrap_or_default(),
             time,
-            claim: statements.claim(names),
-            statements,
+            claim: settling.statements.claim(names),
+            settling,
             layout,
             rows: RowPublisher::new(router, publisher),
             client,
             monitor: Arc::clone(monitor),
-            target: target.clone(),
             batch_rows: config.relay.poll_batch_rows,
             interval,
             told_locked: false,
@@ -226,8 +239,7 @@ impl Poller {
         let undelivered = broken.as_ref().map_or_else(HashSet::new, |_| self.rows.undelivered());
         let published = acknowledged(sent, &undelivered);
         if !published.is_empty() {
-            let settle = self.statements.settle(&published);
-            self.client.batch_execute(&settle).await.map_err(self.failed())?;
+            self.settling.settle(&self.client, &published).await?;
         }
         self.client.batch_execute("COMMIT").await.map_err(self.failed())?;
         if let Some(error) = broken {
@@ -295,7 +307,7 @@ impl Poller {
     }
 
     fn failed(&self) -> impl FnOnce(tokio_postgres::Error) -> PostgresError {
-        self.target.failed("polling the outbox")
+        self.settling.failed()
     }
 }
 

@@ -7,7 +7,7 @@ use outpour_schemas::{config::Config, program::Standing};
 use serde::Serialize;
 
 use super::{claim::Statements, table};
-use crate::{error::RelayError, postgres::Target};
+use crate::{error::RelayError, postgres::Target, relay::moment_ms};
 
 /// What `status --json` prints of a relay that polls.
 #[derive(Debug, Serialize)]
@@ -17,8 +17,8 @@ pub(crate) struct PollStatus {
     pub(crate) held_by_pid: Option<i32>,
     /// Rows that are not published yet, or not yet settled.
     pub(crate) waiting_rows: i64,
-    /// Age of the oldest of them; absent where none waits, or the table has no
-    /// time.
+    /// Age of the oldest of them; absent where none waits, or none has a time
+    /// that means one.
     pub(crate) oldest_seconds: Option<f64>,
     /// How fast `waiting_rows` grows, or if negative shrinks; absent at the first
     /// look.
@@ -36,11 +36,14 @@ pub(crate) async fn status(config: &Config) -> Result<PollStatus, RelayError> {
     let has_time = !relation.columns.is_empty();
     let sql = Statements::of(config, has_time).count(has_time.then_some(time));
     let row = client.query_one(&sql, &[]).await.map_err(target.failed("counting rows"))?;
+    let oldest: Option<String> = row.get(1);
+    let (oldest_ms, now_ms) = (oldest.and_then(|time| moment_ms(time.as_bytes())), row.get(2));
+    let age = |oldest_ms: i64| (i64::saturating_sub(now_ms, oldest_ms)) as f64 / 1000.0;
     Ok(PollStatus {
         slot: config.relay.slot.clone(),
         held_by_pid: table::holder(&client, &target, &config.relay.slot).await?,
         waiting_rows: row.get(0),
-        oldest_seconds: row.get(1),
+        oldest_seconds: oldest_ms.map(age),
         waiting_rows_change_per_s: None,
     })
 }

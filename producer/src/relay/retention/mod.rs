@@ -93,6 +93,10 @@ enum RetentionError {
         legible_table(.table), legible(.user)
     )]
     NotGranted { table: String, user: String },
+    #[error(
+        "{kept} old events of {table} are still there after DELETE: a trigger or a rule keeps them"
+    )]
+    Kept { kept: i64, table: String },
     #[error("the session has ended")]
     Ended,
 }
@@ -189,10 +193,9 @@ impl Retention {
         let (id, is_old) = (quoted(&self.id), self.is_old(&quoted(&self.time), shape));
         let choose =
             format!("SELECT format('%s', {id}) FROM {table} WHERE {is_old} LIMIT {CHOSEN}");
-        let remove = format!(
-            "DELETE FROM {table} WHERE {id} = ANY($1::text[]::{}[]) AND {is_old}",
-            shape.id_type
-        );
+        let chosen_ones = format!("{id} = ANY($1::text[]::{}[]) AND {is_old}", shape.id_type);
+        let remove = format!("DELETE FROM {table} WHERE {chosen_ones}");
+        let count = format!("SELECT count(*) FROM {table} WHERE {chosen_ones}");
         loop {
             let chosen = client.query(&choose, &[]).await.map_err(self.failed())?;
             if chosen.is_empty() {
@@ -205,8 +208,16 @@ impl Retention {
                 removed += client.execute(&remove, &[&ids]).await.map_err(self.failed())?;
             }
             tracing::debug!(rows = removed, "old events removed from the outbox");
+            if removed == ids.len() as u64 {
+                continue;
+            }
+            // Somebody else may remove them, too.
+            let kept = client.query_one(&count, &[&ids]).await.map_err(self.failed())?.get(0);
+            if kept > 0 {
+                return Err(RetentionError::Kept { kept, table: table.to_owned() });
+            }
             if removed == 0 {
-                // Somebody else removes them, too, or a row has no id.
+                // A row has no id.
                 return Ok(());
             }
         }
