@@ -8,6 +8,7 @@
 //! message.rs   content of a logical message ──▶ values of a row      (pure)
 //! transaction/   events                  ──▶ OutboxRow, Committed   (pure)
 //! row.rs, oid.rs  what a row is, and its types
+//! sqlstate.rs  which kind of error the server sent                     (pure)
 //! timeline.rs  which histories a server's log has been through          (pure)
 //! ```
 
@@ -17,6 +18,7 @@ pub mod oid;
 pub mod pgoutput;
 pub mod row;
 pub(crate) mod slot;
+mod sqlstate;
 pub(crate) mod stream;
 pub mod timeline;
 pub mod transaction;

@@ -6,7 +6,10 @@ use outpour_schemas::{Lsn, config::Config};
 use pgwire_replication::PgWireError;
 use tokio_postgres::Client;
 
-use super::timeline::HistoryError;
+use super::{
+    sqlstate::{self, sqlstate},
+    timeline::HistoryError,
+};
 use crate::{
     postgres::{PostgresError, Target},
     sql::{legible, legible_table},
@@ -42,10 +45,10 @@ pub enum SlotError {
     )]
     BeingCreated { slot: String, pid: i32 },
     #[error(
-        "replication slot `{slot}` is lost: the server removed log it still needed (max_slot_wal_keep_size); \
-         events may be missing. Drop the slot and run `outpour-relay init` to go on from now"
+        "replication slot `{slot}` is lost: {reason}; events may be missing. \
+         Drop the slot and run `outpour-relay init` to go on from now"
     )]
-    Lost { slot: String },
+    Lost { slot: String, reason: String },
     #[error("publication `{publication}` does not exist on {target}; run `outpour-relay init`")]
     NoPublication { publication: String, target: String },
     #[error(
@@ -83,12 +86,8 @@ pub enum SlotError {
 
 impl SlotError {
     pub(super) fn starting(slot: &str, target: &Target, source: PgWireError) -> Self {
-        // SQLSTATE object_in_use: the library hands on the server's text only.
-        const IN_USE: &str = "55006";
-        match &source {
-            PgWireError::Server(text) if text.contains(IN_USE) => {
-                SlotError::Held { slot: slot.to_owned() }
-            }
+        match sqlstate(&source) {
+            Some(sqlstate::IN_USE) => SlotError::Held { slot: slot.to_owned() },
             _ => SlotError::Start { target: target.to_string(), source },
         }
     }
@@ -96,10 +95,7 @@ impl SlotError {
     /// Whether the server found no publication where the log stands: decoding
     /// takes the catalog as it was when a row was written.
     pub(crate) fn lacks_publication(&self) -> bool {
-        // SQLSTATE undefined_object.
-        const UNDEFINED: &str = "42704";
-        matches!(self, SlotError::Stream(PgWireError::Server(text))
-            if text.contains(UNDEFINED) && text.contains("publication"))
+        matches!(self, SlotError::Stream(error) if sqlstate(error) == Some(sqlstate::UNDEFINED))
     }
 
     /// Whether the same attempt may work later without anybody's doing.
@@ -136,10 +132,11 @@ pub(crate) async fn inspect(
     let row = client
         .query_opt(
             "SELECT plugin, slot_type, database, wal_status, active_pid,
+                    to_jsonb(s) ->> 'invalidation_reason' AS invalidation,
                     (confirmed_flush_lsn - '0/0'::pg_lsn)::bigint AS confirmed,
                     (pg_current_wal_lsn() - '0/0'::pg_lsn)::bigint AS current,
                     (pg_current_wal_lsn() - restart_lsn)::bigint AS retained
-             FROM pg_replication_slots WHERE slot_name = $1",
+             FROM pg_replication_slots s WHERE slot_name = $1",
             &[slot],
         )
         .await
@@ -155,7 +152,8 @@ pub(crate) async fn inspect(
         });
     }
     if text("wal_status") == "lost" {
-        return Err(SlotError::Lost { slot: slot.clone() });
+        let reason = lost_by(row.get("invalidation"));
+        return Err(SlotError::Lost { slot: slot.clone(), reason });
     }
     if let (None, Some(pid)) = (row.get::<_, Option<i64>>("confirmed"), row.get("active_pid")) {
         return Err(SlotError::BeingCreated { slot: slot.clone(), pid });
@@ -169,6 +167,20 @@ pub(crate) async fn inspect(
         retained_bytes: bytes("retained"),
         held_by: row.get("active_pid"),
     })
+}
+
+/// Why the server gave a slot up, by what it says of that from PostgreSQL 17 on.
+pub(crate) fn lost_by(invalidation: Option<&str>) -> String {
+    match invalidation {
+        None | Some("wal_removed") => {
+            "the server removed log that it still needed (max_slot_wal_keep_size)".to_owned()
+        }
+        Some("idle_timeout") => {
+            "nobody read it for longer than idle_replication_slot_timeout".to_owned()
+        }
+        Some("wal_level_insufficient") => "wal_level was no longer `logical`".to_owned(),
+        Some(other) => format!("the server gave it up ({other})"),
+    }
 }
 
 async fn check_publication(

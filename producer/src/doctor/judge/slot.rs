@@ -6,7 +6,7 @@ use super::{
     super::facts::{Database, Slot},
     bytes,
 };
-use crate::sql::literal;
+use crate::{sql::literal, wal::slot::lost_by};
 
 /// What the relay's replication sessions are called.
 const RELAY: &str = "outpour-relay";
@@ -46,12 +46,12 @@ fn recreate(name: &str) -> String {
 fn kind(facts: &Database, slot: &Slot, config: &Config) -> Finding {
     let (check, name) = ("slot", &config.relay.slot);
     if slot.wal_status == "lost" || slot.invalidation.is_some() {
-        let reason = slot.invalidation.as_deref().unwrap_or("max_slot_wal_keep_size");
+        let reason = lost_by(slot.invalidation.as_deref());
         return Finding::problem(
             check,
-            format!("replication slot `{name}` is lost ({reason})"),
-            "The server removed log that was not published yet. Events in it never reach Kafka \
-             by the log; they are still in the outbox table unless it was cleaned.",
+            format!("replication slot `{name}` is lost: {reason}"),
+            "The server keeps no log for it any more. Events in what was not published yet never \
+             reach Kafka by the log; they are still in the outbox table unless it was cleaned.",
         )
         .fix(format!("{}\n-- and once: outpour-relay run --accept-gap", recreate(name)));
     }
@@ -254,7 +254,7 @@ mod tests {
         let lost = slot(|slot| slot.wal_status = "lost".into());
         assert_one(&lost, Level::Problem, "slot", "max_slot_wal_keep_size");
         let invalid = slot(|slot| slot.invalidation = Some("idle_timeout".into()));
-        assert_one(&invalid, Level::Problem, "slot", "idle_timeout");
+        assert_one(&invalid, Level::Problem, "slot", "idle_replication_slot_timeout");
         let physical = slot(|slot| slot.plugin = "test_decoding".into());
         assert_one(&physical, Level::Problem, "slot", "test_decoding");
         let elsewhere = slot(|slot| slot.database = "other".into());
