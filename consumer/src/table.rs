@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::block::{Column, ColumnType, TypeError};
+use crate::{
+    block::{Column, ColumnType, TypeError},
+    statement,
+};
 
 /// `database.table`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -56,6 +59,8 @@ pub struct TableSchema {
     pub left_out: Vec<SchemaError>,
     /// All columns, as ClickHouse describes them.
     pub described: Arc<[DescribedColumn]>,
+    /// Tells all that the table was described with from anything else.
+    fingerprint: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -107,14 +112,22 @@ impl TableSchema {
                 has_default,
             });
         }
-        Ok(TableSchema { name, columns, left_out, described: described.into() })
+        let fingerprint = statement::fingerprint(described);
+        Ok(TableSchema { name, columns, left_out, described: described.into(), fingerprint })
     }
 
-    /// The INSERT that a block of `columns` follows.
+    /// The INSERT that a block of `columns` follows. ClickHouse refuses it as soon as the
+    /// table is not described as it was.
     #[must_use]
     pub fn insert_sql(&self, columns: &[Column]) -> Arc<str> {
-        let names: Vec<_> = columns.iter().map(|column| quoted(column.name())).collect();
-        format!("INSERT INTO {} ({}) FORMAT Native", self.name.quoted(), names.join(", ")).into()
+        statement::whole(&self.insert(columns)).into()
+    }
+
+    /// The same, to which conditions may be added.
+    pub(crate) fn insert(&self, columns: &[Column]) -> String {
+        let columns =
+            columns.iter().map(|column| (column.name().to_owned(), column.wire_type().to_string()));
+        statement::insert(&self.name, columns, self.fingerprint)
     }
 }
 

@@ -50,9 +50,9 @@ impl Found {
         &self.name
     }
 
-    /// The table's engine, as ClickHouse names it.
-    pub(crate) fn engine(&self) -> &str {
-        self.table.as_ref().map_or("", |table| &table.engine)
+    /// `None` if there is no such table.
+    pub(crate) fn table(&self) -> Option<&TableFinding> {
+        self.table.as_ref()
     }
 
     fn existing(&self) -> Result<&TableFinding, ConsumerError> {
@@ -187,7 +187,10 @@ fn join_if(
             is_fit(&one.name, table)?;
             let schema = TableSchema::of(one.name.clone(), &table.columns)?;
             let mapping = Mapping::new(index, &one.route, &schema)?;
-            Ok((mapping.partitioned(table.is_partitioned), schema.left_out))
+            let mapping = mapping
+                .partitioned(table.is_partitioned)
+                .merging_as(table.engine.clone(), table.merging.clone());
+            Ok((mapping, schema.left_out))
         });
         match joined {
             Ok((mapping, left_out)) => {
@@ -240,7 +243,7 @@ pub(crate) fn changed(before: &[Found], now: &[Found]) -> HashSet<TableName> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{deduplication::Memory, table::DescribedColumn};
+    use crate::{deduplication::Memory, merging::Merging, table::DescribedColumn};
 
     fn found(topic: &str, table: &str) -> Found {
         let column = |(name, type_name): (&str, &str)| DescribedColumn {
@@ -261,6 +264,8 @@ mod tests {
                 is_partitioned: false,
                 memory: Memory::Local { window: 100 },
                 is_synced: false,
+                expires: false,
+                merging: Merging::Never,
             }),
             url: String::new(),
         }

@@ -54,7 +54,8 @@
 //! The server has to convert where a block names another type than the table:
 //! `input_format_native_allow_types_conversion = 1`, for `JSON` and for types
 //! stored as others; `input_format_null_as_default = 1` for [`Cell::Default`].
-//! Both are its defaults.
+//! Both are its defaults. It would convert as willingly if the table had become another:
+//! [`insert_sql`](crate::table::TableSchema::insert_sql) has it compare.
 
 mod cell;
 mod column;

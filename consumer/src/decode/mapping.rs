@@ -17,6 +17,7 @@ use crate::{
         Cell, Column, ColumnType,
         types::ScalarType::{Json, String as Text},
     },
+    merging::Merging,
     rejected::RouteId,
     table::{DescribedColumn, SchemaError, TableName, TableSchema},
 };
@@ -91,13 +92,16 @@ pub struct Mapping {
     event_types: Vec<String>,
     pub(crate) table: Arc<str>,
     table_name: TableName,
-    table_sql: String,
     index: usize,
     target: String,
     id: RouteId,
     has_provenance: bool,
     is_partitioned: bool,
-    pub(crate) insert_sql: Arc<str>,
+    /// The table's, and what it makes of rows later.
+    engine: String,
+    merging: Merging,
+    /// As `statement.rs` begins it.
+    insert: String,
     pub(crate) columns: Arc<[Column]>,
     /// All columns of the table, as ClickHouse describes them.
     pub(crate) described: Arc<[DescribedColumn]>,
@@ -197,12 +201,13 @@ impl Mapping {
             id: RouteId::of(&target),
             target,
             table: table.into(),
-            table_sql: schema.name.quoted(),
             table_name: schema.name.clone(),
             index,
             is_partitioned: false,
             has_provenance: PROVENANCE.iter().all(|(name, _)| is_column(&(*name).to_owned())),
-            insert_sql: schema.insert_sql(&columns),
+            engine: String::new(),
+            merging: Merging::Never,
+            insert: schema.insert(&columns),
             columns,
             described: Arc::clone(&schema.described),
             format: route.payload_format.unwrap_or_default(),
@@ -238,9 +243,33 @@ impl Mapping {
         self.is_partitioned
     }
 
-    /// The table as SQL takes it.
-    pub(crate) fn table_sql(&self) -> &str {
-        &self.table_sql
+    /// The same, into a table of an engine that is no plain one.
+    #[must_use]
+    pub(crate) fn merging_as(mut self, engine: String, merging: Merging) -> Self {
+        (self.engine, self.merging) = (engine, merging);
+        self
+    }
+
+    pub(crate) fn engine(&self) -> &str {
+        &self.engine
+    }
+
+    /// What the table makes of rows later.
+    pub(crate) fn merging(&self) -> &Merging {
+        &self.merging
+    }
+
+    /// Whether the table comes to the same when a row is stored again, after others.
+    pub(crate) fn takes_again(&self) -> bool {
+        let is_offset = |(place, value): &(usize, EnvelopeValue), name: &str| {
+            *value == EnvelopeValue::Offset && self.columns[*place].name() == name
+        };
+        self.merging.takes_again(|name| self.envelope.iter().any(|found| is_offset(found, name)))
+    }
+
+    /// The INSERT of its rows, to which conditions may be added.
+    pub(crate) fn insert(&self) -> &str {
+        &self.insert
     }
 
     pub(crate) fn table_name(&self) -> &TableName {

@@ -36,12 +36,16 @@ pub(super) struct Setting {
     pub(super) is_fixed: bool,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Table {
     pub(super) name: TableName,
     /// Absent where it does not exist, or may not be seen.
     pub(super) shape: Option<Shape>,
     pub(super) rights: Rights,
+    /// What was said to an insert of no rows, if it was refused.
+    pub(super) refusal: Option<SinkError>,
+    /// What hides rows of it from the user.
+    pub(super) hidden: Option<SinkError>,
     /// All that an insert reaches, the nearest first.
     pub(super) views: Vec<View>,
 }

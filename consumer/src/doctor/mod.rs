@@ -110,6 +110,7 @@ mod tests {
     };
     use crate::{
         deduplication::Memory,
+        merging::Merging,
         plan::Plan,
         rejected::Rejected,
         sink::{INSERT_SETTINGS, TableFinding},
@@ -152,6 +153,8 @@ mod tests {
                 is_partitioned: false,
                 memory: Memory::Local { window: 10_000 },
                 is_synced: true,
+                expires: false,
+                merging: Merging::Never,
             },
             engine_full:
                 "MergeTree ORDER BY id SETTINGS non_replicated_deduplication_window = 10000".into(),
@@ -204,6 +207,8 @@ mod tests {
                     sync: None,
                     scratch: Some(true),
                 },
+                refusal: None,
+                hidden: None,
                 views: Vec::new(),
             }],
             leftovers: Vec::new(),

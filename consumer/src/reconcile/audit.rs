@@ -29,8 +29,11 @@ use super::{
     scan::{InKafka, scan},
     stored::{self, Stored},
     sums::{self, Sums},
+    values::Values,
 };
-use crate::{dead_letter::dead_letter_topic, error::ConsumerError, sink::ClickHouse};
+use crate::{
+    dead_letter::dead_letter_topic, error::ConsumerError, merging::Merging, sink::ClickHouse,
+};
 
 /// How many partitions are read at the same time, where there are as many.
 const MOST_READERS: usize = 4;
@@ -42,6 +45,8 @@ pub(super) struct Audit {
     pub(super) clickhouse: ClickHouse,
     pub(super) topic: Arc<Topic>,
     pub(super) routing: Arc<Routing>,
+    /// Whether rows are to hold what their records say.
+    pub(super) values: bool,
     pub(super) bar: ProgressBar,
 }
 
@@ -69,6 +74,9 @@ impl Audit {
             report.looked_at_closely += drilled.ranges.len();
             self.tell(partition, sides, &stored, drilled, report);
         }
+        if self.values {
+            self.values(&letters, report).await?;
+        }
         for (partition, table, stretch) in beyond {
             let name = &self.routing.tables[table].name;
             report.totals.stored += stretch.rows;
@@ -83,6 +91,32 @@ impl Audit {
                 compared.counts.unexpected += stretch.rows;
             }
             report.found((&self.topic.name, partition), Some(name), stretch);
+        }
+        Ok(())
+    }
+
+    async fn values(
+        &self,
+        letters: &Arc<Letters>,
+        report: &mut Report,
+    ) -> Result<(), ConsumerError> {
+        let values = Values {
+            config: Arc::clone(&self.config),
+            clickhouse: self.clickhouse.clone(),
+            topic: Arc::clone(&self.topic),
+            routing: Arc::clone(&self.routing),
+            letters: Arc::clone(letters),
+            bar: self.bar.clone(),
+        };
+        let (config, client) = (Arc::clone(&self.config), self.client.clone());
+        let comparing = spawn_blocking(move || {
+            let reader = Reader::connect(&config, &client)?;
+            values.run(&reader)
+        });
+        for different in comparing.await.map_err(ConsumerError::Worker)?? {
+            let table = &self.routing.tables[different.table].name;
+            let place = (&*self.topic.name, different.partition);
+            report.differs(place, table, (different.offset, different.columns));
         }
         Ok(())
     }
@@ -299,6 +333,10 @@ impl Audit {
             let table = self.routing.tables.get(index);
             let mut counts = side.counts_without(&drilled.ranges, table.is_none());
             counts.add(&counted(comparison, table.is_none()));
+            let merges = table.is_some_and(|table| *table.merging() != Merging::Never);
+            if merges {
+                counts.merged = std::mem::take(&mut counts.missing);
+            }
             if let Some(stored) = stored.get(index).and_then(Option::as_ref) {
                 counts.no_longer_in_kafka += stored.gone.get(&partition).copied().unwrap_or(0);
             }
@@ -320,7 +358,8 @@ impl Audit {
                     counts,
                 });
             }
-            for stretch in stretches {
+            let is_merged = |stretch: &Stretch| merges && stretch.matter == Matter::Missing;
+            for stretch in stretches.into_iter().filter(|stretch| !is_merged(stretch)) {
                 report.found(place, name, stretch);
             }
         }

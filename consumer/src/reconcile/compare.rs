@@ -37,7 +37,11 @@ pub(crate) struct Counts {
     pub(crate) stored: u64,
     pub(crate) parked: u64,
     pub(crate) missing: u64,
+    /// Rows that are not there, in a table that merges rows: nothing is said about them.
+    pub(crate) merged: u64,
     pub(crate) duplicated: u64,
+    /// Rows that do not hold what their records say, where that is asked.
+    pub(crate) different: u64,
     pub(crate) unexpected: u64,
     /// Rows of records that Kafka has removed since; nothing is said about them.
     pub(crate) no_longer_in_kafka: u64,
@@ -49,13 +53,15 @@ impl Counts {
         self.stored += other.stored;
         self.parked += other.parked;
         self.missing += other.missing;
+        self.merged += other.merged;
         self.duplicated += other.duplicated;
+        self.different += other.different;
         self.unexpected += other.unexpected;
         self.no_longer_in_kafka += other.no_longer_in_kafka;
     }
 
     pub(crate) fn is_clean(&self) -> bool {
-        self.missing == 0 && self.duplicated == 0 && self.unexpected == 0
+        self.missing == 0 && self.duplicated == 0 && self.different == 0 && self.unexpected == 0
     }
 }
 
@@ -215,6 +221,8 @@ mod tests {
             expected: 7,
             stored: 11,
             parked: 2,
+            merged: 0,
+            different: 0,
             missing: 3,
             duplicated: 3,
             unexpected: 4,

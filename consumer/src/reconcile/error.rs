@@ -26,6 +26,19 @@ pub enum ReconcileError {
     )]
     NoProvenance { table: String, fix: String },
     #[error(
+        "table {table} has engine {engine}, which makes one row of several, and their offsets are \
+         none any more: there is nothing to compare; {remedy}"
+    )]
+    Combined { table: String, engine: String, remedy: String },
+    #[error("table {table} was altered while its values were compared; ask again")]
+    Altered { table: String },
+    #[error(
+        "--fix: rows of table {table} would be deleted and read again, and {engine} would put them \
+         before newer ones. What is there more than once goes by OPTIMIZE TABLE {table} FINAL, where \
+         the engine replaces rows"
+    )]
+    Merges { table: String, engine: String },
+    #[error(
         "a transaction in {topic} has been open for more than {seconds} s, and what is behind it cannot \
          be read; it ends by itself when its time-out has passed"
     )]
@@ -61,6 +74,8 @@ impl ReconcileError {
             | ReconcileError::NoOutbox
             | ReconcileError::Polled { .. }
             | ReconcileError::NoOutboxTable { .. }
+            | ReconcileError::Combined { .. }
+            | ReconcileError::Merges { .. }
             | ReconcileError::NoProvenance { .. } => Exit::Usage,
             ReconcileError::Discrepancies(_) => Exit::Finding,
             _ => Exit::Failed,

@@ -7,7 +7,9 @@ use outpour_schemas::config::{Config, Mode};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Args, ReconcileError, reconcile,
+    Args, ReconcileError,
+    compare::Counts,
+    reconcile,
     report::{OffsetRange, Report},
     republish::republish,
     text::rows_of,
@@ -30,7 +32,7 @@ pub(crate) async fn fix(
     found: Report,
     stop: &CancellationToken,
 ) -> Result<Report, ConsumerError> {
-    let ranges: Vec<_> = found.missing.iter().chain(&found.duplicated).filter_map(wanted).collect();
+    let ranges: Vec<_> = found.missing.iter().chain(found.wrong()).filter_map(wanted).collect();
     let unpublished = events_missing(&found);
     if ranges.is_empty() && unpublished == 0 {
         return Ok(found);
@@ -42,14 +44,20 @@ pub(crate) async fn fix(
         }
         .into());
     }
-    let (missing, duplicated) = (found.totals.missing, found.totals.duplicated);
+    for table in found.wrong().filter_map(|range| range.table.as_ref()) {
+        if let Some(engine) = found.keeps_no_order.get(table) {
+            let (table, engine) = (table.clone(), engine.clone());
+            return Err(ReconcileError::Merges { table, engine }.into());
+        }
+    }
+    let Counts { missing, duplicated, different, .. } = found.totals;
     let question = question(&found, !ranges.is_empty());
     confirm(&question, args.yes)?;
     let clickhouse = ClickHouse::new(&config.clickhouse)?;
-    for range in &found.duplicated {
+    for range in found.wrong() {
         if let Some(sql) = delete(range) {
             clickhouse.execute(&sql).await.map_err(|source| {
-                ConsumerError::clickhouse("deleting duplicates", &clickhouse, source)
+                ConsumerError::clickhouse("deleting what is wrong", &clickhouse, source)
             })?;
         }
     }
@@ -70,7 +78,8 @@ pub(crate) async fn fix(
     }
     if !ranges.is_empty() {
         now.notes.push(format!(
-            "{missing} missing rows and {duplicated} duplicates were found, and {} ranges replayed",
+            "{missing} missing rows, {duplicated} duplicates and {different} rows of other values were \
+             found, and {} ranges replayed",
             ranges.len()
         ));
     }
@@ -85,11 +94,15 @@ fn events_missing(report: &Report) -> u64 {
 }
 
 fn question(found: &Report, replays: bool) -> String {
-    let (missing, duplicated) = (found.totals.missing, found.totals.duplicated);
+    let Counts { missing, duplicated, different, .. } = found.totals;
     let mut questions = Vec::new();
     if replays {
         questions.push(format!(
-            "Replay {missing} missing rows, and delete and replay those of {duplicated} duplicates?"
+            "Replay {missing} missing rows, and delete and replay those of {duplicated} duplicates{}?",
+            match different {
+                0 => String::new(),
+                rows => format!(" and {rows} rows of other values"),
+            }
         ));
     }
     if let Some(outbox) = found.outbox.as_ref().filter(|outbox| outbox.missing > 0) {
@@ -124,7 +137,7 @@ fn delete(range: &OffsetRange) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reconcile::{compare::Counts, outbox::Outbox};
+    use crate::reconcile::outbox::Outbox;
 
     #[test]
     fn the_question_names_what_is_changed_and_nothing_else() {

@@ -36,6 +36,7 @@ mod since;
 mod stored;
 mod sums;
 mod text;
+mod values;
 
 use std::sync::Arc;
 
@@ -51,8 +52,8 @@ use self::{
 };
 pub(crate) use self::{error::ReconcileError, fix::fix};
 use crate::{
-    error::ConsumerError, progress::Progress, sink::ClickHouse, source::Position, table::quoted,
-    tables,
+    error::ConsumerError, merging::Merging, progress::Progress, sink::ClickHouse, source::Position,
+    table::quoted, tables,
 };
 
 /// What to compare.
@@ -68,6 +69,10 @@ pub(crate) struct Args {
     /// Compare the outbox table with Kafka, too: whether every event in it was published
     #[arg(long)]
     outbox: bool,
+    /// Compare values, too: each record is encoded again and compared with its row. Makes a
+    /// scratch table beside each table, and drops it again
+    #[arg(long)]
+    values: bool,
     /// Replay what is missing, delete and replay what is there more than once, with --outbox have
     /// events published that never were, and compare again
     #[arg(long)]
@@ -102,10 +107,14 @@ pub(crate) async fn reconcile(config: &Config, args: &Args) -> Result<Report, Co
         topics.iter().map(|topic| Arc::new(Routing::of(&topic.name, &mappings))).collect();
     for routing in &routings {
         check_provenance(routing)?;
+        check_merging(routing)?;
     }
-    report.notes.extend(found.iter().filter_map(merges_rows));
-    report.notes.sort();
-    report.notes.dedup();
+    report.notes.extend(found.iter().filter_map(expires));
+    report.keeps_no_order = mappings
+        .iter()
+        .filter(|mapping| !mapping.takes_again())
+        .map(|mapping| (mapping.table.to_string(), mapping.engine().to_owned()))
+        .collect();
     let all = topics.iter().flat_map(|topic| topic.partitions.values()).map(offsets).sum();
     let progress = Progress::show("reconcile", all, 0);
     let client = client_config(&config.kafka)?;
@@ -118,10 +127,15 @@ pub(crate) async fn reconcile(config: &Config, args: &Args) -> Result<Report, Co
             clickhouse: clickhouse.clone(),
             topic: Arc::new(topic),
             routing,
+            values: args.values,
             bar: progress.bar(),
         };
         audit.run(&mut report).await?;
     }
+    let merged: Vec<_> = found.iter().filter_map(|found| merged(found, &report)).collect();
+    report.notes.extend(merged);
+    report.notes.sort();
+    report.notes.dedup();
     if args.outbox {
         report.outbox = Some(outbox::compare(&config).await?);
     }
@@ -152,10 +166,38 @@ fn check_provenance(routing: &Routing) -> Result<(), ReconcileError> {
     }
 }
 
-fn merges_rows(found: &tables::Found) -> Option<String> {
-    let (name, engine) = (found.name(), found.engine());
-    let merges = !matches!(engine, "MergeTree" | "ReplicatedMergeTree" | "SharedMergeTree");
-    merges.then(|| format!("table {name} is a {engine}: rows that it merges away count as missing"))
+/// Nor does anything where rows become others.
+fn check_merging(routing: &Routing) -> Result<(), ReconcileError> {
+    let mut read = routing.tables.iter().filter(|table| !table.routes.is_empty());
+    match read.find(|table| *table.merging() == Merging::Combined) {
+        None => Ok(()),
+        Some(table) => Err(ReconcileError::Combined {
+            table: table.name.clone(),
+            engine: table.engine().to_owned(),
+            remedy: table.merging().remedy(&table.table),
+        }),
+    }
+}
+
+fn expires(found: &tables::Found) -> Option<String> {
+    let name = found.name();
+    found
+        .table()?
+        .expires
+        .then(|| format!("table {name} has a TTL: rows that it has removed count as missing"))
+}
+
+/// What is said of rows that a table lacks and may have merged away.
+fn merged(found: &tables::Found, report: &Report) -> Option<String> {
+    let (name, engine) = (found.name().to_string(), &found.table()?.engine);
+    let of_it = report.partitions.iter().filter(|compared| compared.table.as_ref() == Some(&name));
+    let rows: u64 = of_it.map(|compared| compared.counts.merged).sum();
+    (rows > 0).then(|| {
+        format!(
+            "{rows} rows of table {name} are not there; {engine} merges rows of one sorting key, so \
+             that they are no loss as far as anything tells"
+        )
+    })
 }
 
 fn notes(topic: &Topic) -> Vec<String> {

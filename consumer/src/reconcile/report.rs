@@ -1,5 +1,7 @@
 //! What a comparison came to.
 
+use std::collections::BTreeMap;
+
 use outpour_schemas::program::Exit;
 use serde::Serialize;
 
@@ -24,6 +26,7 @@ pub(crate) struct Report {
     pub(crate) partitions: Vec<Compared>,
     pub(crate) missing: Vec<OffsetRange>,
     pub(crate) duplicated: Vec<OffsetRange>,
+    pub(crate) different: Vec<Different>,
     pub(crate) unexpected: Vec<Unexpected>,
     /// Ranges beyond the most that are listed; the counts have their rows.
     pub(crate) ranges_left_out: u64,
@@ -31,6 +34,9 @@ pub(crate) struct Report {
     pub(crate) notes: Vec<String>,
     /// The table that events come from, where that was asked for.
     pub(crate) outbox: Option<Outbox>,
+    /// Tables, with their engines, in which a row that is stored again may hide newer ones.
+    #[serde(skip)]
+    pub(crate) keeps_no_order: BTreeMap<String, String>,
     /// The relay's, for what is said of it.
     #[serde(skip)]
     pub(crate) slot: String,
@@ -72,6 +78,15 @@ pub(crate) struct Unexpected {
     pub(crate) reason: Matter,
 }
 
+/// Rows that do not hold what their records say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Different {
+    #[serde(flatten)]
+    pub(crate) range: OffsetRange,
+    /// In which columns.
+    pub(crate) columns: Vec<String>,
+}
+
 /// More are no list any more.
 const MOST_RANGES: usize = 100_000;
 
@@ -88,8 +103,7 @@ impl Report {
         table: Option<&str>,
         stretch: Stretch,
     ) {
-        let listed = self.missing.len() + self.duplicated.len() + self.unexpected.len();
-        if listed >= MOST_RANGES {
+        if self.is_full() {
             self.ranges_left_out += 1;
             return;
         }
@@ -107,6 +121,57 @@ impl Report {
             Matter::Duplicated => self.duplicated.push(range),
             reason => self.unexpected.push(Unexpected { range, reason }),
         }
+    }
+
+    fn is_full(&self) -> bool {
+        let (twice, different) = (self.duplicated.len(), self.different.len());
+        self.missing.len() + twice + different + self.unexpected.len() >= MOST_RANGES
+    }
+
+    /// A row of a topic's partition and table that differs in some columns.
+    pub(super) fn differs(
+        &mut self,
+        (topic, partition): (&str, i32),
+        table: &str,
+        (offset, columns): (i64, Vec<String>),
+    ) {
+        self.totals.different += 1;
+        let mut compared = self.partitions.iter_mut().filter(|compared| {
+            compared.topic == topic
+                && compared.partition == partition
+                && compared.table.as_deref() == Some(table)
+        });
+        if let Some(compared) = compared.next() {
+            compared.counts.different += 1;
+        }
+        if let Some(last) = self.different.last_mut()
+            && last.columns == columns
+            && last.range.to == offset
+            && (last.range.topic.as_str(), last.range.partition) == (topic, partition)
+            && last.range.table.as_deref() == Some(table)
+        {
+            last.range.to += 1;
+            last.range.rows += 1;
+            return;
+        }
+        if self.is_full() {
+            self.ranges_left_out += 1;
+            return;
+        }
+        let range = OffsetRange {
+            topic: topic.to_owned(),
+            partition,
+            table: Some(table.to_owned()),
+            from: offset,
+            to: offset + 1,
+            rows: 1,
+        };
+        self.different.push(Different { range, columns });
+    }
+
+    /// Ranges of which all rows have to go before they are read again.
+    pub(super) fn wrong(&self) -> impl Iterator<Item = &OffsetRange> {
+        self.duplicated.iter().chain(self.different.iter().map(|different| &different.range))
     }
 
     pub(super) fn finish(&mut self) {
@@ -141,13 +206,19 @@ impl Report {
     }
 
     fn differences(&self) -> String {
-        let Counts { missing, duplicated, unexpected, .. } = self.totals;
+        let Counts { missing, duplicated, different, unexpected, .. } = self.totals;
         let mut sentences = Vec::new();
-        let counts = [(missing, "missing"), (duplicated, "duplicated"), (unexpected, "unexpected")];
+        let counts = [
+            (missing, "missing"),
+            (duplicated, "duplicated"),
+            (different, "different"),
+            (unexpected, "unexpected"),
+        ];
         let parts = counts.iter().filter(|(rows, _)| *rows > 0);
         let parts: Vec<_> = parts.map(|(rows, what)| format!("{rows} {what}")).collect();
         if !parts.is_empty() {
-            let rows = if missing + duplicated + unexpected == 1 { "row" } else { "rows" };
+            let rows =
+                if missing + duplicated + different + unexpected == 1 { "row" } else { "rows" };
             let parts = parts.join(", ");
             sentences
                 .push(format!("ClickHouse is not what Kafka says it should be: {parts} {rows}"));

@@ -8,7 +8,7 @@ use rdkafka::{
     message::{BorrowedMessage, Headers},
 };
 
-use crate::{decode::Mapping, table::TableName};
+use crate::{decode::Mapping, merging::Merging, table::TableName};
 
 /// A table that routes write to.
 #[derive(Debug)]
@@ -17,8 +17,20 @@ pub(super) struct Table {
     pub(super) name: String,
     pub(super) table: TableName,
     /// The routes of the topic that write to it.
-    routes: Vec<Arc<Mapping>>,
+    pub(super) routes: Vec<Arc<Mapping>>,
     pub(super) has_provenance: bool,
+    /// Of any route, since it is the table's.
+    mapping: Arc<Mapping>,
+}
+
+impl Table {
+    pub(super) fn merging(&self) -> &Merging {
+        self.mapping.merging()
+    }
+
+    pub(super) fn engine(&self) -> &str {
+        self.mapping.engine()
+    }
 }
 
 /// The routes of one topic, by table.
@@ -38,6 +50,7 @@ impl Routing {
                 table: mapping.table_name().clone(),
                 routes: Vec::new(),
                 has_provenance: mapping.has_provenance(),
+                mapping: Arc::clone(mapping),
             });
             if mapping.takes_topic(topic) {
                 table.routes.push(Arc::clone(mapping));

@@ -10,7 +10,8 @@ use super::{
     sums::{Sum, Sums},
 };
 use crate::{
-    sink::{ClickHouse, SinkError, literal},
+    sink::{ClickHouse, SinkError},
+    statement::literal,
     table::TableName,
 };
 

@@ -9,7 +9,7 @@ use super::{
     outbox::Outbox,
     report::{OffsetRange, Report},
 };
-use crate::{sink::literal, table::TableName};
+use crate::{statement::literal, table::TableName};
 
 /// Ranges that are shown of each kind.
 const SHOWN: usize = 20;
@@ -26,6 +26,10 @@ impl Report {
         let unexpected: Vec<_> = self.unexpected.iter().map(|u| u.range.clone()).collect();
         section(&mut text, "missing", &self.missing, None);
         section(&mut text, "duplicated", &self.duplicated, None);
+        let different: Vec<_> = self.different.iter().map(|d| d.range.clone()).collect();
+        let columns: Vec<_> = self.different.iter().map(|d| d.columns.join(", ")).collect();
+        let columns: Vec<_> = columns.iter().map(String::as_str).collect();
+        section(&mut text, "different", &different, Some(&columns));
         let reasons: Vec<_> = self.unexpected.iter().map(|u| in_words(u.reason)).collect();
         section(&mut text, "unexpected", &unexpected, Some(&reasons));
         if self.ranges_left_out > 0 {
@@ -33,7 +37,12 @@ impl Report {
         }
         self.advice(&mut text);
         self.outbox_line(&mut text);
-        if self.clean {
+        if self.clean && self.totals.merged > 0 {
+            line(
+                &mut text,
+                "ClickHouse has what Kafka says it should have, as far as it keeps rows apart.",
+            );
+        } else if self.clean {
             line(&mut text, "ClickHouse has what Kafka says it should have, once.");
         }
         text
@@ -117,6 +126,13 @@ impl Report {
                 );
             }
             line(text, "To have it once, delete each range listed and replay it, as --fix does.");
+        }
+        if !self.different.is_empty() {
+            line(
+                text,
+                "\nRows that differ do not hold what their records say, in the columns named. To have \
+                 that, delete each range listed and replay it, as --fix does.",
+            );
         }
         if !self.unexpected.is_empty() {
             line(text, "\nLook at what should not be there, and delete it if nobody needs it:");

@@ -14,8 +14,9 @@ use super::{error::ReplayError, escaped, run::blocking};
 use crate::{
     dlq,
     error::ConsumerError,
-    sink::{ClickHouse, literal},
+    sink::ClickHouse,
     source::reader::{Part, TopicReader},
+    statement::literal,
     table::TableName,
     tables,
 };

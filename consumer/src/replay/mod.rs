@@ -305,8 +305,9 @@ impl<'a> Scene<'a> {
             None => None,
         };
         // What is not there yet will be like the live one.
-        target::check(&self.settings(other), &self.clickhouse).await?;
-        Ok(other.is_some() || self.target.kind == Kind::Live)
+        let is_live = self.target.kind == Kind::Live;
+        target::check(&self.settings(other), &self.clickhouse, is_live).await?;
+        Ok(other.is_some() || is_live)
     }
 
     fn ask(&self, question: &str) -> Result<(), Unconfirmed> {

@@ -87,7 +87,7 @@ async fn of_one_table(
     let target = Target::choose(config, &ReplayArgs::into_live(topic, table))?;
     let group = format!("{}.replay.{topic}.ranges.{table}", config.consumer.group);
     let replaying = target.config(config, &group, topic, None);
-    target::check(&replaying, &ClickHouse::new(&config.clickhouse)?).await?;
+    target::check(&replaying, &ClickHouse::new(&config.clickhouse)?, true).await?;
     let (settings, read_topic) = (config.clone(), topic.to_owned());
     let wanted: Vec<ReplayRange> = ranges.iter().map(|range| (*range).clone()).collect();
     let (group, whole, parked) = blocking(move || {

@@ -8,7 +8,7 @@ use outpour_schemas::{
 
 use super::{args::ReplayArgs, error::ReplayError};
 use crate::{
-    decode::PROVENANCE,
+    decode::{Mapping, PROVENANCE},
     error::ConsumerError,
     sink::{ClickHouse, TableFinding},
     source::Subscription,
@@ -154,21 +154,43 @@ pub(super) fn listed(tables: &[TableName]) -> String {
     tables.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// Sees to it that what `config` routes to can be replayed into exactly once.
+/// Sees to it that what `config` routes to can be replayed into exactly once. With
+/// `beside_others`, rows are added to a table that has newer ones.
 ///
 /// # Errors
 /// Names the table that is missing or does not do.
-pub(super) async fn check(config: &Config, clickhouse: &ClickHouse) -> Result<(), ConsumerError> {
+pub(super) async fn check(
+    config: &Config,
+    clickhouse: &ClickHouse,
+    beside_others: bool,
+) -> Result<(), ConsumerError> {
     let refused = |error: &dyn std::error::Error| ReplayError::refused(error_line(error));
     let found = match tables::find(config, clickhouse).await {
         Err(error @ ConsumerError::NoTable { .. }) => return Err(refused(&error).into()),
         found => found?,
     };
     let mappings = tables::mappings(config, &found).map_err(|error| refused(&error))?;
-    match mappings.iter().find(|mapping| !mapping.has_provenance()) {
-        Some(mapping) => Err(without_provenance(&mapping.table).into()),
-        None => Ok(()),
+    if let Some(mapping) = mappings.iter().find(|mapping| !mapping.has_provenance()) {
+        return Err(without_provenance(&mapping.table).into());
     }
+    if let Some(mapping) = mappings.iter().find(|m| beside_others && !m.takes_again()) {
+        return Err(merging(mapping).into());
+    }
+    for mapping in &mappings {
+        let seen = clickhouse.check_sees_all(mapping.table_name()).await;
+        seen.map_err(|source| ConsumerError::clickhouse("reading the tables", clickhouse, source))?;
+    }
+    Ok(())
+}
+
+fn merging(mapping: &Mapping) -> ReplayError {
+    ReplayError::refused(format!(
+        "table {} has engine {}, {}; replay the whole topic into another table (--into), or {}",
+        mapping.table,
+        mapping.engine(),
+        mapping.merging().harm(),
+        mapping.merging().remedy(mapping.table_name()),
+    ))
 }
 
 fn without_provenance(table: &str) -> ReplayError {

@@ -1,20 +1,30 @@
 //! Inserts over HTTP.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use clickhouse::{Client, Compression, RowOwned, RowRead, query::Query};
 use jiff::Timestamp;
 use outpour_schemas::config::{self, ConfigError};
-use tokio::sync::OnceCell;
 
 use super::{
     Part, Sink, SinkError,
     connection::{self, CONNECT_TIMEOUT},
     servers::Servers,
+    settings::Known,
 };
 use crate::{
-    batch::Insert, decode::Mapping, source::TopicPartition, table::TableName, trace::Attempt,
+    batch::Insert,
+    decode::Mapping,
+    merging::Merging,
+    source::TopicPartition,
+    statement,
+    table::{TableName, TableSchema},
+    trace::Attempt,
 };
 
 /// A client of one ClickHouse: a server, or several replicas of which one is
@@ -30,8 +40,8 @@ struct Server {
     /// As it may be shown.
     url: String,
     client: Client,
-    /// Whether it has [`DEDUPLICATE_INSERT`], once that has been asked.
-    deduplicates_by_name: OnceCell<bool>,
+    /// Its settings, once they have been asked for.
+    known: Mutex<Option<Arc<Known>>>,
 }
 
 /// One INSERT with its rows.
@@ -43,23 +53,6 @@ pub(crate) struct Request<'a> {
     pub(crate) token: &'a str,
     pub(crate) attempt: &'a Attempt,
 }
-
-/// What every insert depends on, whatever the server's profile says.
-pub(crate) const INSERT_SETTINGS: [(&str, &str); 7] = [
-    // On by default since 26.2; it would gather blocks anew and answer early.
-    ("async_insert", "0"),
-    ("insert_deduplicate", "1"),
-    ("deduplicate_blocks_in_dependent_materialized_views", "1"),
-    // A NULL asks for the DEFAULT in columns that have one.
-    ("input_format_null_as_default", "1"),
-    ("insert_null_as_default", "1"),
-    ("input_format_native_allow_types_conversion", "1"),
-    // A batch of old events may touch many months.
-    ("max_partitions_per_insert_block", "0"),
-];
-
-/// Overrides `insert_deduplicate`, on servers that know it: 26.2 and later.
-const DEDUPLICATE_INSERT: (&str, &str) = ("deduplicate_insert", "enable");
 
 impl ClickHouse {
     /// # Errors
@@ -78,7 +71,7 @@ impl ClickHouse {
         let server = |url: &str| Server {
             url: url.to_owned(),
             client: client.clone().with_url(url),
-            deduplicates_by_name: OnceCell::new(),
+            known: Mutex::default(),
         };
         Ok(ClickHouse {
             servers: Arc::new(Servers::new(config.urls().map(server).collect())),
@@ -121,8 +114,15 @@ impl ClickHouse {
         &self,
         query: Query,
     ) -> Result<Vec<T>, SinkError> {
-        let (place, _) = self.servers.current();
-        self.within(place, async { Ok(query.fetch_all().await?) }).await
+        self.fetch_from(self.servers.current(), query).await
+    }
+
+    async fn fetch_from<T: RowOwned + RowRead>(
+        &self,
+        (place, server): (usize, &Server),
+        query: Query,
+    ) -> Result<Vec<T>, SinkError> {
+        self.within(place, async { Ok(server.pinned(query).await?.fetch_all().await?) }).await
     }
 
     /// Runs a statement that returns nothing.
@@ -136,14 +136,24 @@ impl ClickHouse {
         // Not a template: a `?` in it is a `?`.
         let query = server.client.query_raw(sql);
         let query = on.iter().fold(query, |query, name| query.with_setting(name, "1"));
-        self.within(place, async { Ok(query.execute().await?) }).await
+        self.within(place, async { Ok(server.pinned(query).await?.execute().await?) }).await
     }
 
     /// What a query returns, in `format`.
     pub(crate) async fn fetch_bytes(&self, sql: &str, format: &str) -> Result<Bytes, SinkError> {
-        let (place, server) = self.servers.current();
+        self.fetch_bytes_from(self.servers.current(), sql, format).await
+    }
+
+    async fn fetch_bytes_from(
+        &self,
+        (place, server): (usize, &Server),
+        sql: &str,
+        format: &str,
+    ) -> Result<Bytes, SinkError> {
         let query = server.client.query_raw(sql);
-        self.within(place, async { Ok(query.fetch_bytes(format)?.collect().await?) }).await
+        let asking =
+            async { Ok(server.pinned(query).await?.fetch_bytes(format)?.collect().await?) };
+        self.within(place, asking).await
     }
 
     /// What `sql` returns, of a server that has all rows of `table` that any replica
@@ -155,8 +165,9 @@ impl ClickHouse {
     ) -> Result<Vec<T>, SinkError> {
         const PATIENCE: Duration = Duration::from_secs(600);
         self.on_any(|| async {
-            let (place, server) = self.caught_up(table).await?;
-            let asking = async { Ok(server.client.query_raw(sql).fetch_all().await?) };
+            let (place, server) = self.all_of(table).await?;
+            let query = server.client.query_raw(sql);
+            let asking = async { Ok(server.pinned(query).await?.fetch_all().await?) };
             self.within_time(PATIENCE.max(self.insert_timeout), place, asking).await
         })
         .await
@@ -175,8 +186,7 @@ impl ClickHouse {
         /// What is compressed at once, here and by the server.
         const FRAME: usize = 1 << 20;
         self.within(place, async {
-            let known = server.deduplicates_by_name.get_or_try_init(|| server.knows_of_it());
-            let known = known.await?;
+            let known = server.known().await?;
             let mut insert = match attempt.traceparent() {
                 None => server.client.insert_formatted_with(sql),
                 Some(traceparent) => {
@@ -185,10 +195,7 @@ impl ClickHouse {
                 }
             };
             insert = insert.with_setting("query_id", attempt.query_id());
-            if *known {
-                insert = insert.with_setting(DEDUPLICATE_INSERT.0, DEDUPLICATE_INSERT.1);
-            }
-            for (name, value) in INSERT_SETTINGS {
+            for (name, value) in known.of_inserts() {
                 insert = insert.with_setting(name, value);
             }
             insert = insert.with_setting("insert_deduplication_token", token);
@@ -202,6 +209,17 @@ impl ClickHouse {
         .await
     }
 
+    /// Sends an INSERT of no rows, so that what it takes besides them is known.
+    ///
+    /// # Errors
+    /// When it is refused, as one with rows would be.
+    pub(crate) async fn try_insert(&self, schema: &TableSchema) -> Result<(), SinkError> {
+        let columns: Vec<_> = schema.columns.iter().map(|column| column.column.clone()).collect();
+        let sql = schema.insert_sql(&columns);
+        let (token, attempt) = ("outpour/doctor/nothing", &Attempt::new(None));
+        self.send(Request { sql: &sql, body: &[], token, attempt }).await
+    }
+
     /// The server to ask what a table has: of several replicas, one that has all
     /// rows that any of them was given before. `select_sequential_consistency` would
     /// not do: without quorum inserts it waits for nothing, and with parallel ones it
@@ -213,33 +231,65 @@ impl ClickHouse {
         if self.servers.count() == 1 {
             return Ok((place, server));
         }
-        self.within(place, async {
-            let query = server.client.query(REPLICATED).bind(&name.database).bind(&name.table);
-            if query.fetch_one::<u64>().await? > 0 {
-                let sync = format!("SYSTEM SYNC REPLICA {} LIGHTWEIGHT", name.quoted());
-                server.client.query_raw(&sync).execute().await?;
+        let query = server.client.query(REPLICATED).bind(&name.database).bind(&name.table);
+        if self.fetch_from::<u64>((place, server), query).await?.first().is_some_and(|n| *n > 0) {
+            let sync = format!("SYSTEM SYNC REPLICA {} LIGHTWEIGHT", name.quoted());
+            let query = server.client.query_raw(&sync);
+            self.within(place, async { Ok(server.pinned(query).await?.execute().await?) }).await?;
+        }
+        Ok((place, server))
+    }
+
+    /// The same, if what the user sees of the table is all of it.
+    async fn all_of(&self, name: &TableName) -> Result<(usize, &Server), SinkError> {
+        let server = self.caught_up(name).await?;
+        self.check_from(server, name).await?;
+        Ok(server)
+    }
+
+    /// Whether a SELECT returns every row of a table, as far as the server tells.
+    ///
+    /// # Errors
+    /// When a row policy hides some.
+    pub(crate) async fn check_sees_all(&self, name: &TableName) -> Result<(), SinkError> {
+        self.on_any(|| self.check_from(self.servers.current(), name)).await
+    }
+
+    async fn check_from(
+        &self,
+        server: (usize, &Server),
+        name: &TableName,
+    ) -> Result<(), SinkError> {
+        // Who may not see policies sees them at work.
+        let sql = format!("EXPLAIN actions = 1 SELECT count() FROM {}", name.quoted());
+        let plan = self.fetch_bytes_from(server, &sql, "TabSeparatedRaw").await?;
+        let plan = String::from_utf8_lossy(&plan).to_ascii_lowercase();
+        let filter = plan.lines().find_map(|line| line.split_once("row level filter column:"));
+        match (plan.contains("row level filter"), filter) {
+            (false, _) => Ok(()),
+            (true, filter) => {
+                let filter = filter.map_or("", |(_, filter)| filter.trim());
+                Err(SinkError::hidden_rows(&name.to_string(), filter))
             }
-            Ok((place, server))
-        })
-        .await
+        }
     }
 
     /// What the table has of a part.
     async fn offsets_there(
         &self,
-        (place, server): (usize, &Server),
+        server: (usize, &Server),
         mapping: &Mapping,
         part: &Part<'_>,
     ) -> Result<HashSet<i64>, SinkError> {
         let sql = format!(
             "SELECT DISTINCT toInt64(_offset) FROM {} \
              WHERE _topic = ? AND _partition = ? AND _offset >= ? AND _offset < ?",
-            mapping.table_sql()
+            mapping.table_name().quoted()
         );
-        let query = server.client.query(&sql);
+        let query = server.1.client.query(&sql);
         let query = query.bind(&*part.partition.topic).bind(part.partition.partition);
         let query = query.bind(part.range.start).bind(part.range.end);
-        let there = self.within(place, async { Ok(query.fetch_all::<i64>().await?) }).await?;
+        let there: Vec<i64> = self.fetch_from(server, query).await?;
         Ok(there.into_iter().collect())
     }
 
@@ -262,7 +312,14 @@ impl ClickHouse {
         let outcome = tokio::time::timeout(time, work)
             .await
             .unwrap_or_else(|_| Err(SinkError::timed_out(time.as_secs())));
-        outcome.map_err(|error| self.move_on(place, error))
+        outcome.map_err(|error| {
+            if error.is_unknown_setting()
+                && let Some(server) = self.servers.iter().nth(place)
+            {
+                server.forget_settings();
+            }
+            self.move_on(place, error)
+        })
     }
 
     fn move_on(&self, place: usize, error: SinkError) -> SinkError {
@@ -278,10 +335,28 @@ impl ClickHouse {
 }
 
 impl Server {
-    async fn knows_of_it(&self) -> Result<bool, SinkError> {
-        let sql = "SELECT count() FROM system.settings WHERE name = ?";
-        let found: u64 = self.client.query(sql).bind(DEDUPLICATE_INSERT.0).fetch_one().await?;
-        Ok(found > 0)
+    /// Asked once, and again where the server turns out to be another version.
+    async fn known(&self) -> Result<Arc<Known>, SinkError> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let query = self.client.query(Known::SQL).bind(Known::all_names());
+        // One row, whatever the profile leaves of a result.
+        let query = query.with_setting("limit", "0").with_setting("offset", "0");
+        let known = Arc::new(Known::parse(&query.fetch_one::<String>().await?));
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&known));
+        Ok(known)
+    }
+
+    fn forget_settings(&self) {
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// The query, returning what it says and nothing less.
+    async fn pinned(&self, query: Query) -> Result<Query, SinkError> {
+        let known = self.known().await?;
+        Ok(known.of_reads().fold(query, |query, (name, value)| query.with_setting(name, value)))
     }
 }
 
@@ -292,8 +367,8 @@ impl Sink for ClickHouse {
         token: &str,
         attempt: &Attempt,
     ) -> Result<(), SinkError> {
-        let sql = &insert.mapping.insert_sql;
-        self.send(Request { sql, body: &insert.body, token, attempt }).await
+        let sql = statement::whole(insert.mapping.insert());
+        self.send(Request { sql: &sql, body: &insert.body, token, attempt }).await
     }
 
     async fn insert_part(
@@ -302,31 +377,38 @@ impl Sink for ClickHouse {
         part: Part<'_>,
         attempt: &Attempt,
     ) -> Result<(), SinkError> {
-        let server = match part.is_asked {
-            true => self.caught_up(insert.mapping.table_name()).await?,
-            false => self.servers.current(),
-        };
-        let there = match part.is_asked {
-            true => self.offsets_there(server, &insert.mapping, &part).await?,
-            false => HashSet::new(),
+        let mapping = &insert.mapping;
+        // Of rows that a table has merged away it does not say that it has had them: then
+        // all of them again, in their order, are as close as can be.
+        let is_asked = part.is_asked && *mapping.merging() == Merging::Never;
+        let (server, there) = if is_asked {
+            let server = self.all_of(mapping.table_name()).await?;
+            (server, self.offsets_there(server, mapping, &part).await?)
+        } else {
+            (self.servers.current(), HashSet::new())
         };
         let is_wanted = |offset| part.range.contains(&offset) && !there.contains(&offset);
         let body = insert.body_of(is_wanted);
         if body.is_empty() {
             return Ok(());
         }
-        let sql = &insert.mapping.insert_sql;
-        self.send_to(server, Request { sql, body: &body, token: &part.token, attempt }).await
+        let sql = statement::whole(mapping.insert());
+        self.send_to(server, Request { sql: &sql, body: &body, token: &part.token, attempt }).await
     }
 
     async fn insert_nothing(&self, mapping: &Mapping, attempt: &Attempt) -> Result<(), SinkError> {
+        let token = "outpour/nothing";
+        // The way that rows go takes rights of its own, and nothing of the table is computed
+        // on it where there are none: hence the plain way, too.
+        let sql = statement::whole(mapping.insert());
+        self.send(Request { sql: &sql, body: &[], token, attempt }).await?;
+        let sql = statement::plain(mapping.table_name(), &mapping.columns);
         let (place, server) = self.servers.current();
-        let query_id = attempt.query_id();
         self.within(place, async {
-            let mut insert = server.client.query_raw(&mapping.insert_sql);
-            for (name, value) in INSERT_SETTINGS.into_iter().chain([("query_id", &*query_id)]) {
-                insert = insert.with_setting(name, value);
-            }
+            let known = server.known().await?;
+            let insert = server.client.query_raw(&sql);
+            let insert =
+                known.of_inserts().fold(insert, |insert, (n, v)| insert.with_setting(n, v));
             Ok(insert.execute().await?)
         })
         .await
@@ -349,9 +431,9 @@ impl Sink for ClickHouse {
         }
         let sql = parts_since(found.is_replicated(), since);
         let query = server.client.query(&sql).bind(&name.database).bind(&name.table);
-        let parts = self.within(place, async { Ok(query.fetch_one::<u64>().await?) }).await?;
+        let parts: Vec<u64> = self.fetch_from((place, server), query).await?;
         // The other half is for those that come while it is sent.
-        Ok(parts < window / 2)
+        Ok(parts.first().is_some_and(|parts| *parts < window / 2))
     }
 
     async fn last_offset(
@@ -361,11 +443,12 @@ impl Sink for ClickHouse {
     ) -> Result<Option<i64>, SinkError> {
         let sql = format!(
             "SELECT toInt64(maxOrNull(_offset)) FROM {} WHERE _topic = ? AND _partition = ?",
-            mapping.table_sql()
+            mapping.table_name().quoted()
         );
-        let (place, server) = self.caught_up(mapping.table_name()).await?;
+        let (place, server) = self.all_of(mapping.table_name()).await?;
         let query = server.client.query(&sql).bind(&*partition.topic).bind(partition.partition);
-        self.within(place, async { Ok(query.fetch_one().await?) }).await
+        let found: Vec<Option<i64>> = self.fetch_from((place, server), query).await?;
+        Ok(found.into_iter().next().flatten())
     }
 }
 
@@ -383,9 +466,4 @@ fn parts_since(is_replicated: bool, since: Timestamp) -> String {
              - maxIf(max_block_number + 1, toUnixTimestamp(modification_time) < {since}) AS parts
            FROM system.parts WHERE database = ? AND table = ? {of_each})"
     )
-}
-
-/// A string constant, whatever it contains.
-pub(crate) fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
 }

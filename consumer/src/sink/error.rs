@@ -8,6 +8,8 @@ use std::fmt;
 
 use outpour_schemas::program::error_line;
 
+use crate::statement::TABLE_HAS_CHANGED;
+
 /// What has to happen before the same insert can work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
@@ -36,6 +38,8 @@ impl Class {
         }
     }
 }
+
+const ROW_POLICY: &str = "a row policy";
 
 /// An insert or a query that failed.
 #[derive(Debug)]
@@ -67,11 +71,39 @@ impl SinkError {
         digits.parse().ok()
     }
 
+    /// A table of which the user sees a part: as if it were not allowed to be read.
+    pub(crate) fn hidden_rows(table: &str, filter: &str) -> Self {
+        const ACCESS_DENIED: u32 = 497;
+        let message = format!(
+            "{ROW_POLICY} hides rows of table {table} from this user ({filter}): what is missing \
+             there cannot be told from what is hidden. Exempt the user: ALTER ROW POLICY … TO ALL \
+             EXCEPT …, or give it one USING 1"
+        );
+        SinkError { code: Some(ACCESS_DENIED), message }
+    }
+
+    pub(crate) fn is_of_hidden_rows(&self) -> bool {
+        self.message.starts_with(ROW_POLICY)
+    }
+
+    /// The privilege that ClickHouse says is lacking.
+    pub(crate) fn lacking_grant(&self) -> Option<&str> {
+        let (_, grant) = self.message.split_once("it's necessary to have the grant ")?;
+        Some(grant.split(". (").next().unwrap_or(grant).trim_end_matches('.'))
+    }
+
+    /// Whether the server is another version than the one that was asked what it knows.
+    pub(super) fn is_unknown_setting(&self) -> bool {
+        const UNKNOWN_SETTING: u32 = 115;
+        self.code == Some(UNKNOWN_SETTING)
+    }
+
     /// What the code lets expect.
     #[must_use]
     pub fn class(&self) -> Class {
         let Some(code) = self.code else { return Class::Transient };
         match code {
+            _ if self.message.contains(TABLE_HAS_CHANGED) => Class::SchemaDrift,
             // Too many parts passes, too many partitions does not.
             252 if self.message.contains("Too many partitions") => Class::Configuration,
             code if is_transient(code) => Class::Transient,

@@ -62,6 +62,8 @@ impl Inquiry {
             Err(_) => return Class::Transient,
         }
         match expected {
+            // The server has seen other columns, whatever they are by now.
+            Class::SchemaDrift => Class::SchemaDrift,
             _ if error.is_of_a_view() => Class::Configuration,
             Class::Configuration if !is_due => Class::Configuration,
             _ if !is_due => Class::Transient,

@@ -6,14 +6,16 @@ mod error;
 mod inquiry;
 mod schema;
 mod servers;
+mod settings;
 
 use jiff::Timestamp;
 
 pub use self::error::{Class, SinkError};
 pub(crate) use self::{
-    clickhouse::{ClickHouse, INSERT_SETTINGS, Request, literal},
+    clickhouse::{ClickHouse, Request},
     inquiry::Inquiry,
     schema::TableFinding,
+    settings::{INSERT_SETTINGS, NEWER_INSERT_SETTINGS},
 };
 use crate::{batch::Insert, decode::Mapping, source::TopicPartition, trace::Attempt};
 

@@ -4,6 +4,7 @@ use super::{ClickHouse, SinkError};
 use crate::{
     deduplication::{Defaults, Memory},
     durability,
+    merging::Merging,
     table::{DescribedColumn, TableName},
 };
 
@@ -18,7 +19,15 @@ pub(crate) struct TableFinding {
     pub(crate) memory: Memory,
     /// Whether an insert is on the disk when it is confirmed.
     pub(crate) is_synced: bool,
+    /// Whether rows go once they are too old.
+    pub(crate) expires: bool,
+    /// What it makes of its rows later.
+    pub(crate) merging: Merging,
 }
+
+/// Engine, all of it, sorting key, whether there is a partition key; windows and seconds
+/// of deduplication, and settings of fsync, as the server has them.
+type Engine = (String, String, String, u8, String, String, String, String);
 
 impl TableFinding {
     /// Whether it has replicas, each of which may not know yet what another was
@@ -35,10 +44,10 @@ impl ClickHouse {
         name: &TableName,
     ) -> Result<Option<TableFinding>, SinkError> {
         // A table does not show what it has from the server's configuration.
-        let engines: Vec<(String, String, u8, String, String, String, String)> = self
+        let engines: Vec<Engine> = self
             .fetch(
                 self.query(
-                    "SELECT engine, engine_full, partition_key != '',
+                    "SELECT engine, engine_full, sorting_key, partition_key != '',
                         ifNull((SELECT value FROM system.merge_tree_settings
                          WHERE name = 'non_replicated_deduplication_window'), ''),
                         ifNull((SELECT value FROM system.replicated_merge_tree_settings
@@ -54,7 +63,10 @@ impl ClickHouse {
             )
             .await?;
         let Some(found) = engines.into_iter().next() else { return Ok(None) };
-        let (engine, engine_full, partitioned, local_window, shared_window, shared_seconds, synced) =
+        let (engine, engine_full, sorting_key, partitioned, ..) = &found;
+        let (is_partitioned, expires) = (*partitioned != 0, engine_full.contains(" TTL "));
+        let merging = Merging::of(engine, engine_full, sorting_key);
+        let (engine, engine_full, _, _, local_window, shared_window, shared_seconds, synced) =
             found;
         let number = |text: String| text.parse().unwrap_or(0);
         let defaults = Defaults {
@@ -81,8 +93,15 @@ impl ClickHouse {
             })
             .collect();
         let memory = Memory::of(&engine, &engine_full, defaults);
-        let is_partitioned = partitioned != 0;
         let is_synced = durability::is_synced(&engine_full, &synced.split(',').collect::<Vec<_>>());
-        Ok(Some(TableFinding { columns, engine, is_partitioned, memory, is_synced }))
+        Ok(Some(TableFinding {
+            columns,
+            engine,
+            is_partitioned,
+            memory,
+            is_synced,
+            expires,
+            merging,
+        }))
     }
 }

@@ -89,6 +89,8 @@ pub(crate) enum WriteError {
     Refused { partition: TopicPartition, table: String, rows: usize, source: SinkError },
     #[error("table {table} has changed")]
     SchemaDrift { table: String, source: SinkError },
+    #[error("table {table} has changed since its rows were refused")]
+    RefusedByWhatWas { table: String },
 }
 
 /// What has to start over.
@@ -106,7 +108,9 @@ impl WriteError {
     pub(crate) fn starts_over(&self) -> StartsOver {
         match self {
             WriteError::Refused { rows, .. } if *rows > 0 => StartsOver::Partition,
-            WriteError::SchemaDrift { .. } => StartsOver::Table,
+            WriteError::SchemaDrift { .. } | WriteError::RefusedByWhatWas { .. } => {
+                StartsOver::Table
+            }
             WriteError::Refused { .. } | WriteError::Commit { .. } | WriteError::Plan(_) => {
                 StartsOver::Session
             }

@@ -1,6 +1,8 @@
 //! The plan of a batch, with its letters: made anew, or taken over from whoever had
 //! the partition before.
 
+use std::{sync::Arc, time::Duration};
+
 use jiff::Timestamp;
 use outpour_schemas::{
     invariants,
@@ -86,6 +88,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
             self.commit(batch.start, metadata).await?;
             true
         } else {
+            self.refused_by_what_is(batch).await?;
             self.park(batch, metadata).await?
         };
         Ok(is_planned.then_some(plan))
@@ -172,6 +175,28 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
                 return None;
             }
         }
+    }
+
+    /// Makes sure that what is rejected does not fit the tables as they are now. Where
+    /// that cannot be asked, they are taken for what they were.
+    async fn refused_by_what_is(&self, batch: &Sealed) -> Result<(), WriteError> {
+        /// Letters do not wait for a ClickHouse that stands still.
+        const PATIENCE: Duration = Duration::from_secs(5);
+        let refuses = |mapping: &&Arc<Mapping>| {
+            batch.parked.iter().any(|letter| letter.route == Some(mapping.index()))
+        };
+        for mapping in self.targets.iter().filter(refuses) {
+            let table = &mapping.table;
+            let asking = self.edges.sink.has_changed(mapping);
+            match tokio::time::timeout(PATIENCE, asking).await {
+                Ok(Ok(true)) => {
+                    return Err(WriteError::RefusedByWhatWas { table: table.to_string() });
+                }
+                Ok(Ok(false)) | Err(_) => {}
+                Ok(Err(error)) => tracing::debug!(%table, %error, "cannot look at the table"),
+            }
+        }
+        Ok(())
     }
 
     /// Parks what was rejected, together with the plan, for as long as it takes:

@@ -110,6 +110,10 @@ impl DockerService {
         GenericImage::new(name, tag)
             // Else the default user is closed to all but the container itself.
             .with_env_var("CLICKHOUSE_SKIP_USER_SETUP", "1")
+            .with_copy_to(
+                "/etc/clickhouse-server/users.d/tests.xml",
+                settings::CLICKHOUSE_USERS.as_bytes().to_vec(),
+            )
             .with_mapped_port(self.ports.clickhouse, 8123.tcp())
             .with_mapped_port(self.ports.clickhouse_native, 9000.tcp())
     }

@@ -41,3 +41,6 @@ pub(super) const KAFKA: [(&str, &str); 21] = [
     ("broker.session.timeout.ms", "3000"),
     ("broker.heartbeat.interval.ms", "500"),
 ];
+
+/// Users beside the default one.
+pub(super) const CLICKHOUSE_USERS: &str = include_str!("clickhouse-users.xml");

@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use clickhouse::Client;
 use integration_tests::stack::Stack;
-use outpour_consumer::block::{Block, Cell, Column, ColumnType};
+use outpour_consumer::{
+    block::{Block, Cell, Column, ColumnType},
+    table::{DescribedColumn, TableName, TableSchema},
+};
 
 /// A type, JSON values that fit it, and how ClickHouse then shows each.
 type Case = (&'static str, &'static [(&'static str, &'static str)]);
@@ -242,6 +245,7 @@ const OTHERWISE_NAMED: &[Case] = &[
 /// A database of the test's own, and the settings that its tables need.
 struct Server {
     client: Client,
+    database: String,
 }
 
 impl Server {
@@ -250,13 +254,13 @@ impl Server {
         let database = stack.clickhouse_database().await.unwrap();
         let client = Client::default()
             .with_url(stack.clickhouse.url())
-            .with_database(database)
+            .with_database(&database)
             .with_setting("async_insert", "0")
             .with_setting("input_format_null_as_default", "1")
             .with_setting("input_format_native_allow_types_conversion", "1")
             .with_setting("allow_suspicious_low_cardinality_types", "1")
             .with_setting("flatten_nested", "0");
-        Self { client }
+        Self { client, database }
     }
 
     async fn execute(&self, sql: &str) {
@@ -264,9 +268,22 @@ impl Server {
     }
 
     async fn insert(&self, table: &str, block: &mut Block) {
-        let names: Vec<_> = block.columns().iter().map(|c| format!("`{}`", c.name())).collect();
-        let sql = format!("INSERT INTO {table} ({}) FORMAT Native", names.join(", "));
-        let mut insert = self.client.insert_formatted_with(sql);
+        let described: Vec<(String, String, String)> = self
+            .client
+            .query(
+                "SELECT name, type, default_kind FROM system.columns \
+                 WHERE database = currentDatabase() AND table = ?",
+            )
+            .bind(table)
+            .fetch_all()
+            .await
+            .unwrap();
+        let described = described.into_iter().map(|(name, type_name, default_kind)| {
+            DescribedColumn { name, type_name, default_kind }
+        });
+        let described: Vec<_> = described.collect();
+        let schema = TableSchema::of(TableName::parse(table, &self.database), &described).unwrap();
+        let mut insert = self.client.insert_formatted_with(&*schema.insert_sql(block.columns()));
         for piece in block.take() {
             insert.send(piece).await.unwrap();
         }

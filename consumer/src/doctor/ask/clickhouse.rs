@@ -14,18 +14,14 @@ use super::super::{
 use crate::{
     decode::PROVENANCE,
     error::ConsumerError,
-    sink::{ClickHouse, INSERT_SETTINGS, SinkError},
-    table::{TableName, quoted},
+    sink::{ClickHouse, INSERT_SETTINGS, NEWER_INSERT_SETTINGS, SinkError},
+    table::{TableName, TableSchema, quoted},
     tables,
 };
 
 /// Settings that are not sent with inserts, and that change what becomes of them.
-const OTHER_SETTINGS: [&str; 4] = [
-    "insert_deduplication_token",
-    "deduplicate_insert",
-    "materialized_views_ignore_errors",
-    "readonly",
-];
+const OTHER_SETTINGS: [&str; 3] =
+    ["insert_deduplication_token", "materialized_views_ignore_errors", "readonly"];
 
 /// A scratch table this much older than now, in seconds, is nobody's any more.
 const ABANDONED_AFTER: u32 = 600;
@@ -97,8 +93,8 @@ async fn clock(clickhouse: &ClickHouse) -> Result<(i64, i64), SinkError> {
 }
 
 async fn settings(clickhouse: &ClickHouse) -> Result<BTreeMap<String, Setting>, SinkError> {
-    let names: Vec<_> =
-        INSERT_SETTINGS.iter().map(|(name, _)| *name).chain(OTHER_SETTINGS).collect();
+    let names = INSERT_SETTINGS.iter().chain(&NEWER_INSERT_SETTINGS).map(|(name, _)| *name);
+    let names: Vec<_> = names.chain(OTHER_SETTINGS).collect();
     let rows: Vec<(String, String, u8)> = clickhouse
         .fetch(
             clickhouse
@@ -125,6 +121,15 @@ async fn granted(
         }),
         // Older servers do not know the statement.
         Err(error) if error.code.is_some() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// What the server said; that it said nothing is an error.
+fn only_said(outcome: Result<(), SinkError>) -> Result<Option<SinkError>, SinkError> {
+    match outcome {
+        Ok(()) => Ok(None),
+        Err(error) if error.code.is_some() => Ok(Some(error)),
         Err(error) => Err(error),
     }
 }
@@ -162,7 +167,18 @@ async fn table(
         sync,
         scratch: granted(clickhouse, scratch_privileges(&views), &database).await?,
     };
-    Ok(Table { name, shape, rights, views })
+    let schema = shape.as_ref().map(|s| TableSchema::of(name.clone(), &s.finding.columns));
+    let refusal = match schema {
+        // Of columns that cannot be written, routes.rs says which.
+        Some(Ok(schema)) => only_said(clickhouse.try_insert(&schema).await)?,
+        Some(Err(_)) | None => None,
+    };
+    let hidden = match &shape {
+        Some(_) => only_said(clickhouse.check_sees_all(&name).await)?,
+        None => None,
+    };
+    let hidden = hidden.filter(SinkError::is_of_hidden_rows);
+    Ok(Table { name, shape, rights, refusal, hidden, views })
 }
 
 async fn shape(clickhouse: &ClickHouse, name: &TableName) -> Result<Option<Shape>, SinkError> {

@@ -24,7 +24,7 @@ pub(super) fn clickhouse(facts: &Server, config: &Config) -> Vec<Finding> {
     let once = is_once(config);
     let mut findings = server::judge(facts, once);
     for table in &facts.tables {
-        findings.extend(table::judge(facts, table, once));
+        findings.extend(table::judge(facts, table, once, config));
         if let Some(shape) = &table.shape {
             findings.extend(provenance::judge(table, shape, config));
         }

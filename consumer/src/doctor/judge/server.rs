@@ -3,7 +3,10 @@
 use outpour_schemas::program::{Finding, named};
 
 use super::super::facts::Server;
-use crate::{sink::INSERT_SETTINGS, table::quoted};
+use crate::{
+    sink::{INSERT_SETTINGS, NEWER_INSERT_SETTINGS},
+    table::quoted,
+};
 
 /// Clocks that differ by more bend what is measured across them.
 const CLOCK_MS: i64 = 2_000;
@@ -84,17 +87,19 @@ fn insert_settings(facts: &Server, once: bool) -> Vec<Finding> {
             );
         }
     }
-    let overriding = facts.settings.get("deduplicate_insert");
-    if once && overriding.is_some_and(|found| found.is_fixed && found.value == "disable") {
-        findings.push(
-            Finding::problem(
-                check,
-                "deduplicate_insert is fixed at `disable` for this user",
-                "It overrides insert_deduplicate: an insert that is repeated after its outcome was \
-                 open is stored twice.",
-            )
-            .fix(alter("deduplicate_insert = 'enable'")),
-        );
+    for (name, wanted) in NEWER_INSERT_SETTINGS {
+        let fixed = facts.settings.get(name).filter(|found| found.is_fixed);
+        if once && fixed.is_some_and(|found| found.value == "disable") {
+            findings.push(
+                Finding::problem(
+                    check,
+                    format!("{name} is fixed at `disable` for this user"),
+                    "It overrides insert_deduplicate: an insert that is repeated after its outcome \
+                     was open is stored twice.",
+                )
+                .fix(alter(&format!("{name} = '{wanted}'"))),
+            );
+        }
     }
     if value("materialized_views_ignore_errors") == Some("1") {
         findings.push(
@@ -165,7 +170,9 @@ mod tests {
     #[test]
     fn what_keeps_inserts_from_being_deduplicated_is_a_problem() {
         let check = "insert-settings";
-        assert_one(&set("deduplicate_insert", "disable", true), Level::Problem, check, "disable");
+        for name in ["deduplicate_insert", "deduplicate_insert_select"] {
+            assert_one(&set(name, "disable", true), Level::Problem, check, "disable");
+        }
         assert_eq!(set("deduplicate_insert", "disable", false), [], "inserts say otherwise");
         assert_one(&set("async_insert", "1", true), Level::Problem, check, "fixed at `1`");
         assert_one(&set("insert_deduplication_token", "", true), Level::Problem, check, "fixed");

@@ -6,13 +6,14 @@ use outpour_schemas::{config::Config, program::Finding};
 use super::super::facts::{Kafka, Server, Shape, Table};
 use crate::{
     decode::EVENT_LOG,
+    merging::Merging,
     source::Subscription,
     table::{TableName, quoted},
     tables,
 };
 
 /// `once`: exactly-once is asked for.
-pub(super) fn judge(server: &Server, table: &Table, once: bool) -> Vec<Finding> {
+pub(super) fn judge(server: &Server, table: &Table, once: bool, config: &Config) -> Vec<Finding> {
     let check = "table";
     let name = &table.name;
     let Some(shape) = &table.shape else {
@@ -32,6 +33,7 @@ pub(super) fn judge(server: &Server, table: &Table, once: bool) -> Vec<Finding> 
         format!("{name}: {engine}, {} columns", shape.finding.columns.len()),
     )];
     findings.extend(deduplication(server, name, shape, once));
+    findings.extend(merging(table, shape, once, config));
     findings.extend(rights(server, table, once));
     findings
 }
@@ -75,6 +77,42 @@ fn deduplication(server: &Server, name: &TableName, shape: &Shape, once: bool) -
     })
 }
 
+/// Whether a row that is stored again does harm.
+fn merging(table: &Table, shape: &Shape, once: bool, config: &Config) -> Option<Finding> {
+    let (name, merging) = (&table.name, &shape.finding.merging);
+    if !once || *merging == Merging::Never {
+        return None;
+    }
+    let check = "engine";
+    let engine = &shape.finding.engine;
+    let routes = tables::routes(config);
+    let mut ours = routes
+        .iter()
+        .filter(|route| TableName::parse(&route.table, &config.clickhouse.database) == *name);
+    let takes_again = ours.all(|route| {
+        merging.takes_again(|column| match route.columns.get(column) {
+            Some(from) => from == "$offset",
+            None => column == "_offset",
+        })
+    });
+    if takes_again {
+        let what = format!(
+            "{name}: of rows of one sorting key, {engine} keeps that of the highest offset"
+        );
+        return Some(Finding::ok(check, what));
+    }
+    let what = format!("table {name} has engine {engine}, {}", merging.harm());
+    let why = "Where a batch's outcome is open and its token may be forgotten, its rows are stored \
+               again. reconcile cannot tell a row that was merged from one that is missing, and \
+               replay --live refuses such a table.";
+    let finding = match merging {
+        // In their order, which is what the engine goes by.
+        Merging::Replaced { .. } => Finding::warning(check, what, why),
+        _ => Finding::problem(check, what, why),
+    };
+    Some(finding.fix(merging.remedy(name)))
+}
+
 fn rights(server: &Server, table: &Table, once: bool) -> Vec<Finding> {
     let check = "privileges";
     let (name, user) = (&table.name, &server.user);
@@ -113,6 +151,32 @@ fn rights(server: &Server, table: &Table, once: bool) -> Vec<Finding> {
                  others were given; else that batch waits.",
             )
             .fix(format!("GRANT SYSTEM SYNC REPLICA ON {} TO {to};", name.quoted())),
+        );
+    }
+    if let Some(refusal) = table.refusal.as_ref().filter(|_| findings.is_empty()) {
+        findings.push(
+            Finding::problem(
+                check,
+                format!("an insert of no rows into {name} is refused: {refusal}"),
+                "So is every other. Inserts go through the function input, and compare the table's \
+                 columns with those that the rows were made for; some versions ask for a privilege \
+                 of its own there, such as CREATE TEMPORARY TABLE.",
+            )
+            .fix(match refusal.lacking_grant() {
+                Some(grant) => format!("GRANT {grant} TO {to};"),
+                None => "change what ClickHouse names".to_owned(),
+            }),
+        );
+    }
+    if let Some(hidden) = &table.hidden {
+        findings.push(
+            Finding::problem(
+                check,
+                hidden.to_string(),
+                "A batch whose outcome is open is completed by what the table has of it: rows that \
+                 are hidden would be stored twice. reconcile and replay refuse to work.",
+            )
+            .fix(format!("CREATE ROW POLICY outpour ON {} USING 1 TO {to};", name.quoted())),
         );
     }
     if findings.is_empty() {
@@ -189,12 +253,12 @@ mod tests {
         super::super::tests::{assert_one, config, kafka, server},
         *,
     };
-    use crate::deduplication::Memory;
+    use crate::{deduplication::Memory, sink::SinkError};
 
     fn found_with(once: bool, change: impl FnOnce(&mut Server)) -> Vec<Finding> {
         let mut facts = server();
         change(&mut facts);
-        let mut findings = judge(&facts, &facts.tables[0], once);
+        let mut findings = judge(&facts, &facts.tables[0], once, &config());
         findings.retain(|finding| finding.level != Level::Ok);
         findings
     }
@@ -268,7 +332,52 @@ mod tests {
         assert_eq!(findings[0].fix.as_deref(), Some("GRANT INSERT ON `db`.`orders` TO `outpour`;"));
         let findings = found(|table| table.rights.select = Some(false));
         assert_one(&findings, Level::Problem, "privileges", "may not SELECT");
+        let message = "Code: 497. DB::Exception: outpour: Not enough privileges. To execute this \
+                       query, it's necessary to have the grant CREATE TEMPORARY TABLE ON *.*. (ACCESS_DENIED)";
+        let refusal = SinkError { code: Some(497), message: message.into() };
+        let findings = found(|table| table.refusal = Some(refusal));
+        assert_one(&findings, Level::Problem, "privileges", "is refused");
+        let grant = "GRANT CREATE TEMPORARY TABLE ON *.* TO `outpour`;";
+        assert_eq!(findings[0].fix.as_deref(), Some(grant));
         assert_eq!(found(|table| table.rights = Default::default()), []);
+    }
+
+    #[test]
+    fn rows_that_are_hidden_are_a_problem() {
+        let hidden = SinkError::hidden_rows("db.orders", "n < 100");
+        let findings = found(|table| table.hidden = Some(hidden));
+        assert_one(
+            &findings,
+            Level::Problem,
+            "privileges",
+            "a row policy hides rows of table db.orders",
+        );
+    }
+
+    #[test]
+    fn an_engine_that_merges_rows_is_judged_by_what_a_repeated_row_does() {
+        let merging = |merging, once| {
+            found_with(once, |facts| {
+                facts.tables[0].shape.as_mut().unwrap().finding.merging = merging;
+            })
+        };
+        let replaced =
+            |version: Option<&str>| Merging::Replaced { version: version.map(Into::into) };
+        assert_one(
+            &merging(replaced(None), true),
+            Level::Warning,
+            "engine",
+            "takes the place of newer",
+        );
+        assert_one(
+            &merging(replaced(Some("at")), true),
+            Level::Warning,
+            "engine",
+            "takes the place",
+        );
+        assert_eq!(merging(replaced(Some("_offset")), true), []);
+        assert_one(&merging(Merging::Combined, true), Level::Problem, "engine", "counted twice");
+        assert_eq!(merging(Merging::Combined, false), []);
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub(super) use self::{
 use super::facts::{Count, Outcome, Probed, Shape, Table};
 use crate::{
     sink::{ClickHouse, Request, SinkError},
+    statement,
     table::TableName,
     trace::Attempt,
 };
@@ -112,12 +113,10 @@ impl Scratch<'_> {
         }
         let columns = &shape.finding.columns;
         let body = self.sample(table, shape).await?;
-        let into = format!(
-            "INSERT INTO {} ({})",
-            twins.tables[0].name.quoted(),
-            twins::column_list(columns)
-        );
-        let insert = format!("{into} FORMAT Native");
+        let typed = twins::inserted(columns).map(|c| (c.name.clone(), c.type_name.clone()));
+        let fingerprint = statement::fingerprint(columns);
+        let into = statement::insert(&twins.tables[0].name, typed, fingerprint);
+        let insert = statement::whole(&into);
         let mut counts = self.insert_twice(twins, &insert, &body, &format!("{run}/1")).await?;
         let is_empty = |counts: &[Count], target: usize| {
             counts[target].after_first == 0 && twins.tables[target].keeps_rows
@@ -135,7 +134,7 @@ impl Scratch<'_> {
                 created.map_err(|error| ("creating a twin of a view", error))?;
             }
             // A table that adds rows up would leave out what adds up to nothing.
-            let insert = format!("{into} SETTINGS optimize_on_insert = 0 FORMAT Native");
+            let insert = statement::whole(&format!("{into} SETTINGS optimize_on_insert = 0"));
             let again = self.insert_twice(twins, &insert, &body, &format!("{run}/2")).await?;
             for (count, again) in counts.iter_mut().zip(again) {
                 if count.after_first == 0 {

@@ -8,7 +8,8 @@ use super::{
 use crate::table::{DescribedColumn, TableName, quoted};
 
 /// What the names of scratch tables and views match.
-pub(in super::super) const SCRATCH_PATTERN: &str = "_outpour_doctor_[0-9a-f]{8}_[0-9]+$";
+pub(in super::super) const SCRATCH_PATTERN: &str =
+    "_outpour_(doctor|reconcile)_[0-9a-f]{8}_[0-9]+$";
 
 /// What a probe asks for in the database of a table with these views.
 pub(in super::super) fn scratch_privileges(views: &[View]) -> &'static str {
@@ -169,7 +170,7 @@ pub(super) fn column_list(columns: &[DescribedColumn]) -> String {
     names.join(", ")
 }
 
-fn inserted(columns: &[DescribedColumn]) -> impl Iterator<Item = &DescribedColumn> {
+pub(super) fn inserted(columns: &[DescribedColumn]) -> impl Iterator<Item = &DescribedColumn> {
     columns.iter().filter(|column| matches!(column.default_kind.as_str(), "" | "DEFAULT"))
 }
 

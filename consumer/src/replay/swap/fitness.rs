@@ -6,7 +6,9 @@ use clickhouse::{RowOwned, RowRead};
 use tokio_util::sync::CancellationToken;
 
 use super::super::{Scene, error::ReplayError, escaped, run::blocking, target};
-use crate::{error::ConsumerError, sink::literal, source::Subscription, table::TableName, tables};
+use crate::{
+    error::ConsumerError, source::Subscription, statement::literal, table::TableName, tables,
+};
 
 async fn ask<T: RowOwned + RowRead>(scene: &Scene<'_>, sql: &str) -> Result<Vec<T>, ConsumerError> {
     let clickhouse = &scene.clickhouse;
@@ -28,7 +30,8 @@ pub(super) async fn check(scene: &Scene<'_>, live: &TableName) -> Result<(), Con
         ));
     }
     // Views, Distributed tables and those without columns of provenance, too.
-    target::check(&scene.settings(None), &scene.clickhouse).await?;
+    // What comes while the two are exchanged is added to the new one.
+    target::check(&scene.settings(None), &scene.clickhouse, true).await?;
     let (database, table) = (literal(&live.database), literal(&live.table));
     let engines: Vec<String> =
         ask(scene, &format!("SELECT engine FROM system.databases WHERE name = {database}")).await?;

@@ -170,3 +170,21 @@ async fn told_to_stop_before_a_batch_it_does_not_begin_it() {
     let did = run(&script, None, stop, vec![batch(0..5)]).await.1;
     assert_eq!(steps(&did), Vec::<String>::new());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_letter_is_not_written_for_a_table_that_is_another_by_now() {
+    let letter = |route| {
+        let mut batch = with_a_letter(batch(0..2));
+        batch.parked[0].route = route;
+        batch
+    };
+    let script = Arc::new(Script { has_changed: true, ..Script::default() });
+    let batches = vec![letter(Some(0))];
+    let (outcome, did) = run(&script, None, CancellationToken::new(), batches).await;
+    assert!(matches!(outcome, Err(WriteError::RefusedByWhatWas { .. })), "{outcome:?}");
+    assert_eq!(did, []);
+    // What no route takes is no table's matter.
+    let (outcome, did) = run(&script, None, CancellationToken::new(), vec![letter(None)]).await;
+    outcome.unwrap();
+    assert!(matches!(did.as_slice(), [Did::Parked(1, _), ..]), "{did:?}");
+}

@@ -17,6 +17,7 @@ use rustix::process::Signal;
 use super::{Daemon, Shutdown, install};
 use crate::stack::{
     progress::Step,
+    settings::CLICKHOUSE_USERS,
     versions::{CHDB_CORE, CHDB_CORE_SHA256},
 };
 
@@ -46,14 +47,19 @@ impl Daemon for ClickHouse {
         // The engine looks for its configuration in its user's home.
         let configuration = self.home.join(".clickhouse-local");
         fs::create_dir_all(&configuration)?;
+        let users = configuration.join("users.xml");
         fs::write(
             configuration.join("config.xml"),
             format!(
                 "<clickhouse><http_port>{}</http_port><tcp_port>{}</tcp_port>\
-                 <listen_host>127.0.0.1</listen_host></clickhouse>\n",
-                self.port, self.native_port
+                 <listen_host>127.0.0.1</listen_host>\
+                 <users_config>{}</users_config></clickhouse>\n",
+                self.port,
+                self.native_port,
+                users.display()
             ),
         )?;
+        fs::write(users, with_default_user(CLICKHOUSE_USERS))?;
         fs::write(self.home.join("serve.py"), SERVE)?;
         Ok(())
     }
@@ -76,6 +82,18 @@ impl Daemon for ClickHouse {
     fn data_dirs(&self) -> Vec<PathBuf> {
         vec![self.home.clone()]
     }
+}
+
+/// The engine takes one file of users, where the server merges several.
+fn with_default_user(users: &str) -> String {
+    users
+        .replace("<profiles>", "<profiles><default></default>")
+        .replace(
+            "<users>",
+            "<users><default><password></password><networks><ip>::/0</ip></networks>\
+             <profile>default</profile><quota>default</quota></default>",
+        )
+        .replace("</clickhouse>", "<quotas><default></default></quotas></clickhouse>")
 }
 
 fn cache_name() -> String {

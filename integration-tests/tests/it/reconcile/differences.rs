@@ -22,7 +22,7 @@ async fn rows_deleted_doubled_and_added_by_hand_are_found_with_their_exact_range
     assert_eq!(report["clean"], true);
     // What is summed up here is what ClickHouse sums up.
     assert_eq!(report["looked_at_closely"], 0, "{report:#}");
-    let totals = json!({"expected": 90, "stored": 90, "parked": 10, "missing": 0, "duplicated": 0,
+    let totals = json!({"expected": 90, "stored": 90, "parked": 10, "missing": 0, "merged": 0, "duplicated": 0, "different": 0,
                         "unexpected": 0, "no_longer_in_kafka": 0});
     assert_eq!(report["totals"], totals);
 
@@ -75,7 +75,7 @@ async fn rows_deleted_doubled_and_added_by_hand_are_found_with_their_exact_range
     let range = &report["missing"][0];
     let table = format!("{}.numbers", pipeline.clickhouse_database);
     assert_eq!((&range["topic"], &range["table"]), (&json!(topic), &json!(table)));
-    let totals = json!({"expected": 90, "stored": 93, "parked": 10, "missing": 5, "duplicated": 4,
+    let totals = json!({"expected": 90, "stored": 93, "parked": 10, "missing": 5, "merged": 0, "duplicated": 4, "different": 0,
                         "unexpected": 4, "no_longer_in_kafka": 0});
     assert_eq!(report["totals"], totals);
 
@@ -105,7 +105,7 @@ async fn rows_deleted_doubled_and_added_by_hand_are_found_with_their_exact_range
     // What nobody knows the use of stays.
     let (code, report) = reconcile(&pipeline, &["--fix", "--yes"]).await;
     assert_eq!(code, Some(3), "{report:#}");
-    let totals = json!({"expected": 90, "stored": 94, "parked": 10, "missing": 0, "duplicated": 0,
+    let totals = json!({"expected": 90, "stored": 94, "parked": 10, "missing": 0, "merged": 0, "duplicated": 0, "different": 0,
                         "unexpected": 4, "no_longer_in_kafka": 0});
     assert_eq!(report["totals"], totals);
     assert_eq!(ranges(&report, "unexpected").len(), 3, "{report:#}");
@@ -127,7 +127,7 @@ async fn what_kafka_has_removed_is_counted_apart_and_time_can_be_the_beginning()
     feed.admin.delete_records(&removed, &AdminOptions::new()).await.unwrap();
     let (code, report) = reconcile(&pipeline, &[]).await;
     assert_eq!(code, Some(0), "{report:#}");
-    let totals = json!({"expected": 63, "stored": 63, "parked": 7, "missing": 0, "duplicated": 0,
+    let totals = json!({"expected": 63, "stored": 63, "parked": 7, "missing": 0, "merged": 0, "duplicated": 0, "different": 0,
                         "unexpected": 0, "no_longer_in_kafka": 27});
     assert_eq!(report["totals"], totals);
     assert_eq!(report["partitions"][0]["from"], 30);

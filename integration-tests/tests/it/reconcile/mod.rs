@@ -5,6 +5,7 @@ mod differences;
 mod large;
 mod outbox;
 mod tables;
+mod values;
 
 use std::time::Duration;
 
