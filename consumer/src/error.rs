@@ -49,7 +49,7 @@ pub enum ConsumerError {
          before they were read. To go on behind them, stop the group and run once with --accept-gap"
     )]
     RecordsGone { group: String, partition: String, offset: String },
-    /// See [`crate::source::member`].
+    /// See `source::member`.
     #[error("the group has another member of this one's name")]
     NameTaken,
     #[error(
