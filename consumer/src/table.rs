@@ -1,9 +1,9 @@
 //! A table of ClickHouse, as far as rows are written to it. Pure.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    block::{Column, ColumnType, TypeError},
+    block::{Block, Cell, Column, ColumnType, TypeError},
     statement,
 };
 
@@ -69,6 +69,10 @@ pub struct SchemaColumn {
     pub nullable: bool,
     /// Whether the table has a DEFAULT for it.
     pub has_default: bool,
+    /// EPHEMERAL: other columns are computed from it, and it is not stored.
+    pub is_ephemeral: bool,
+    /// The JSON of what it has where the record has no value, if that is one for all rows.
+    pub constant: Option<Arc<str>>,
 }
 
 /// A column of a type that cannot be written.
@@ -82,14 +86,15 @@ pub struct SchemaError {
 
 impl TableSchema {
     /// The schema of `described`, less what ClickHouse computes itself, and what it fills
-    /// because its type cannot be written.
+    /// because its type cannot be written: what an INSERT names.
     ///
     /// # Errors
     /// Names the column whose type is not supported, and that has nothing to be filled with.
     pub fn of(name: TableName, described: &[DescribedColumn]) -> Result<Self, SchemaError> {
         let (mut columns, mut left_out) = (Vec::new(), Vec::new());
-        let written =
-            |column: &&DescribedColumn| matches!(column.default_kind.as_str(), "" | "DEFAULT");
+        let written = |column: &&DescribedColumn| {
+            matches!(column.default_kind.as_str(), "" | "DEFAULT" | "EPHEMERAL")
+        };
         for column in described.iter().filter(written) {
             let has_default = !column.default_kind.is_empty();
             let kind: ColumnType = match column.type_name.parse() {
@@ -110,10 +115,26 @@ impl TableSchema {
                 column: if has_default { plain.with_default() } else { plain },
                 nullable,
                 has_default,
+                is_ephemeral: column.default_kind == "EPHEMERAL",
+                constant: None,
             });
         }
         let fingerprint = statement::fingerprint(described);
         Ok(TableSchema { name, columns, left_out, described: described.into(), fingerprint })
+    }
+
+    /// The same with what columns have by default, as JSON, where ClickHouse cannot be asked
+    /// for it row by row. What does not fit its column after all is left out.
+    #[must_use]
+    pub fn with_constants(mut self, constants: &BTreeMap<String, String>) -> Self {
+        for column in &mut self.columns {
+            let Some(json) = constants.get(column.column.name()) else { continue };
+            let plain = Column::new(column.column.name(), column.column.column_type().clone());
+            if Block::new([plain.clone()].into()).push_row(&[Cell::Json(json)]).is_ok() {
+                (column.column, column.constant) = (plain, Some(json.as_str().into()));
+            }
+        }
+        self
     }
 
     /// The INSERT that a block of `columns` follows. ClickHouse refuses it as soon as the

@@ -14,7 +14,7 @@ use crate::{
     error::ConsumerError,
     sink::{ClickHouse, TableFinding},
     source::Subscription,
-    table::{TableName, TableSchema},
+    table::TableName,
 };
 
 /// The configured routes, or the default one, with what they leave to `[consumer]`.
@@ -185,7 +185,7 @@ fn join_if(
     for (index, one) in found.iter().enumerate() {
         let joined = one.existing().and_then(|table| {
             is_fit(&one.name, table)?;
-            let schema = TableSchema::of(one.name.clone(), &table.columns)?;
+            let schema = table.schema(one.name.clone())?;
             let mapping = Mapping::new(index, &one.route, &schema)?;
             let mapping = mapping
                 .partitioned(table.is_partitioned)
@@ -260,6 +260,7 @@ mod tests {
             name: TableName::parse(table, "db"),
             table: Some(TableFinding {
                 columns,
+                constants: Default::default(),
                 engine: "MergeTree".into(),
                 is_partitioned: false,
                 memory: Memory::Local { window: 100 },

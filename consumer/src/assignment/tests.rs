@@ -4,10 +4,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use jiff::Timestamp;
-use outpour_schemas::{
-    config::{Route, UnknownFields},
-    program::error_line,
-};
+use outpour_schemas::{config::Route, program::error_line};
 use rdkafka::{error::KafkaError, types::RDKafkaErrorCode};
 use tokio::sync::Semaphore;
 
@@ -91,14 +88,7 @@ fn mapping() -> Arc<Mapping> {
     };
     let described = [column("text", "String"), column("_offset", "UInt64")];
     let schema = TableSchema::of(TableName::parse("t", "db"), &described).unwrap();
-    let route = Route {
-        topic: TOPIC.into(),
-        event_types: Vec::new(),
-        table: "t".into(),
-        columns: [].into(),
-        unknown_fields: UnknownFields::Ignore,
-        payload_format: None,
-    };
+    let route = Route { topic: TOPIC.into(), table: "t".into(), ..Route::default() };
     Arc::new(Mapping::new(0, &route, &schema).unwrap())
 }
 

@@ -1,4 +1,4 @@
-use outpour_schemas::config::{Route, UnknownFields};
+use outpour_schemas::config::Route;
 use smallvec::smallvec;
 
 use super::*;
@@ -14,14 +14,7 @@ fn mapping() -> Arc<Mapping> {
     let described = [column("n", "UInt8"), column("_offset", "UInt64")];
     let name = TableName::parse("t", "db");
     let schema = TableSchema::of(name, &described).unwrap();
-    let route = Route {
-        topic: "topic".into(),
-        event_types: Vec::new(),
-        table: "t".into(),
-        columns: [].into(),
-        unknown_fields: UnknownFields::Ignore,
-        payload_format: None,
-    };
+    let route = Route { topic: "topic".into(), table: "t".into(), ..Route::default() };
     Arc::new(Mapping::new(0, &route, &schema).unwrap())
 }
 

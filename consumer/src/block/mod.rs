@@ -61,6 +61,7 @@ mod cell;
 mod column;
 mod datetime;
 mod decimal;
+mod empty;
 mod enumeration;
 mod error;
 mod integer;

@@ -47,11 +47,9 @@ pub(crate) fn default_route() -> Route {
     ];
     Route {
         topic: "^.*".to_owned(),
-        event_types: Vec::new(),
         table: EVENT_LOG.to_owned(),
         columns: columns.map(|(column, from)| (column.to_owned(), from.to_owned())).into(),
-        unknown_fields: UnknownFields::Ignore,
-        payload_format: None,
+        ..Route::default()
     }
 }
 
@@ -69,6 +67,11 @@ pub enum MappingError {
          String, JSON or Map(String, String)"
     )]
     Collect { table: String, column: String, kind: String },
+    #[error(
+        "routes: column `{column}` of table {table} is {kind}; empty_if_absent is for Array, Map, \
+         Tuple and JSON, others can have a DEFAULT"
+    )]
+    Empty { table: String, column: String, kind: String },
     #[error("routes: topic {0}")]
     Topic(#[from] TopicPatternError),
 }
@@ -79,7 +82,8 @@ impl MappingError {
         match self {
             MappingError::UnknownColumn { .. }
             | MappingError::Unwritable(_)
-            | MappingError::Collect { .. } => true,
+            | MappingError::Collect { .. }
+            | MappingError::Empty { .. } => true,
             MappingError::Value { .. } | MappingError::Topic { .. } => false,
         }
     }
@@ -108,6 +112,8 @@ pub struct Mapping {
     pub(super) format: PayloadFormat,
     /// What each column gets that nothing is found for; `None`: the record is parked.
     pub(super) absent: Vec<Option<Cell<'static>>>,
+    /// In place of that, JSON for columns that it takes to say what they have.
+    pub(super) constants: Vec<(usize, Arc<str>)>,
     /// The columns that are not filled from the payload's fields, by their place.
     pub(super) envelope: Vec<(usize, EnvelopeValue)>,
     /// The column of the fields that no other takes.
@@ -133,11 +139,16 @@ impl Mapping {
     pub fn new(index: usize, route: &Route, schema: &TableSchema) -> Result<Self, MappingError> {
         let table = schema.name.to_string();
         let is_column = |name: &String| schema.columns.iter().any(|c| c.column.name() == name);
+        let is_stored = |name: &str| {
+            let mut stored = schema.columns.iter().filter(|c| !c.is_ephemeral);
+            stored.any(|c| c.column.name() == name)
+        };
         let collecting = match &route.unknown_fields {
             UnknownFields::Collect(column) => Some(column),
             UnknownFields::Ignore | UnknownFields::Reject => None,
         };
-        if let Some(column) = route.columns.keys().chain(collecting).find(|name| !is_column(name)) {
+        let named = route.columns.keys().chain(collecting).chain(&route.empty_if_absent);
+        if let Some(column) = named.into_iter().find(|name| !is_column(name)) {
             let left_out = schema.left_out.iter().find(|left_out| left_out.column == *column);
             return Err(match left_out {
                 Some(left_out) => MappingError::Unwritable(left_out.clone()),
@@ -152,6 +163,7 @@ impl Mapping {
         };
         let (mut wanted, mut envelope, mut collects) = (Wanted::default(), Vec::new(), None);
         let mut absent = Vec::with_capacity(schema.columns.len());
+        let mut constants = Vec::new();
         for (place, described) in schema.columns.iter().enumerate() {
             let column = &described.column;
             let name = column.name();
@@ -180,7 +192,19 @@ impl Mapping {
                 (None, Some(value)) => envelope.push((place, value.clone())),
                 (path, _) => want(&mut wanted, column, path.map(String::as_str), place),
             }
-            absent.push(if column.takes_default() {
+            let constant = if route.empty_if_absent.iter().any(|empty| empty == name) {
+                let empty = column.column_type().empty().ok_or_else(|| MappingError::Empty {
+                    table: table.clone(),
+                    column: name.to_owned(),
+                    kind: column.column_type().to_string(),
+                })?;
+                Some(empty.into())
+            } else {
+                described.constant.clone()
+            };
+            let has_constant = constant.is_some();
+            constants.extend(constant.map(|json| (place, json)));
+            absent.push(if column.takes_default() || has_constant {
                 Some(Cell::Default)
             } else if described.nullable {
                 Some(Cell::Null)
@@ -204,7 +228,7 @@ impl Mapping {
             table_name: schema.name.clone(),
             index,
             is_partitioned: false,
-            has_provenance: PROVENANCE.iter().all(|(name, _)| is_column(&(*name).to_owned())),
+            has_provenance: PROVENANCE.iter().all(|(name, _)| is_stored(name)),
             engine: String::new(),
             merging: Merging::Never,
             insert: schema.insert(&columns),
@@ -213,6 +237,7 @@ impl Mapping {
             format: route.payload_format.unwrap_or_default(),
             reads_payload: takes_payload || !wanted.is_leaf() || unknown != OnUnknown::Ignore,
             absent,
+            constants,
             envelope,
             collecting: collects,
             wanted,

@@ -93,8 +93,13 @@ impl Rejection {
             reason: "missing",
             value: String::new(),
             error: format!(
-                "column `{}` has no value in the record, is not Nullable, and has no DEFAULT that can be used",
-                column.name()
+                "column `{}` has no value in the record, is not Nullable, and has no DEFAULT that can be used{}",
+                column.name(),
+                match column.column_type().empty() {
+                    Some(_) =>
+                        " (one of its type has to be a constant); routes.empty_if_absent has it be empty",
+                    None => "",
+                },
             ),
         }
     }

@@ -32,6 +32,9 @@ impl Mapping {
         let (mut gathered, mut unknown) = (Gathered::new(), self.unknown());
         let collected: String;
         let mut cells = Cells::from_slice(&self.absent);
+        for (place, json) in &self.constants {
+            cells[*place] = Some(Cell::Json(json));
+        }
         let mut slots = Slots { found: &mut cells, gathered: &mut gathered };
         self.find(document, &mut slots, &mut unknown)?;
         for (place, text) in &gathered {

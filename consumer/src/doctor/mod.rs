@@ -129,11 +129,8 @@ mod tests {
     pub(super) fn route() -> Route {
         Route {
             topic: "^outbox\\.event\\.order".into(),
-            event_types: Vec::new(),
             table: "orders".into(),
-            columns: BTreeMap::new(),
-            unknown_fields: Default::default(),
-            payload_format: None,
+            ..Route::default()
         }
     }
 
@@ -149,6 +146,7 @@ mod tests {
         Shape {
             finding: TableFinding {
                 columns,
+                constants: BTreeMap::new(),
                 engine: "MergeTree".into(),
                 is_partitioned: false,
                 memory: Memory::Local { window: 10_000 },

@@ -244,10 +244,6 @@ pub(super) async fn execute(
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use outpour_schemas::config::UnknownFields;
-
     use super::*;
 
     fn config(routes: &[(&str, &str)]) -> Config {
@@ -257,11 +253,8 @@ mod tests {
             .iter()
             .map(|(topic, table)| Route {
                 topic: (*topic).into(),
-                event_types: Vec::new(),
                 table: (*table).into(),
-                columns: BTreeMap::new(),
-                unknown_fields: UnknownFields::Ignore,
-                payload_format: None,
+                ..Route::default()
             })
             .collect();
         config

@@ -125,6 +125,14 @@ impl ClickHouse {
         self.within(place, async { Ok(server.pinned(query).await?.fetch_all().await?) }).await
     }
 
+    /// The same of SQL in which a `?` is a `?`.
+    pub(crate) async fn fetch_raw<T: RowOwned + RowRead>(
+        &self,
+        sql: &str,
+    ) -> Result<Vec<T>, SinkError> {
+        self.fetch(self.servers.current().1.client.query_raw(sql)).await
+    }
+
     /// Runs a statement that returns nothing.
     pub(crate) async fn execute(&self, sql: &str) -> Result<(), SinkError> {
         self.execute_with(sql, &[]).await

@@ -1,17 +1,23 @@
 //! Tables as ClickHouse describes them.
 
+use std::collections::BTreeMap;
+
 use super::{ClickHouse, SinkError};
 use crate::{
+    block::ColumnType,
     deduplication::{Defaults, Memory},
     durability,
     merging::Merging,
-    table::{DescribedColumn, TableName},
+    statement::literal,
+    table::{DescribedColumn, SchemaError, TableName, TableSchema},
 };
 
 /// What there is to know of a table before rows are sent to it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct TableFinding {
     pub(crate) columns: Vec<DescribedColumn>,
+    /// What columns have by default, as JSON, where a NULL in the block cannot ask for it.
+    pub(crate) constants: BTreeMap<String, String>,
     pub(crate) engine: String,
     /// Whether one insert may be several parts, each stored by itself.
     pub(crate) is_partitioned: bool,
@@ -30,6 +36,14 @@ pub(crate) struct TableFinding {
 type Engine = (String, String, String, u8, String, String, String, String);
 
 impl TableFinding {
+    /// What rows of it are made of.
+    ///
+    /// # Errors
+    /// Names the column whose type is not supported.
+    pub(crate) fn schema(&self, name: TableName) -> Result<TableSchema, SchemaError> {
+        Ok(TableSchema::of(name, &self.columns)?.with_constants(&self.constants))
+    }
+
     /// Whether it has replicas, each of which may not know yet what another was
     /// given.
     pub(crate) fn is_replicated(&self) -> bool {
@@ -74,28 +88,32 @@ impl ClickHouse {
             shared_window: number(shared_window),
             shared_seconds: number(shared_seconds),
         };
-        let columns: Vec<(String, String, String)> = self
+        let columns: Vec<(String, String, String, String)> = self
             .fetch(
                 self.query(
-                    "SELECT name, type, default_kind FROM system.columns \
+                    "SELECT name, type, default_kind, default_expression FROM system.columns \
                      WHERE database = ? AND table = ? ORDER BY position",
                 )
                 .bind(&name.database)
                 .bind(&name.table),
             )
             .await?;
-        let columns = columns
-            .into_iter()
-            .map(|(name, type_name, default_kind)| DescribedColumn {
-                name,
-                type_name,
-                default_kind,
-            })
-            .collect();
+        let mut constants = BTreeMap::new();
+        let mut described = Vec::new();
+        for (name, type_name, default_kind, expression) in columns {
+            let column = DescribedColumn { name, type_name, default_kind };
+            if needs_constant(&column)
+                && let Some(json) = self.constant(&expression, &column.type_name).await?
+            {
+                constants.insert(column.name.clone(), json);
+            }
+            described.push(column);
+        }
         let memory = Memory::of(&engine, &engine_full, defaults);
         let is_synced = durability::is_synced(&engine_full, &synced.split(',').collect::<Vec<_>>());
         Ok(Some(TableFinding {
-            columns,
+            columns: described,
+            constants,
             engine,
             is_partitioned,
             memory,
@@ -103,5 +121,37 @@ impl ClickHouse {
             expires,
             merging,
         }))
+    }
+
+    /// The JSON of an expression that is the same for all rows, whenever it is computed;
+    /// `None` of one that names other columns, or the time of day.
+    async fn constant(&self, expression: &str, kind: &str) -> Result<Option<String>, SinkError> {
+        // Servers call the column `deterministic` or `is_deterministic`.
+        let sql = format!(
+            "WITH (SELECT groupArray((name, COLUMNS('deterministic$'))) FROM system.functions)
+                 AS functions,
+                 arrayExists(f -> ifNull(f.2, 0) = 0
+                     AND match({}, concat('(?i)\\\\b', f.1, '\\\\s*\\\\(')), functions) AS moves,
+                 toJSONString(CAST(({expression}), {})) AS json
+             SELECT json WHERE NOT moves AND isValidUTF8(json)
+             SETTINGS date_time_output_format = 'iso', output_format_json_quote_denormals = 1",
+            literal(expression),
+            literal(kind),
+        );
+        match self.fetch_raw::<String>(&sql).await {
+            Ok(found) => Ok(found.into_iter().next()),
+            Err(error) if error.code.is_some() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Whether what stands for an absent value has to be sent: NULL has no place in these types,
+/// and beneath an EPHEMERAL column others would be computed from it.
+fn needs_constant(column: &DescribedColumn) -> bool {
+    match column.default_kind.as_str() {
+        "EPHEMERAL" => true,
+        "DEFAULT" => column.type_name.parse().is_ok_and(|kind: ColumnType| kind.empty().is_some()),
+        _ => false,
     }
 }

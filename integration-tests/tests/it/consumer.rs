@@ -341,16 +341,25 @@ impl Feed {
     ) {
         let key = (id % 100).to_string();
         let id = uuid::Uuid::from_u128(id.into()).to_string();
-        let named = |key, value| Header { key, value: Some(value) };
-        let mut headers = OwnedHeaders::new()
-            .insert(named("id", id.as_str()))
-            .insert(named("eventType", event_type))
-            .insert(named("schemaVersion", "1"));
-        if let Some(traceparent) = traceparent {
-            headers = headers.insert(named("traceparent", traceparent));
-        }
-        let record = FutureRecord::to(&self.topic).key(&key).payload(payload).headers(headers);
-        let queued = self.producer.send_result(record);
+        let mut headers =
+            vec![("id", id.as_str()), ("eventType", event_type), ("schemaVersion", "1")];
+        headers.extend(traceparent.map(|traceparent| ("traceparent", traceparent)));
+        self.send_record(Some(&key), Some(payload), &headers);
+    }
+
+    /// A record as somebody else may write it.
+    pub(crate) fn send_record(
+        &self,
+        key: Option<&str>,
+        payload: Option<&str>,
+        headers: &[(&str, &str)],
+    ) {
+        let with = |all: OwnedHeaders, &(key, value): &(&str, &str)| {
+            all.insert(Header { key, value: Some(value) })
+        };
+        let headers = headers.iter().fold(OwnedHeaders::new(), with);
+        let record = FutureRecord { key, payload, ..FutureRecord::to(&self.topic) };
+        let queued = self.producer.send_result(record.headers(headers));
         assert!(queued.is_ok(), "the producer's queue is full");
     }
 }

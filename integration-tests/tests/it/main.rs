@@ -12,6 +12,7 @@ mod consumer_groups;
 mod consumer_health;
 mod consumer_isolation;
 mod consumer_memory;
+mod consumer_records;
 mod consumer_replicas;
 mod consumer_schema;
 mod consumer_tables;

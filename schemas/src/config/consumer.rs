@@ -143,7 +143,7 @@ impl Batch {
 
 /// `[[routes]]`: which records go to which table. A record goes to every route
 /// that matches it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
     /// A topic name, or a regular expression if it starts with `^`.
@@ -158,6 +158,10 @@ pub struct Route {
     /// that is not named takes the payload's field of the same name.
     #[serde(default)]
     pub columns: BTreeMap<String, String>,
+    /// Columns of type `Array`, `Map`, `Tuple` or `JSON` that are empty where the record
+    /// has no value for them.
+    #[serde(default)]
+    pub empty_if_absent: Vec<String>,
     #[serde(default)]
     pub unknown_fields: UnknownFields,
     /// `consumer.payload_format` if unset.

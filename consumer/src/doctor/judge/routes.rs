@@ -10,7 +10,7 @@ use crate::{
     block::Column,
     decode::{Mapping, MappingError},
     source::Subscription,
-    table::{TableName, TableSchema},
+    table::TableName,
     tables,
 };
 
@@ -39,7 +39,7 @@ fn fit(index: usize, route: &Route, table: &Table) -> Vec<Finding> {
     let name = &table.name;
     let Some(shape) = &table.shape else { return Vec::new() };
     let described = &shape.finding.columns;
-    let schema = match TableSchema::of(name.clone(), described) {
+    let schema = match shape.finding.schema(name.clone()) {
         Ok(schema) => schema,
         Err(error) => {
             return vec![
@@ -74,6 +74,9 @@ fn fit(index: usize, route: &Route, table: &Table) -> Vec<Finding> {
                         "routes: leave out `{}`, or make it a column of another type",
                         error.column
                     )
+                }
+                MappingError::Empty { column, .. } => {
+                    format!("routes: leave `{column}` out of empty_if_absent")
                 }
                 MappingError::Topic(_) => "routes: correct the topic".to_owned(),
             };

@@ -116,11 +116,9 @@ impl Dataset {
         let columns = [("event_id", "$id"), ("committed_at", "$timestamp")];
         Route {
             topic: self.topic(),
-            event_types: Vec::new(),
             table: table.to_owned(),
             columns: columns.map(|(name, from)| (name.to_owned(), from.to_owned())).into(),
-            unknown_fields: outpour_schemas::config::UnknownFields::Ignore,
-            payload_format: None,
+            ..Route::default()
         }
     }
 

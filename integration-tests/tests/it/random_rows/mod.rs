@@ -6,7 +6,6 @@ mod kind;
 mod value;
 
 use std::{
-    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -19,7 +18,7 @@ use outpour_consumer::{
     source::{Headers, RecordView},
     table::{DescribedColumn, TableName, TableSchema},
 };
-use outpour_schemas::config::{Route, UnknownFields};
+use outpour_schemas::config::Route;
 use serde_json::Value;
 
 use self::{dice::Dice, kind::Kind, value::Shown};
@@ -102,14 +101,7 @@ impl Table {
             })
             .collect();
         let schema = TableSchema::of(TableName::parse(&name, database), &described).unwrap();
-        let route = Route {
-            topic: "^.*".to_owned(),
-            event_types: Vec::new(),
-            table: name.clone(),
-            columns: BTreeMap::new(),
-            unknown_fields: UnknownFields::Ignore,
-            payload_format: None,
-        };
+        let route = Route { topic: "^.*".to_owned(), table: name.clone(), ..Route::default() };
         let columns: Vec<_> = schema.columns.iter().map(|column| column.column.clone()).collect();
         Table {
             client: client.clone(),
