@@ -1,6 +1,6 @@
 //! How the group stands: what each partition has read, and what lies before it.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use comfy_table::{CellAlignment, Table, presets::UTF8_BORDERS_ONLY};
 use outpour_schemas::{
@@ -17,7 +17,7 @@ use serde::Serialize;
 use crate::{
     error::ConsumerError,
     plan::Plan,
-    source::{Subscription, kafka::REQUEST_TIMEOUT},
+    source::{Subscription, Topics, kafka::REQUEST_TIMEOUT},
 };
 
 /// What `status --json` prints.
@@ -29,6 +29,9 @@ pub(crate) struct Status {
     /// How fast the group gets on, markers included; absent at the first look.
     #[serde(skip_serializing_if = "Option::is_none")]
     offsets_per_s: Option<f64>,
+    /// Topics that `consumer.topics` names and that do not exist, or may not be seen.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    missing_topics: BTreeSet<String>,
     partitions: Vec<PartitionStatus>,
 }
 
@@ -71,8 +74,11 @@ fn ask(config: &Config) -> Result<Status, ConsumerError> {
         client.fetch_metadata(None, wait)
     })?;
     let subscription = Subscription::of(&config.consumer.topics);
+    let there: Vec<_> =
+        metadata.topics().iter().filter(|topic| !topic.partitions().is_empty()).collect();
+    let Topics { found, missing } = subscription.among(there.iter().map(|topic| topic.name()));
     let mut asked = TopicPartitionList::new();
-    for topic in metadata.topics().iter().filter(|topic| subscription.takes(topic.name())) {
+    for topic in there.iter().filter(|topic| found.contains(topic.name())) {
         for partition in topic.partitions() {
             asked.add_partition(topic.name(), partition.id());
         }
@@ -99,7 +105,13 @@ fn ask(config: &Config) -> Result<Status, ConsumerError> {
     }
     partitions.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
     let lag = partitions.iter().map(|partition| partition.lag).sum();
-    Ok(Status { group: config.consumer.group.clone(), lag, offsets_per_s: None, partitions })
+    Ok(Status {
+        group: config.consumer.group.clone(),
+        lag,
+        offsets_per_s: None,
+        missing_topics: missing,
+        partitions,
+    })
 }
 
 impl Standing for Status {
@@ -150,7 +162,11 @@ impl Standing for Status {
                 column.set_cell_alignment(CellAlignment::Right);
             }
         }
-        format!("{table}\n")
+        let mut text = format!("{table}\n");
+        for topic in &self.missing_topics {
+            text.push_str(&format!("{}\n", Topics::missing_line(topic)));
+        }
+        text
     }
 }
 
@@ -169,7 +185,13 @@ mod tests {
             plan: None,
         };
         let partitions = committed.into_iter().enumerate().map(partition).collect();
-        Status { group: "g".to_owned(), lag: 0, offsets_per_s: None, partitions }
+        Status {
+            group: "g".to_owned(),
+            lag: 0,
+            offsets_per_s: None,
+            missing_topics: BTreeSet::new(),
+            partitions,
+        }
     }
 
     #[test]

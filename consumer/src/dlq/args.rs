@@ -25,7 +25,8 @@ pub enum DlqCommand {
 /// Which letters. What is not given takes all.
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct SelectionArgs {
-    /// Only letters of this topic, by the name of the topic that was consumed
+    /// Only letters of this topic, by the name of the topic that was consumed; by default of
+    /// all that the group reads
     #[arg(long)]
     pub(super) topic: Option<String>,
     /// Only letters for this table

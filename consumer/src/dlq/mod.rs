@@ -37,8 +37,12 @@ use self::{
     store::Store,
 };
 use crate::{
-    confirm::confirm, error::ConsumerError, replay::blocking, sink::ClickHouse,
-    source::reader::TopicReader, tables,
+    confirm::confirm,
+    error::ConsumerError,
+    replay::blocking,
+    sink::ClickHouse,
+    source::{Subscription, reader::TopicReader},
+    tables,
 };
 
 /// # Errors
@@ -72,11 +76,13 @@ enum Keep {
 
 /// The letters that are selected, topic by topic.
 async fn letters(
+    config: &Config,
     reader: &Arc<TopicReader>,
     selection: &Selection,
     keep: Keep,
 ) -> Result<Vec<Letters>, ConsumerError> {
     let (reader, selection) = (Arc::clone(reader), selection.clone());
+    let own = Subscription::of(&config.consumer.topics);
     blocking(move || {
         let mut sources = read::sources(&reader)?;
         if let Some(topic) = &selection.topic {
@@ -88,6 +94,9 @@ async fn letters(
         }
         if !selection.ids.is_empty() {
             sources.retain(|source| selection.ids.iter().any(|id| *id.topic == **source));
+        } else if selection.topic.is_none() {
+            // Others have their dead letters in the same cluster, with other routes.
+            sources.retain(|source| own.takes(source));
         }
         let of = |source: &String| {
             read::read(&reader, source, |letter| {
@@ -111,7 +120,7 @@ fn json<T: Serialize>(value: &T) -> Result<String, ConsumerError> {
 
 async fn list(config: &Config, args: &ListArgs) -> Result<String, ConsumerError> {
     let selection = args.selection.at(&config.clickhouse.database, Timestamp::now())?;
-    let found = letters(&connect(config).await?, &selection, Keep::Reasons).await?;
+    let found = letters(config, &connect(config).await?, &selection, Keep::Reasons).await?;
     if args.letters {
         let lines = list::lines(&found, args.all);
         return if args.json {
@@ -134,7 +143,7 @@ fn text(table: &Table, rows: usize) -> Result<String, ConsumerError> {
 
 async fn show(config: &Config, args: ShowArgs) -> Result<String, ConsumerError> {
     let selection = Selection { ids: vec![args.id.clone()], ..Selection::default() };
-    let found = letters(&connect(config).await?, &selection, Keep::All).await?;
+    let found = letters(config, &connect(config).await?, &selection, Keep::All).await?;
     let letter = found.iter().find_map(|letters| Some((letters, letters.letters.first()?)));
     let (letters, letter) = letter.ok_or_else(|| {
         DlqError::Refused(format!(
@@ -218,7 +227,7 @@ async fn replay(
     let clickhouse = ClickHouse::new(&config.clickhouse)?;
     let joined = tables::join(config, &tables::find(config, &clickhouse).await?);
     let routes = Routes { joined, environment: config.consumer.environment.clone() };
-    let found = letters(&reader, &selection, Keep::Headers).await?;
+    let found = letters(config, &reader, &selection, Keep::Headers).await?;
     are_open(&args.ids, &found)?;
     let (sent, without_route) = sendable(&routes, &found)?;
     let print = |report: Report| if args.json { json(&report) } else { Ok(report.text()) };
@@ -238,7 +247,7 @@ async fn replay(
     let settings = config.clone();
     let store = blocking(move || Store::open(&settings)).await?;
     // Whoever wrote marks before writes none from now on: only now is known what is open.
-    let found = letters(&reader, &selection, Keep::Headers).await?;
+    let found = letters(config, &reader, &selection, Keep::Headers).await?;
     let (sent, without_route) = sendable(&routes, &found)?;
     let asked = Arc::clone(&reader);
     let cluster = blocking(move || Ok(asked.cluster())).await?;

@@ -52,8 +52,13 @@ use self::{
 };
 pub(crate) use self::{error::ReconcileError, fix::fix};
 use crate::{
-    error::ConsumerError, merging::Merging, progress::Progress, sink::ClickHouse, source::Position,
-    table::quoted, tables,
+    error::ConsumerError,
+    merging::Merging,
+    progress::Progress,
+    sink::ClickHouse,
+    source::{Position, Subscription, Topics},
+    table::quoted,
+    tables,
 };
 
 /// What to compare.
@@ -108,6 +113,9 @@ pub(crate) async fn reconcile(config: &Config, args: &Args) -> Result<Report, Co
     for routing in &routings {
         check_provenance(routing)?;
         check_merging(routing)?;
+    }
+    if args.topics.is_empty() {
+        report.notes.extend(missing_topics(&config.consumer.topics, &topics));
     }
     report.notes.extend(found.iter().filter_map(expires));
     report.keeps_no_order = mappings
@@ -164,6 +172,13 @@ fn check_provenance(routing: &Routing) -> Result<(), ReconcileError> {
             ),
         }),
     }
+}
+
+/// Topics that are named and gone: what was read of them is compared with nothing.
+fn missing_topics(read: &[String], there: &[Topic]) -> Vec<String> {
+    let found = Subscription::of(read).among(there.iter().map(|topic| &*topic.name));
+    let note = |topic: &String| format!("{}: nothing of it is compared", Topics::missing_line(topic));
+    found.missing.iter().map(note).collect()
 }
 
 /// Nor does anything where rows become others.

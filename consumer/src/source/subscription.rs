@@ -17,6 +17,13 @@ pub(crate) struct Topics {
     pub(crate) missing: BTreeSet<String>,
 }
 
+impl Topics {
+    /// What is said of a topic that is named and not there.
+    pub(crate) fn missing_line(topic: &str) -> String {
+        format!("topic `{topic}` (consumer.topics) does not exist, or may not be seen")
+    }
+}
+
 impl Subscription {
     /// Of `consumer.topics`, which has been checked.
     pub(crate) fn of(topics: &[String]) -> Self {

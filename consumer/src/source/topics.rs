@@ -139,8 +139,5 @@ fn tell(before: &Topics, now: &Topics) {
 
 /// A named topic that is not there.
 pub(crate) fn warn_of(topic: &str) {
-    tracing::warn!(
-        topic,
-        "consumer.topics names a topic that does not exist, or may not be seen; it is read once it is there"
-    );
+    tracing::warn!("{}; it is read once it is there", Topics::missing_line(topic));
 }

@@ -300,9 +300,13 @@ impl Feed {
         partitions: i32,
     ) -> Feed {
         let feed = Feed::to(pipeline, aggregate_type);
-        let new = NewTopic::new(&feed.topic, partitions, TopicReplication::Fixed(1));
-        feed.admin.create_topics([&new], &AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
+        feed.create(partitions).await;
         feed
+    }
+
+    pub(crate) async fn create(&self, partitions: i32) {
+        let new = NewTopic::new(&self.topic, partitions, TopicReplication::Fixed(1));
+        self.admin.create_topics([&new], &AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
     }
 
     /// A topic that is there.

@@ -1,9 +1,11 @@
 //! Which topics a group reads: by name, by expression, and as they come and go.
 
 use integration_tests::{
-    pipeline::{Pipeline, succeeded},
+    pipeline::{PATIENCE, Pipeline, succeeded},
     stack::Stack,
 };
+use rdkafka::admin::AdminOptions;
+use serde_json::json;
 
 use crate::{
     consumer::Feed,
@@ -20,14 +22,14 @@ fn read(pipeline: &Pipeline<'_>, topics: &[String]) {
     std::fs::write(pipeline.config(), lines.collect::<Vec<_>>().join("\n")).unwrap();
 }
 
-async fn json(pipeline: &Pipeline<'_>, command: &str) -> serde_json::Value {
+async fn told_as_json(pipeline: &Pipeline<'_>, command: &str) -> serde_json::Value {
     let output = pipeline.consumer_output(&[command, "--json"]).await.unwrap();
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
 /// The topics that `status` tells of.
 async fn told(pipeline: &Pipeline<'_>) -> Vec<String> {
-    let status = json(pipeline, "status").await;
+    let status = told_as_json(pipeline, "status").await;
     let partitions = status["partitions"].as_array().unwrap();
     partitions.iter().map(|found| found["topic"].as_str().unwrap().to_owned()).collect()
 }
@@ -57,7 +59,7 @@ async fn expressions_are_those_of_rust(protocol: &str) -> String {
     pipeline.arrived("event_log", 6).await.unwrap();
 
     assert_eq!(told(&pipeline).await, [pipeline.topic("ci"), pipeline.topic("rx.12")]);
-    let findings = json(&pipeline, "doctor").await.to_string();
+    let findings = told_as_json(&pipeline, "doctor").await.to_string();
     for pattern in [digits, any_case] {
         let matching = serde_json::to_string(&format!("1 match `{pattern}`")).unwrap();
         assert!(findings.contains(matching.trim_matches('"')), "{matching}: {findings}");
@@ -67,6 +69,34 @@ async fn expressions_are_those_of_rust(protocol: &str) -> String {
     let log = consumer.log_text();
     consumer.stop().await.unwrap();
     log
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn consumer_goes_on_without_a_named_topic_that_is_gone_and_says_so() {
+    let pipeline =
+        Pipeline::new(Stack::shared().await.unwrap(), "max_delay = '50ms'").await.unwrap();
+    let (kept, gone) = (Feed::of(&pipeline, "kept").await, Feed::of(&pipeline, "gone").await);
+    read(&pipeline, &[kept.topic.clone(), gone.topic.clone()]);
+    let mut consumer = pipeline.consumer().unwrap();
+    kept.send_all(0..2);
+    gone.send_all(2..4);
+    pipeline.arrived("event_log", 4).await.unwrap();
+    pipeline.at_rest(4).await.unwrap();
+    gone.admin.delete_topics(&[&gone.topic], &AdminOptions::new()).await.unwrap();
+    let says = format!("topic `{}` (consumer.topics) does not exist", gone.topic);
+    consumer.logged(&says, PATIENCE).await.unwrap();
+    assert!(consumer.log_text().lines().any(|line| line.contains("WARN") && line.contains(&says)));
+    kept.send_all(4..6);
+    pipeline.arrived("event_log", 6).await.unwrap();
+    consumer.check().unwrap();
+
+    assert_eq!(told_as_json(&pipeline, "status").await["missing_topics"], json!([gone.topic]));
+    for command in ["status", "reconcile"] {
+        let output = pipeline.consumer_output(&[command]).await.unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains(&says), "{command}: {text}");
+    }
+    consumer.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,6 @@
 //! What was parked: listed, shown, and sent through again.
 
-use std::process::Output;
+use std::{collections::BTreeSet, process::Output};
 
 use anyhow::ensure;
 use integration_tests::{
@@ -119,6 +119,27 @@ impl Scene {
     }
 }
 
+/// A dead letter of a topic that the pipeline's group does not read; that topic.
+async fn foreign_letter(pipeline: &Pipeline<'_>) -> String {
+    let source = format!("{}.foreign", pipeline.name);
+    let mut feed = Feed::to(pipeline, "foreign");
+    feed.topic = format!("outpour.dead-letter.{source}");
+    feed.create(1).await;
+    feed.send_record(
+        None,
+        Some("{}"),
+        &[
+            ("outpour-source-topic", &source),
+            ("outpour-source-partition", "0"),
+            ("outpour-source-offset", "0"),
+            ("outpour-reason", "missing"),
+        ],
+    );
+    let reader = pipeline.reader(&feed.topic).unwrap();
+    reader.take(1, |_| Some(())).unwrap();
+    source
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn poison_is_parked_alone_and_what_fits_after_an_alter_comes_in() {
     const EVENTS: u64 = 2000;
@@ -139,6 +160,16 @@ async fn poison_is_parked_alone_and_what_fits_after_an_alter_comes_in() {
     let mut open = scene.open().await;
     open.sort();
     assert_eq!(open, expected);
+    // Others have letters in the same cluster, which are none of this group's.
+    let foreign = foreign_letter(&scene.pipeline).await;
+    let topics = |groups: &Value| -> BTreeSet<String> {
+        let groups = groups.as_array().unwrap().iter();
+        groups.map(|group| group["topic"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(topics(&scene.json(&["list"]).await), [scene.feed.topic.clone()].into());
+    assert_eq!(topics(&scene.json(&["list", "--topic", &foreign]).await), [foreign].into());
+    let dry = scene.json(&["replay", "--dry-run"]).await;
+    assert_eq!((&dry["letters"], &dry["without_route"]), (&20.into(), &0.into()), "{dry}");
     // They wait for a person for as long as it takes.
     let topic = format!("outpour.dead-letter.{}", scene.feed.topic);
     assert_eq!(setting(scene.pipeline.stack, &topic, "retention.ms").await, "-1");

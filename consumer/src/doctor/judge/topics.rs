@@ -10,7 +10,7 @@ use outpour_schemas::{
 };
 
 use super::super::facts::{Kafka, Topic};
-use crate::source::Subscription;
+use crate::source::{Subscription, Topics};
 
 /// Topics that keep records for less are emptied by an outage that lasts for a
 /// night and is not noticed.
@@ -64,7 +64,7 @@ fn there(facts: &Kafka, config: &Config) -> Vec<Finding> {
         findings.push(
             Finding::problem(
                 check,
-                format!("topic `{name}` (consumer.topics) does not exist, or may not be seen"),
+                Topics::missing_line(&name),
                 "The consumer does not start without a topic that is named.",
             )
             .fix(format!("kafka-topics.sh --bootstrap-server … --create --topic {name}")),
