@@ -11,7 +11,7 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use outpour_schemas::{
-    config::{Consumer, Delivery},
+    config::{Consumer, Delivery, Route},
     kafka::{Heard, KEEPS_ALL, Watched, new_topic},
     mutants::{self, Mutant},
     wire::{DEAD_LETTER_PREFIX, Header, dead_letter as name},
@@ -329,7 +329,7 @@ pub(crate) fn letter_headers(
     add(name::SOURCE_PARTITION, source.partition.to_string());
     add(name::SOURCE_OFFSET, letter.offset.to_string());
     add(name::SOURCE_TIMESTAMP, letter.timestamp_ms.map(|ms| ms.to_string()).unwrap_or_default());
-    add(name::ROUTE, letter.route.map(|index| format!("routes[{index}]")).unwrap_or_default());
+    add(name::ROUTE, letter.route.map(Route::number).unwrap_or_default());
     add(name::TABLE, rejection.table.to_string());
     add(name::COLUMN, rejection.column.clone());
     add(name::EXPECTED_TYPE, rejection.expected.clone());

@@ -37,7 +37,7 @@ pub mod dead_letter {
     pub const SOURCE_OFFSET: &str = "outpour-source-offset";
     /// Milliseconds since the Unix epoch.
     pub const SOURCE_TIMESTAMP: &str = "outpour-source-timestamp";
-    /// Which of the configured routes rejected it: `routes[0]`.
+    /// Which of the configured routes rejected it, the first being `route 1`.
     pub const ROUTE: &str = "outpour-route";
     pub const TABLE: &str = "outpour-table";
     pub const COLUMN: &str = "outpour-column";

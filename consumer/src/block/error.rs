@@ -61,6 +61,21 @@ impl Reason {
             Self::Malformed => "malformed",
         }
     }
+
+    /// What is wrong with the value, as the end of a sentence.
+    fn in_words(self) -> &'static str {
+        match self {
+            Self::OutOfRange => "it is out of the type's range",
+            Self::WrongType => "it is a value of another type",
+            Self::TooManyDigits => "it has more digits than the type keeps",
+            Self::InvalidUtf8 => "it is not UTF-8, or holds half of a surrogate pair",
+            Self::InvalidDate => "it is no date or time, or one that the column's zone skips or has twice",
+            Self::UnknownEnumValue => "it is none of the enumeration's values",
+            Self::NullNotAllowed => "the column takes no NULL",
+            Self::WrongLength => "its length is not the type's",
+            Self::Malformed => "it is not written as the type asks",
+        }
+    }
 }
 
 impl fmt::Display for Reason {
@@ -71,7 +86,7 @@ impl fmt::Display for Reason {
 
 /// One value that did not fit its column. Nothing of its row was kept.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("column `{column}` of type {expected} refuses {value}: {reason}")]
+#[error("column `{column}` of type {expected} refuses {value}: {}", reason.in_words())]
 pub struct CellError {
     /// The column's name.
     pub column: String,

@@ -88,6 +88,25 @@ impl fmt::Display for EnvelopeValue {
 }
 
 impl EnvelopeValue {
+    /// Where a record has it.
+    pub(super) fn described(&self) -> String {
+        let header = |name: &str| format!("the header `{name}`");
+        match self {
+            EnvelopeValue::Id => header(header::ID),
+            EnvelopeValue::Type => header(header::EVENT_TYPE),
+            EnvelopeValue::SchemaVersion => header(header::SCHEMA_VERSION),
+            EnvelopeValue::Header(name) => header(name),
+            EnvelopeValue::Key => "the record's key".to_owned(),
+            EnvelopeValue::Payload => "the record's value".to_owned(),
+            EnvelopeValue::Timestamp | EnvelopeValue::OccurredAt => "the record's time".to_owned(),
+            EnvelopeValue::Topic
+            | EnvelopeValue::Partition
+            | EnvelopeValue::Offset
+            | EnvelopeValue::AggregateType
+            | EnvelopeValue::Environment => "part of every record".to_owned(),
+        }
+    }
+
     /// The value in `record`, whose payload is `document`; `None` where there is
     /// none.
     pub(super) fn of<'a>(

@@ -85,22 +85,31 @@ impl Rejection {
         }
     }
 
-    fn missing(mapping: &Mapping, column: &Column) -> Self {
+    fn missing(mapping: &Mapping, column: &Column, source: Option<&EnvelopeValue>) -> Self {
         Rejection {
             table: Arc::clone(&mapping.table),
             column: column.name().to_owned(),
             expected: column.column_type().to_string(),
             reason: "missing",
             value: String::new(),
-            error: format!(
-                "column `{}` has no value in the record, is not Nullable, and has no DEFAULT that can be used{}",
-                column.name(),
-                match column.column_type().empty() {
-                    Some(_) =>
-                        " (one of its type has to be a constant); routes.empty_if_absent has it be empty",
-                    None => "",
-                },
-            ),
+            error: match (source, column.column_type().empty()) {
+                (Some(source), _) => format!(
+                    "column `{}` is filled with {source}, {}, which this record does not have; for \
+                     records that the relay did not write, a route of their own says in routes.columns \
+                     what fills it, or the column can have a DEFAULT",
+                    column.name(),
+                    source.described()
+                ),
+                (None, Some(_)) => format!(
+                    "column `{}` has no value in the record and no constant DEFAULT; \
+                     routes.empty_if_absent has it be empty",
+                    column.name()
+                ),
+                (None, None) => format!(
+                    "column `{}` has no value in the record, is not Nullable, and has no DEFAULT",
+                    column.name()
+                ),
+            },
         }
     }
 

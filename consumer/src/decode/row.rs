@@ -56,7 +56,10 @@ impl Mapping {
         block.push_found(&cells).map_err(|error| {
             Box::new(match error {
                 RowError::Cell(error) => Rejection::cell(self, error),
-                RowError::Missing(index) => Rejection::missing(self, &self.columns[index]),
+                RowError::Missing(index) => {
+                    let source = self.envelope.iter().find(|(place, _)| *place == index);
+                    Rejection::missing(self, &self.columns[index], source.map(|(_, value)| value))
+                }
             })
         })
     }

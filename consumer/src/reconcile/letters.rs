@@ -151,7 +151,7 @@ mod tests {
             ("outpour-source-topic", "old"),
             ("outpour-source-partition", "1"),
             ("outpour-source-offset", "2"),
-            ("outpour-route", "routes[3]"),
+            ("outpour-route", "route 4"),
             ("outpour-table", "db.t"),
             ("outpour-reason", "missing"),
             ("outpour-source-topic", "new"),
@@ -163,6 +163,6 @@ mod tests {
         assert_eq!(Letter::parse(headers.into_iter()), Some(letter));
         assert_eq!(Letter::parse(headers[..6].iter().copied()), None);
         let first = Letter::parse(headers[..7].iter().copied()).unwrap();
-        assert_eq!((first.topic, first.table, first.route), ("old", "db.t", "routes[3]"));
+        assert_eq!((first.topic, first.table, first.route), ("old", "db.t", "route 4"));
     }
 }

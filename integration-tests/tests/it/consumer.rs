@@ -376,7 +376,7 @@ fn letters(pipeline: &Pipeline<'_>, source: &str, count: usize) -> Vec<(String, 
         assert_eq!(header(message, "outpour-source-topic").as_deref(), Some(source));
         let expected = offset.next().map(|offset: usize| offset.to_string());
         assert_eq!(header(message, "outpour-source-offset"), expected);
-        assert_eq!(header(message, "outpour-route").as_deref(), Some("routes[0]"));
+        assert_eq!(header(message, "outpour-route").as_deref(), Some("route 1"));
         assert_eq!(header(message, "outpour-attempts").as_deref(), Some("1"));
         let reason = header(message, "outpour-reason")?;
         let column = header(message, "outpour-column").unwrap_or_default();

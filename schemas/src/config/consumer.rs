@@ -170,16 +170,23 @@ pub struct Route {
 }
 
 impl Route {
+    /// How messages name the route at `index` of the configuration: the first is 1.
+    #[must_use]
+    pub fn number(index: usize) -> String {
+        format!("route {}", index + 1)
+    }
+
     pub(super) fn validate(&self, index: usize) -> Result<(), ConfigError> {
-        check_topic_pattern(&format!("routes[{index}].topic"), &self.topic)?;
+        let key = |name: &str| format!("{}, {name}", Route::number(index));
+        check_topic_pattern(&key("topic"), &self.topic)?;
         if self.table.is_empty() {
-            return Err(ConfigError::invalid(format!("routes[{index}].table"), "is empty"));
+            return Err(ConfigError::invalid(key("table"), "is empty"));
         }
         if let UnknownFields::Collect(column) = &self.unknown_fields
             && self.columns.contains_key(column)
         {
             return Err(ConfigError::invalid(
-                format!("routes[{index}].unknown_fields"),
+                key("unknown_fields"),
                 format!("column `{column}` collects, so it cannot be in routes.columns as well"),
             ));
         }

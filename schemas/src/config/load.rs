@@ -237,7 +237,7 @@ mod tests {
                 "[[routes]]\ntopic = \"t\"\ntable = \"t\"\nunknown_fields = { collect = \"a\" }\n\
                  columns = { a = \"b\" }",
                 &[],
-                &["routes[0].unknown_fields", "`a`", "routes.columns"],
+                &["route 1, unknown_fields", "`a`", "routes.columns"],
             ),
             ("[consumer]\npayload_format = \"avro\"", &[], &["payload_format", "avro", "escaped"]),
             (
