@@ -26,6 +26,7 @@ pub(crate) fn routes(config: &Config) -> Vec<Route> {
     }
     for route in &mut routes {
         route.payload_format.get_or_insert(config.consumer.payload_format);
+        route.tombstones.get_or_insert(config.consumer.tombstones);
         let name = TableName::parse(&route.table, &config.clickhouse.database);
         if name.table == decode::EVENT_LOG && route.columns.is_empty() {
             route.columns = decode::default_route().columns;

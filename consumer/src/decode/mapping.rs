@@ -3,12 +3,12 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use outpour_schemas::config::{
-    PayloadFormat, Route, TopicPattern, TopicPatternError, UnknownFields,
+    PayloadFormat, Route, Tombstones, TopicPattern, TopicPatternError, UnknownFields,
 };
 
 use super::{
     envelope::{self, EnvelopeValue, EnvelopeValueError},
-    path,
+    form, path,
     payload::Wanted,
     unknown::{Collected, Unknown},
 };
@@ -123,6 +123,7 @@ pub struct Mapping {
     /// Whether rows take anything from the payload.
     pub(super) reads_payload: bool,
     unknown: OnUnknown,
+    skips_tombstones: bool,
 }
 
 /// What to do with fields that no column takes.
@@ -242,6 +243,7 @@ impl Mapping {
             collecting: collects,
             wanted,
             unknown,
+            skips_tombstones: route.tombstones == Some(Tombstones::Skip),
         })
     }
 
@@ -346,6 +348,16 @@ impl Mapping {
                 let is = |wanted: &String| envelope::is_text(self.format, found, wanted);
                 self.event_types.iter().any(is)
             })
+    }
+
+    /// Whether a record of this value is a deletion that the route is told to pass over.
+    pub(crate) fn passes_over(&self, value: Option<&[u8]>) -> bool {
+        let has_none = |value: &[u8]| matches!(form::document(self.format, value), Ok(None));
+        self.skips_tombstones && value.is_none_or(has_none)
+    }
+
+    pub(crate) fn skips_tombstones(&self) -> bool {
+        self.skips_tombstones
     }
 
     /// Nothing unknown yet.

@@ -88,6 +88,7 @@ impl Routes {
             .iter()
             .filter(|mapping| mapping.takes_topic(record.topic) && mapping.takes_type(event_type))
             .filter(|mapping| letter.table.is_empty() || *mapping.table == *letter.table)
+            .filter(|mapping| !mapping.passes_over(record.value))
             .collect()
     }
 

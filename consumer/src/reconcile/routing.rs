@@ -37,7 +37,7 @@ impl Table {
 #[derive(Debug)]
 pub(super) struct Routing {
     pub(super) tables: Vec<Table>,
-    /// What every record is taken by, where no route asks for its type.
+    /// What every record is taken by, where no route asks for its type or its value.
     same_for_all: Option<Vec<u32>>,
 }
 
@@ -59,9 +59,9 @@ impl Routing {
         let tables: Vec<_> = tables.into_values().collect();
         let mut routing = Routing { tables, same_for_all: None };
         let mut routes = routing.tables.iter().flat_map(|table| &table.routes);
-        if routes.all(|route| route.takes_every_type()) {
+        if routes.all(|route| route.takes_every_type() && !route.skips_tombstones()) {
             let mut takes = Vec::new();
-            routing.takes_type(None, &mut takes);
+            routing.takes_record(None, None, &mut takes);
             routing.same_for_all = Some(takes);
         }
         routing
@@ -77,19 +77,24 @@ impl Routing {
     pub(super) fn takes(&self, record: &BorrowedMessage<'_>, takes: &mut Vec<u32>) {
         match &self.same_for_all {
             Some(same) => takes.extend(same),
-            None => self.takes_type(event_type(record), takes),
+            None => self.takes_record(event_type(record), record.payload(), takes),
         }
     }
 
-    fn takes_type(&self, event_type: Option<&[u8]>, takes: &mut Vec<u32>) {
-        let mut taken = 0;
+    fn takes_record(
+        &self,
+        event_type: Option<&[u8]>,
+        value: Option<&[u8]>,
+        takes: &mut Vec<u32>,
+    ) {
+        let mut is_taken = false;
         for table in &self.tables {
-            let by = table.routes.iter().filter(|route| route.takes_type(event_type)).count();
+            let by = table.routes.iter().filter(|route| route.takes_type(event_type));
+            let by = by.inspect(|_| is_taken = true).filter(|route| !route.passes_over(value));
             // Routes are few.
-            takes.push(by as u32);
-            taken += by;
+            takes.push(by.count() as u32);
         }
-        takes.push(u32::from(taken == 0));
+        takes.push(u32::from(!is_taken));
     }
 }
 

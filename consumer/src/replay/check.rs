@@ -80,7 +80,9 @@ pub(super) async fn check(
         let mut held: BTreeMap<i32, Sum> = BTreeMap::new();
         reader.read(&read_topic, &read_parts, |record| {
             let event_type = record.header(header::EVENT_TYPE);
-            let is_taken = mappings.iter().any(|mapping| mapping.takes_type(event_type));
+            let is_taken = mappings.iter().any(|mapping| {
+                mapping.takes_type(event_type) && !mapping.passes_over(record.value)
+            });
             let is_parked =
                 parked.get(&record.partition).is_some_and(|all| all.contains(&record.offset));
             if is_taken && !is_parked {

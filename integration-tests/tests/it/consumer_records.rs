@@ -100,3 +100,53 @@ async fn consumer_parks_an_absent_composite_whose_default_is_another_for_each_ro
     assert_eq!(letters(&pipeline, &feed, 2), ["missing words", "missing seen"]);
     consumer.stop().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn consumer_says_what_a_record_of_somebody_else_lacks() {
+    let pipeline =
+        Pipeline::new(Stack::shared().await.unwrap(), "max_delay = '50ms'").await.unwrap();
+    let feed = Feed::of(&pipeline, "theirs").await;
+    let (id, kind, version) = ("00000000-0000-0000-0000-000000000001", "happened", "1");
+    let whole = [("id", id), ("eventType", kind), ("schemaVersion", version)];
+    feed.send_record(None, Some("{}"), &[]);
+    feed.send_record(Some("k"), Some("{}"), &whole[..1]);
+    feed.send_record(None, Some("{}"), &whole);
+    feed.send_record(Some("k"), Some("{}"), &whole);
+    let consumer = pipeline.consumer().unwrap();
+    pipeline.arrived("event_log", 1).await.unwrap();
+    let reader = pipeline.reader(&format!("outpour.dead-letter.{}", feed.topic)).unwrap();
+    let errors = reader.take(3, |letter| {
+        assert_eq!(header(letter, "outpour-reason").as_deref(), Some("missing"));
+        assert_eq!(header(letter, "outpour-route").as_deref(), Some("route 1"));
+        header(letter, "outpour-error")
+    });
+    let lacks = ["the header `id`", "the header `eventType`", "the record's key"];
+    for (error, lacks) in errors.unwrap().iter().zip(lacks) {
+        assert!(error.contains(lacks) && error.contains("a route of their own"), "{error}");
+    }
+    consumer.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn consumer_passes_over_tombstones_where_the_route_says_so() {
+    let keys = "tombstones = 'skip'\ncolumns = { event_id = '$id', at = '$occurred_at' }";
+    let (pipeline, feed) = orders("n UInt8, at Nullable(DateTime64(9, 'UTC'))", keys).await;
+    let id = |n: u8| uuid::Uuid::from_u128(n.into()).to_string();
+    feed.send_record(Some("k"), None, &[("id", &id(1))]);
+    let at = ("occurredAt", "2024-01-01T00:00:00.123456789Z");
+    feed.send_record(Some("k"), Some(r#"{"n":1}"#), &[("id", &id(2)), at]);
+    // Nothing is no deletion.
+    feed.send_record(Some("k"), Some(""), &[("id", &id(3))]);
+    feed.send_record(Some("k"), None, &[]);
+    feed.send_record(Some("k"), Some(r#"{"n":2}"#), &[("id", &id(4)), at]);
+    let consumer = pipeline.consumer().unwrap();
+    pipeline.arrived("orders", 2).await.unwrap();
+    let kept = "2024-01-01 00:00:00.123456789";
+    assert_eq!(rows(&pipeline, "n, at").await, [format!("1 | {kept}"), format!("2 | {kept}")]);
+    assert_eq!(letters(&pipeline, &feed, 1), ["malformed "]);
+    pipeline.at_rest(5).await.unwrap();
+    let output = pipeline.consumer_output(&["reconcile", "--json"]).await.unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&report["clean"], &report["totals"]["parked"]), (&true.into(), &1.into()));
+    consumer.stop().await.unwrap();
+}

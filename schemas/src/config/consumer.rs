@@ -4,7 +4,7 @@ use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ConfigError, Delivery, PayloadFormat, Span, TopicPattern, UnknownFields, check_listen,
+    ConfigError, Delivery, PayloadFormat, Span, Tombstones, TopicPattern, UnknownFields, check_listen,
 };
 
 /// `[consumer]`: the group that reads the topics.
@@ -17,6 +17,8 @@ pub struct Consumer {
     pub delivery: Delivery,
     /// What payloads look like where a route does not say.
     pub payload_format: PayloadFormat,
+    /// What becomes of records without a value where a route does not say.
+    pub tombstones: Tombstones,
     /// Written to the column `environment` of `event_log`.
     pub environment: String,
     /// Shown by Kafka's tools for this member of the group.
@@ -64,6 +66,7 @@ impl Default for Consumer {
             topics: vec![r"^outbox\.event\..*".to_owned()],
             delivery: Delivery::ExactlyOnce,
             payload_format: PayloadFormat::Auto,
+            tombstones: Tombstones::Take,
             environment: "production".to_owned(),
             client_id: "outpour-consumer".to_owned(),
             session_timeout: Span::secs(6),
@@ -167,6 +170,9 @@ pub struct Route {
     /// `consumer.payload_format` if unset.
     #[serde(default)]
     pub payload_format: Option<PayloadFormat>,
+    /// `consumer.tombstones` if unset.
+    #[serde(default)]
+    pub tombstones: Option<Tombstones>,
 }
 
 impl Route {

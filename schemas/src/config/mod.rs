@@ -32,7 +32,7 @@ pub use self::{
     consumer::{AUTO, Batch, Consumer, GroupProtocol, Route},
     error::ConfigError,
     kafka::{Kafka, SaslMechanism, Security, SecurityProtocol},
-    payload::{PayloadFormat, UnknownFields},
+    payload::{PayloadFormat, Tombstones, UnknownFields},
     postgres::{Postgres, PostgresAddress, PostgresHost, PostgresTls, PostgresUrl, TlsMode},
     record::{
         AdditionalField, AdditionalFields, Compat, FieldMissing, JsonEmptyArray, JsonNull,

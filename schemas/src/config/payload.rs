@@ -26,6 +26,17 @@ pub enum PayloadFormat {
     Connect,
 }
 
+/// What becomes of a record without a value: on a compacted topic, a deletion.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tombstones {
+    /// It is a record like others: a row of what it has, or parked.
+    #[default]
+    Take,
+    /// Nothing.
+    Skip,
+}
+
 /// What becomes of a payload field that no column takes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
