@@ -69,7 +69,9 @@ impl Reason {
             Self::WrongType => "it is a value of another type",
             Self::TooManyDigits => "it has more digits than the type keeps",
             Self::InvalidUtf8 => "it is not UTF-8, or holds half of a surrogate pair",
-            Self::InvalidDate => "it is no date or time, or one that the column's zone skips or has twice",
+            Self::InvalidDate => {
+                "it is no date or time, or one that the column's zone skips or has twice"
+            }
             Self::UnknownEnumValue => "it is none of the enumeration's values",
             Self::NullNotAllowed => "the column takes no NULL",
             Self::WrongLength => "its length is not the type's",

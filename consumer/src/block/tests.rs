@@ -124,7 +124,9 @@ fn an_error_names_column_type_reason_and_part() {
     let mut block =
         block(&[("tags", "Array(UInt8)"), ("point", "Tuple(x Int8, y Nullable(Int8))")]);
     let error = block.push_row(&[Cell::Json("[1, 300]"), Cell::Null]).unwrap_err();
-    assert_eq!(error.to_string(), "column `tags` of type Array(UInt8) refuses 300: it is out of the type's range"
+    assert_eq!(
+        error.to_string(),
+        "column `tags` of type Array(UInt8) refuses 300: it is out of the type's range"
     );
     for (json, reason, value) in [
         (r#"{"x":1,"z":2}"#, Reason::Malformed, "\"z\""),

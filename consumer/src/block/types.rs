@@ -199,6 +199,22 @@ impl ColumnType {
         matches!(self, Self::Nullable(_) | Self::LowCardinality { nullable: true, .. })
     }
 
+    /// Whether it, or a part of it, is a time whose zone is that of the server.
+    pub(crate) fn has_time_without_zone(&self) -> bool {
+        match self {
+            Self::Scalar(of) | Self::Nullable(of) | Self::LowCardinality { of, .. } => matches!(
+                of,
+                ScalarType::DateTime(zone) | ScalarType::DateTime64 { zone, .. }
+                    if zone.name.is_none()
+            ),
+            Self::Array(item) => item.has_time_without_zone(),
+            Self::Map(key, value) => key.has_time_without_zone() || value.has_time_without_zone(),
+            Self::Tuple(elements) => {
+                elements.iter().any(|element| element.kind.has_time_without_zone())
+            }
+        }
+    }
+
     /// The type that the block's header names, where ClickHouse converts:
     /// JSON travels as its text, because Native's own form of it is neither
     /// stable nor public.

@@ -23,6 +23,8 @@ pub(super) struct Server {
     pub(super) tables: Vec<Table>,
     /// Tables and views of a probe that came to no end.
     pub(super) leftovers: Vec<TableName>,
+    /// Its time zone, unless that is UTC under any name.
+    pub(super) zone: Option<String>,
     /// Milliseconds by which its clock is ahead of the one here.
     pub(super) clock_ahead_ms: i64,
     /// Milliseconds that the question took; the clock is known no better.
@@ -34,6 +36,32 @@ pub(super) struct Setting {
     pub(super) value: String,
     /// Whether the user may not change it.
     pub(super) is_fixed: bool,
+    /// The least and the most that the user may set it to.
+    pub(super) min: Option<String>,
+    pub(super) max: Option<String>,
+}
+
+impl Setting {
+    /// Whether the user may have inserts say `value`. What it is already it may be.
+    pub(super) fn takes(&self, value: &str) -> bool {
+        let is_less = |a: &str, b: &str| match (a.parse::<f64>(), b.parse::<f64>()) {
+            (Ok(a), Ok(b)) => a < b,
+            _ => a < b,
+        };
+        let is_below = self.min.as_ref().is_some_and(|min| is_less(value, min));
+        let is_above = self.max.as_ref().is_some_and(|max| is_less(max, value));
+        self.value == value || !(self.is_fixed || is_below || is_above)
+    }
+
+    /// What the user may set it to, as the end of a sentence.
+    pub(super) fn bounds(&self) -> String {
+        match (self.is_fixed, &self.min, &self.max) {
+            (false, Some(min), Some(max)) => format!("kept between `{min}` and `{max}`"),
+            (false, Some(min), None) => format!("kept at `{min}` or above"),
+            (false, None, Some(max)) => format!("kept at `{max}` or below"),
+            _ => format!("fixed at `{}`", self.value),
+        }
+    }
 }
 
 #[derive(Debug)]

@@ -180,7 +180,12 @@ mod tests {
             column("_partition", "UInt32"),
             column("_offset", "UInt64"),
         ];
-        let fine = |value: &str| Setting { value: value.to_owned(), is_fixed: false };
+        let fine = |value: &str| Setting {
+            value: value.to_owned(),
+            is_fixed: false,
+            min: None,
+            max: None,
+        };
         let mut settings: BTreeMap<_, _> =
             INSERT_SETTINGS.map(|(name, value)| (name.to_owned(), fine(value))).into();
         for (name, value) in [
@@ -210,6 +215,7 @@ mod tests {
                 views: Vec::new(),
             }],
             leftovers: Vec::new(),
+            zone: None,
             clock_ahead_ms: 3,
             round_trip_ms: 1,
         }

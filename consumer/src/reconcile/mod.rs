@@ -177,7 +177,8 @@ fn check_provenance(routing: &Routing) -> Result<(), ReconcileError> {
 /// Topics that are named and gone: what was read of them is compared with nothing.
 fn missing_topics(read: &[String], there: &[Topic]) -> Vec<String> {
     let found = Subscription::of(read).among(there.iter().map(|topic| &*topic.name));
-    let note = |topic: &String| format!("{}: nothing of it is compared", Topics::missing_line(topic));
+    let note =
+        |topic: &String| format!("{}: nothing of it is compared", Topics::missing_line(topic));
     found.missing.iter().map(note).collect()
 }
 

@@ -81,12 +81,7 @@ impl Routing {
         }
     }
 
-    fn takes_record(
-        &self,
-        event_type: Option<&[u8]>,
-        value: Option<&[u8]>,
-        takes: &mut Vec<u32>,
-    ) {
+    fn takes_record(&self, event_type: Option<&[u8]>, value: Option<&[u8]>, takes: &mut Vec<u32>) {
         let mut is_taken = false;
         for table in &self.tables {
             let by = table.routes.iter().filter(|route| route.takes_type(event_type));

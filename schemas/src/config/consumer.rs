@@ -4,7 +4,8 @@ use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ConfigError, Delivery, PayloadFormat, Span, Tombstones, TopicPattern, UnknownFields, check_listen,
+    ConfigError, Delivery, PayloadFormat, Span, Tombstones, TopicPattern, UnknownFields,
+    check_listen,
 };
 
 /// `[consumer]`: the group that reads the topics.

@@ -69,6 +69,7 @@ async fn everything(config: &Config, clickhouse: &ClickHouse) -> Result<Server, 
         settings: settings(clickhouse).await?,
         tables,
         leftovers: leftovers.into_iter().map(name).collect(),
+        zone: zone(clickhouse).await?,
         clock_ahead_ms,
         round_trip_ms,
     })
@@ -76,6 +77,15 @@ async fn everything(config: &Config, clickhouse: &ClickHouse) -> Result<Server, 
 
 fn name((database, table): (String, String)) -> TableName {
     TableName { database, table }
+}
+
+/// The time zone of columns that have none, unless it is UTC under any name: the offsets of
+/// every season that a `DateTime` reaches tell.
+async fn zone(clickhouse: &ClickHouse) -> Result<Option<String>, SinkError> {
+    const SQL: &str = "SELECT timezone(), arrayExists(
+        season -> timeZoneOffset(toDateTime(season * 7776000)) != 0, range(550))";
+    let zone: Vec<(String, u8)> = clickhouse.fetch(clickhouse.query(SQL)).await?;
+    Ok(zone.into_iter().find(|(_, has_offset)| *has_offset != 0).map(|(name, _)| name))
 }
 
 /// By how much the server's clock is ahead, taken at the middle of the way.
@@ -95,14 +105,19 @@ async fn clock(clickhouse: &ClickHouse) -> Result<(i64, i64), SinkError> {
 async fn settings(clickhouse: &ClickHouse) -> Result<BTreeMap<String, Setting>, SinkError> {
     let names = INSERT_SETTINGS.iter().chain(&NEWER_INSERT_SETTINGS).map(|(name, _)| *name);
     let names: Vec<_> = names.chain(OTHER_SETTINGS).collect();
-    let rows: Vec<(String, String, u8)> = clickhouse
+    type Row = (String, String, Option<String>, Option<String>, u8);
+    let rows: Vec<Row> = clickhouse
         .fetch(
             clickhouse
-                .query("SELECT name, value, readonly FROM system.settings WHERE name IN ?")
+                .query(
+                    "SELECT name, value, min, max, readonly FROM system.settings WHERE name IN ?",
+                )
                 .bind(names),
         )
         .await?;
-    let setting = |(name, value, readonly)| (name, Setting { value, is_fixed: readonly != 0 });
+    let setting = |(name, value, min, max, readonly)| {
+        (name, Setting { value, is_fixed: readonly != 0, min, max })
+    };
     Ok(rows.into_iter().map(setting).collect())
 }
 

@@ -10,6 +10,7 @@ mod server;
 mod table;
 mod topics;
 mod views;
+mod zones;
 
 use jiff::Timestamp;
 use outpour_schemas::{
@@ -28,6 +29,7 @@ pub(super) fn clickhouse(facts: &Server, config: &Config) -> Vec<Finding> {
         if let Some(shape) = &table.shape {
             findings.extend(provenance::judge(table, shape, config));
         }
+        findings.extend(zones::judge(facts, table, config));
         findings.extend(views::judge(facts, table, once));
     }
     findings.extend(durability::judge(facts, config));

@@ -70,26 +70,29 @@ fn insert_settings(facts: &Server, once: bool) -> Vec<Finding> {
         );
     }
     for (name, wanted) in wanted {
-        let Some(setting) = facts.settings.get(name).filter(|setting| setting.is_fixed) else {
-            continue;
+        let Some(setting) = facts.settings.get(name) else { continue };
+        let is_taken = match wanted {
+            Some(wanted) => setting.takes(wanted),
+            None => !setting.is_fixed,
         };
-        // What is as it is wanted may be fixed.
-        if wanted != Some(setting.value.as_str()) {
+        if !is_taken {
             let wanted = wanted.map_or("another value".to_owned(), |wanted| format!("`{wanted}`"));
             findings.push(
                 Finding::problem(
                     check,
-                    format!("{name} is fixed at `{}`, inserts need {wanted}", setting.value),
-                    "ClickHouse refuses inserts that change a setting which the user may not change.",
+                    format!("{name} is {} for this user, inserts need {wanted}", setting.bounds()),
+                    "ClickHouse refuses inserts with a setting that the user may not have so.",
                 )
-                .fix(alter(&format!("{name} CHANGEABLE_IN_READONLY"))
-                    + "\n-- or take the constraint out of the user's settings profile"),
+                .fix(
+                    alter(&format!("{name} CHANGEABLE_IN_READONLY"))
+                        + "\n-- or take the constraint out of the user's settings profile",
+                ),
             );
         }
     }
     for (name, wanted) in NEWER_INSERT_SETTINGS {
-        let fixed = facts.settings.get(name).filter(|found| found.is_fixed);
-        if once && fixed.is_some_and(|found| found.value == "disable") {
+        let found = facts.settings.get(name);
+        if once && found.is_some_and(|found| found.value == "disable" && !found.takes(wanted)) {
             findings.push(
                 Finding::problem(
                     check,
@@ -155,7 +158,7 @@ mod tests {
 
     fn set(name: &'static str, value: &'static str, is_fixed: bool) -> Vec<Finding> {
         found(|facts| {
-            let setting = Setting { value: value.into(), is_fixed };
+            let setting = Setting { value: value.into(), is_fixed, min: None, max: None };
             facts.settings.insert(name.into(), setting);
         })
     }
@@ -181,6 +184,30 @@ mod tests {
         assert_one(&unknown, Level::Problem, check, "does not know `insert_deduplicate`");
         let ignored = set("materialized_views_ignore_errors", "1", false);
         assert_one(&ignored, Level::Warning, check, "ignore_errors");
+    }
+
+    #[test]
+    fn a_setting_that_is_kept_within_bounds_is_a_problem_where_inserts_need_another() {
+        let check = "insert-settings";
+        let bounded = |name: &'static str, value: &str, min: Option<&str>, max: Option<&str>| {
+            let (min, max) = (min.map(str::to_owned), max.map(str::to_owned));
+            let setting = Setting { value: value.into(), is_fixed: false, min, max };
+            found(|facts| drop(facts.settings.insert(name.into(), setting)))
+        };
+        let async_insert = bounded("async_insert", "1", Some("1"), Some("1"));
+        assert_one(&async_insert, Level::Problem, check, "kept between `1` and `1`");
+        let nulls = bounded("input_format_null_as_default", "0", None, Some("0"));
+        assert_one(
+            &nulls,
+            Level::Problem,
+            check,
+            "at `0` or below for this user, inserts need `1`",
+        );
+        // 0 is no bound of parts; as text, 100 would be less than 9.
+        let parts = bounded("max_partitions_per_insert_block", "100", Some("9"), None);
+        assert_one(&parts, Level::Problem, check, "at `9` or above");
+        assert_eq!(bounded("async_insert", "1", Some("0"), Some("1")), []);
+        assert_eq!(bounded("async_insert", "0", Some("1"), Some("1")), [], "it is so already");
     }
 
     #[test]
