@@ -56,7 +56,7 @@ pub(crate) fn default_route() -> Route {
 /// A route that does not fit its table.
 #[derive(Debug, thiserror::Error)]
 pub enum MappingError {
-    #[error("routes: table {table} has no column `{column}`")]
+    #[error("routes: table {table} has no column `{column}` that an INSERT may name")]
     UnknownColumn { table: String, column: String },
     #[error("routes name a column that cannot be written")]
     Unwritable(#[source] SchemaError),
