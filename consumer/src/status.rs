@@ -76,7 +76,7 @@ fn ask(config: &Config) -> Result<Status, ConsumerError> {
     let subscription = Subscription::of(&config.consumer.topics);
     let there: Vec<_> =
         metadata.topics().iter().filter(|topic| !topic.partitions().is_empty()).collect();
-    let Topics { found, missing } = subscription.among(there.iter().map(|topic| topic.name()));
+    let Topics { found, missing, .. } = subscription.among(there.iter().map(|topic| topic.name()));
     let mut asked = TopicPartitionList::new();
     for topic in there.iter().filter(|topic| found.contains(topic.name())) {
         for partition in topic.partitions() {

@@ -259,7 +259,7 @@ fn only_columns_that_hold_any_object_collect() {
         assert_eq!(error, expected);
     }
     let error = try_mapping(&["a UInt8"], collect).unwrap_err();
-    assert_eq!(error.to_string(), "routes: table db.t has no column `e`");
+    assert_eq!(error.to_string(), "routes: table db.t has no column `e` that an INSERT may name");
 }
 
 #[test]

@@ -57,7 +57,7 @@ impl Monitor {
 
     /// Which topics there are to read.
     pub(crate) fn reads(&self, topics: &Topics) {
-        self.standing().reads(topics.found.len());
+        self.standing().reads(topics.found.len(), topics.left_to_nobody.clone());
     }
 
     /// A session, or the attempt at one, failed; another will follow.

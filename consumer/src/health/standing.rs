@@ -45,6 +45,8 @@ pub(super) struct Standing {
     last_error: String,
     /// How many topics there are that the group reads, as far as is known.
     topics: Option<usize>,
+    /// A partition that no member of the group has.
+    left_to_nobody: Option<String>,
     partitions: HashMap<TopicPartition, Owned>,
 }
 
@@ -65,8 +67,8 @@ impl Standing {
         (self.joined, self.is_retrying) = (true, false);
     }
 
-    pub(super) fn reads(&mut self, topics: usize) {
-        self.topics = Some(topics);
+    pub(super) fn reads(&mut self, topics: usize, left_to_nobody: Option<String>) {
+        (self.topics, self.left_to_nobody) = (Some(topics), left_to_nobody);
     }
 
     pub(super) fn failed(&mut self, error: String) {
@@ -157,7 +159,10 @@ impl Standing {
             _ if self.topics == Some(0) => {
                 Some("no topic exists that consumer.topics takes".to_owned())
             }
-            _ => self.stalled(now, stall_after),
+            _ => match &self.left_to_nobody {
+                Some(partition) => Some(format!("no member of the group has {partition}")),
+                None => self.stalled(now, stall_after),
+            },
         };
         Readiness { ready: reason.is_none(), state: state.name(), reason }
     }
@@ -218,10 +223,12 @@ mod tests {
         let mut standing = Standing::default();
         assert!(!standing.readiness(now, STALL).ready);
         standing.joined();
-        standing.reads(1);
+        standing.reads(1, None);
         let readiness = standing.readiness(now, STALL);
         assert_eq!((readiness.ready, readiness.state), (true, "standby"));
-        standing.reads(0);
+        standing.reads(1, Some("orders/7".to_owned()));
+        assert!(reason(&standing, now).unwrap().contains("has orders/7"));
+        standing.reads(0, None);
         assert!(reason(&standing, now).unwrap().contains("consumer.topics"), "nothing to read");
     }
 

@@ -1,5 +1,6 @@
 //! Records as they come out of Kafka.
 
+mod coverage;
 pub(crate) mod group;
 pub(crate) mod kafka;
 pub(crate) mod member;
@@ -16,6 +17,7 @@ use std::{fmt, sync::Arc};
 use smallvec::SmallVec;
 
 pub(crate) use self::{
+    coverage::assigned,
     position::Position,
     subscription::{Subscription, Topics},
 };

@@ -15,6 +15,10 @@ pub(crate) struct Topics {
     pub(crate) found: BTreeSet<String>,
     /// They are named and do not exist, or may not be seen.
     pub(crate) missing: BTreeSet<String>,
+    /// A partition of theirs that no member of the group has, as [`TopicList::follow`] finds.
+    ///
+    /// [`TopicList::follow`]: super::topics::TopicList::follow
+    pub(crate) left_to_nobody: Option<String>,
 }
 
 impl Topics {
@@ -44,7 +48,7 @@ impl Subscription {
         let taken = topics.into_iter().filter(|topic| self.takes(topic));
         let found: BTreeSet<_> = taken.map(str::to_owned).collect();
         let missing = self.names().filter(|name| !found.contains(*name)).map(str::to_owned);
-        Topics { missing: missing.collect(), found }
+        Topics { missing: missing.collect(), found, left_to_nobody: None }
     }
 }
 
@@ -56,7 +60,8 @@ mod tests {
     fn subscription_takes_names_and_expressions_and_misses_names_alone() {
         let topics = [r"^rx\.\d+$".to_owned(), "orders".to_owned(), "gone".to_owned()];
         let subscription = Subscription::of(&topics);
-        let Topics { found, missing } = subscription.among(["orders", "orders2", "rx.1", "rx.x"]);
+        let Topics { found, missing, .. } =
+            subscription.among(["orders", "orders2", "rx.1", "rx.x"]);
         assert_eq!(found.into_iter().collect::<Vec<_>>(), ["orders", "rx.1"]);
         assert_eq!(missing.into_iter().collect::<Vec<_>>(), ["gone"]);
     }

@@ -9,10 +9,10 @@
 //! languages of their own (POSIX, RE2/J), in which some expressions mean something
 //! else, nothing at all, or are an error in a retry loop.
 
-use std::{sync::Weak, thread, time::Duration};
+use std::{collections::BTreeSet, sync::Weak, thread, time::Duration};
 
 use outpour_schemas::{
-    config::Config,
+    config::{Config, GroupProtocol},
     kafka::{Heard, ReachError, Watched, reach_consumer},
     program::error_line,
 };
@@ -20,10 +20,13 @@ use rdkafka::{
     ClientConfig,
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
+    groups::GroupMemberInfo,
+    metadata::{MetadataPartition, MetadataTopic},
 };
 
 use super::{
     Subscription, Topics,
+    coverage::{Coverage, assigned},
     kafka::{self, GroupConsumer, REQUEST_TIMEOUT},
     verdict::kafka_error,
 };
@@ -68,9 +71,38 @@ impl TopicList {
     /// # Errors
     /// When no broker answers.
     pub(crate) fn look(&self) -> Result<Topics, ReachError> {
+        Ok(self.look_closely()?.0)
+    }
+
+    /// The same, with the partitions that they have, each `topic/number`.
+    fn look_closely(&self) -> Result<(Topics, BTreeSet<String>), ReachError> {
         let metadata = self.ask(|client, wait| client.fetch_metadata(None, wait))?;
         let there = metadata.topics().iter().filter(|topic| !topic.partitions().is_empty());
-        Ok(self.subscription.among(there.map(rdkafka::metadata::MetadataTopic::name)))
+        let topics = self.subscription.among(there.clone().map(MetadataTopic::name));
+        let read = there.filter(|topic| topics.found.contains(topic.name()));
+        let of = |topic: &MetadataTopic| {
+            let name = topic.name().to_owned();
+            let number = |partition: &MetadataPartition| format!("{name}/{}", partition.id());
+            topic.partitions().iter().map(number).collect::<Vec<_>>()
+        };
+        let partitions = read.flat_map(of).collect();
+        Ok((topics, partitions))
+    }
+
+    /// The partitions that the members of the group have; `None` while they are dealt out,
+    /// and where the client cannot tell.
+    fn owned(&self) -> Option<BTreeSet<String>> {
+        let consumer = &self.config.consumer;
+        if consumer.group_protocol != GroupProtocol::Classic {
+            return None;
+        }
+        let groups = self.client.fetch_group_list(Some(&consumer.group), REQUEST_TIMEOUT);
+        let groups =
+            groups.inspect_err(|error| tracing::debug!(%error, "asking for members")).ok()?;
+        let group = groups.groups().iter().find(|group| group.name() == consumer.group)?;
+        let of = |member: &GroupMemberInfo| member.assignment().and_then(assigned);
+        let owned = group.members().iter().filter_map(of).flatten().collect();
+        (group.state() == "Stable").then_some(owned)
     }
 
     fn ask<T>(
@@ -94,23 +126,27 @@ impl TopicList {
         seen: impl Fn(Result<&Topics, KafkaError>) + Send + 'static,
     ) {
         let mut subscribed = last.found.clone();
+        let mut coverage = Coverage::default();
         thread::spawn(move || {
             loop {
                 thread::sleep(EVERY);
                 if consumer.strong_count() == 0 {
                     return;
                 }
-                let now = match self.look() {
-                    Ok(now) => now,
+                let (mut now, partitions) = match self.look_closely() {
+                    Ok(found) => found,
                     Err(error) => {
                         tracing::debug!(error = error_line(&error), "listing topics");
                         continue;
                     }
                 };
+                if coverage.is_open(&partitions) {
+                    now.left_to_nobody = coverage.judge(&partitions, self.owned().as_ref());
+                }
                 tell(&last, &now);
                 seen(Ok(&now));
                 last = now;
-                if last.found.is_subset(&subscribed) {
+                if last.found.is_subset(&subscribed) && last.left_to_nobody.is_none() {
                     continue;
                 }
                 subscribed.extend(last.found.iter().cloned());
@@ -130,6 +166,9 @@ fn tell(before: &Topics, now: &Topics) {
     }
     for topic in now.missing.difference(&before.missing) {
         warn_of(topic);
+    }
+    if let Some(partition) = &now.left_to_nobody {
+        tracing::info!(partition, "no member of the group has it; joining anew");
     }
     let gone = before.found.difference(&now.found);
     for topic in gone.filter(|topic| !now.missing.contains(*topic)) {

@@ -122,17 +122,6 @@ async fn tables_and_routes_that_do_not_fit_are_found_and_their_fixes_work() {
     assert_eq!((found.code, found.at("problem")), (Some(0), Vec::new()), "{}", found.stderr);
     assert!(!found.findings.iter().any(|finding| finding["check"] == "time-zone"));
     found.assert("ok", "columns", "has nothing for `n`");
-
-    // A server in another zone than its columns are meant to be in.
-    let url = pipeline.stack.clickhouse.url();
-    pipeline.set(&format!("OUTPOUR_CLICKHOUSE_URL={url}/?session_timezone=Europe/Berlin")).unwrap();
-    execute(&pipeline, "ALTER TABLE numbers ADD COLUMN at Nullable(DateTime64(3))").await;
-    let found = doctor_with(&pipeline, &["--no-probe"]).await;
-    found.assert("warning", "time-zone", "`at` of");
-    execute(&pipeline, "ALTER TABLE numbers MODIFY COLUMN at Nullable(DateTime64(3, 'UTC'))").await;
-    let found = doctor_with(&pipeline, &["--no-probe"]).await;
-    assert!(!found.findings.iter().any(|finding| finding["check"] == "time-zone"));
-    std::fs::remove_file(pipeline.file(".env")).unwrap();
     found.assert("ok", "provenance", "ADD INDEX");
 
     // Two ways into one table, one of them for types that the other has, too.

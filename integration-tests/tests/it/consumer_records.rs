@@ -130,7 +130,7 @@ async fn consumer_says_what_a_record_of_somebody_else_lacks() {
 #[tokio::test(flavor = "multi_thread")]
 async fn consumer_passes_over_tombstones_where_the_route_says_so() {
     let keys = "tombstones = 'skip'\ncolumns = { event_id = '$id', at = '$occurred_at' }";
-    let (pipeline, feed) = orders("n UInt8, at Nullable(DateTime64(9, 'UTC'))", keys).await;
+    let (pipeline, feed) = orders("n UInt8, at DateTime64(9, 'UTC')", keys).await;
     let id = |n: u8| uuid::Uuid::from_u128(n.into()).to_string();
     feed.send_record(Some("k"), None, &[("id", &id(1))]);
     let at = ("occurredAt", "2024-01-01T00:00:00.123456789Z");

@@ -99,6 +99,26 @@ async fn consumer_goes_on_without_a_named_topic_that_is_gone_and_says_so() {
     consumer.stop().await.unwrap();
 }
 
+/// Under the name of a member that was killed, Kafka gives back what that one had, whatever
+/// there is to read by then.
+#[tokio::test(flavor = "multi_thread")]
+async fn consumer_takes_up_a_topic_that_was_made_while_it_was_killed() {
+    let pipeline =
+        Pipeline::new(Stack::shared().await.unwrap(), "max_delay = '50ms'").await.unwrap();
+    let first = Feed::of(&pipeline, "first").await;
+    let consumer = pipeline.consumer().unwrap();
+    first.send_all(0..3);
+    pipeline.arrived("event_log", 3).await.unwrap();
+    consumer.kill().await.unwrap();
+    let second = Feed::of(&pipeline, "second").await;
+    let consumer = pipeline.consumer().unwrap();
+    first.send_all(3..6);
+    second.send_all(6..9);
+    pipeline.arrived("event_log", 9).await.unwrap();
+    comes_to(&address(&consumer).await, 200, "active").await;
+    consumer.stop().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn consumer_takes_topics_by_one_language_of_expressions() {
     expressions_are_those_of_rust("classic").await;

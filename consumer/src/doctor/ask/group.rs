@@ -11,7 +11,7 @@ use rdkafka::{
 use super::super::facts::{Group, Member, Offsets};
 use crate::{
     plan::Plan,
-    source::{Subscription, kafka::REQUEST_TIMEOUT},
+    source::{Subscription, assigned, kafka::REQUEST_TIMEOUT},
 };
 
 pub(super) fn group(client: &BaseConsumer<Watched>, name: &str) -> Result<Group, KafkaError> {
@@ -30,32 +30,6 @@ pub(super) fn group(client: &BaseConsumer<Watched>, name: &str) -> Result<Group,
         protocol: found.protocol().to_owned(),
         members: members.collect(),
     })
-}
-
-/// The partitions in an assignment of the consumer protocol: after a version,
-/// topics with their partitions. Empty where a member has none yet.
-fn assigned(mut bytes: &[u8]) -> Option<Vec<String>> {
-    fn take<'a>(bytes: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = bytes.split_at_checked(length)?;
-        *bytes = rest;
-        Some(taken)
-    }
-    fn int(bytes: &mut &[u8]) -> Option<i32> {
-        Some(i32::from_be_bytes(take(bytes, 4)?.try_into().ok()?))
-    }
-    fn short(bytes: &mut &[u8]) -> Option<i16> {
-        Some(i16::from_be_bytes(take(bytes, 2)?.try_into().ok()?))
-    }
-    short(&mut bytes)?;
-    let mut all = Vec::new();
-    for _ in 0..int(&mut bytes)? {
-        let length = usize::try_from(short(&mut bytes)?).ok()?;
-        let topic = std::str::from_utf8(take(&mut bytes, length)?).ok()?;
-        for _ in 0..int(&mut bytes)? {
-            all.push(format!("{topic}/{}", int(&mut bytes)?));
-        }
-    }
-    Some(all)
 }
 
 /// What the group has committed for every partition that it reads, and where
@@ -111,30 +85,4 @@ pub(super) fn offsets(
     }
     all.sort_by(|a, b| (&a.topic, a.number).cmp(&(&b.topic, b.number)));
     Ok(Ok(all))
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn an_assignment_is_read_and_what_is_cut_off_is_not() {
-        let mut bytes = vec![0, 0, 0, 0, 0, 1, 0, 1, b't', 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 7];
-        assert_eq!(assigned(&bytes).unwrap(), ["t/0", "t/7"]);
-        bytes.pop();
-        assert_eq!(assigned(&bytes), None);
-        assert_eq!(assigned(&[0, 0, 0, 0, 0, 0]).unwrap(), Vec::<String>::new());
-        assert_eq!(assigned(&[]), None);
-    }
-
-    proptest! {
-        #[test]
-        fn any_assignment_is_read_or_refused_without_panic(
-            bytes in prop::collection::vec(any::<u8>(), 0..64)
-        ) {
-            assigned(&bytes);
-        }
-    }
 }
