@@ -100,6 +100,8 @@ pub struct Mapping {
     target: String,
     id: RouteId,
     has_provenance: bool,
+    /// Columns that other columns are computed from and that no row has.
+    ephemeral: Vec<String>,
     is_partitioned: bool,
     /// The table's, and what it makes of rows later.
     engine: String,
@@ -230,6 +232,12 @@ impl Mapping {
             index,
             is_partitioned: false,
             has_provenance: PROVENANCE.iter().all(|(name, _)| is_stored(name)),
+            ephemeral: schema
+                .columns
+                .iter()
+                .filter(|described| described.is_ephemeral)
+                .map(|described| described.column.name().to_owned())
+                .collect(),
             engine: String::new(),
             merging: Merging::Never,
             insert: schema.insert(&columns),
@@ -322,6 +330,11 @@ impl Mapping {
     /// Whether its rows say where in Kafka they came from.
     pub(crate) fn has_provenance(&self) -> bool {
         self.has_provenance
+    }
+
+    /// Whether rows have the column, once they are in the table.
+    pub(crate) fn is_stored(&self, column: &str) -> bool {
+        self.ephemeral.iter().all(|ephemeral| ephemeral != column)
     }
 
     /// The columns that a record has to have a payload field for: without it

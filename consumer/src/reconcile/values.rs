@@ -20,7 +20,7 @@ use tokio::runtime::Handle;
 use super::{bounds::Topic, error::ReconcileError, letters::Letters, reader::Reader, routing};
 use crate::{
     block::Block,
-    decode::PROVENANCE,
+    decode::{Mapping, PROVENANCE},
     error::ConsumerError,
     sink::{ClickHouse, Request, Sink, SinkError},
     source::kafka::view,
@@ -131,7 +131,10 @@ impl Values {
         if parked.iter().any(|offsets| offsets.contains(record.offset)) {
             return;
         }
-        for route in open.table.routes.iter().filter(|route| route.takes_type(event_type)) {
+        let takes = |route: &&Arc<Mapping>| {
+            route.takes_type(event_type) && !route.passes_over(record.value)
+        };
+        for route in open.table.routes.iter().filter(takes) {
             let environment = &self.config.consumer.environment;
             match route.push(&record, environment, &mut open.block) {
                 Ok(()) => {}
@@ -252,7 +255,9 @@ fn rows(table: &TableName, topic: &str, partition: i32, range: &Range<i64>) -> S
 /// columns. Of several rows of one offset the closest counts.
 fn differences(open: &Open<'_>, rows: &str) -> String {
     let is_provenance = |name: &str| PROVENANCE.iter().any(|(column, _)| *column == name);
-    let columns = open.block.columns().iter().filter(|column| !is_provenance(column.name()));
+    let route = &open.table.routes[0];
+    let is_compared = |name: &str| !is_provenance(name) && route.is_stored(name);
+    let columns = open.block.columns().iter().filter(|column| is_compared(column.name()));
     let differs = columns.clone().map(|column| {
         let name = quoted(column.name());
         let (ours, theirs) = (format!("s.{name}"), format!("t.{name}"));

@@ -1,7 +1,7 @@
 //! Records that are not what the relay writes, and tables that are not all plain columns.
 
 use integration_tests::{
-    pipeline::{Pipeline, header},
+    pipeline::{Pipeline, header, succeeded},
     stack::Stack,
 };
 
@@ -81,6 +81,9 @@ async fn consumer_gives_absent_composites_their_default_or_nothing_as_the_route_
     let mut letters = letters(&pipeline, &feed, 2);
     letters.sort();
     assert_eq!(letters, ["null_not_allowed tags", "refused_by_clickhouse "]);
+    pipeline.at_rest(5).await.unwrap();
+    let output = pipeline.consumer_output(&["reconcile", "--values"]).await.unwrap();
+    succeeded(&output).unwrap();
     consumer.stop().await.unwrap();
 }
 
