@@ -52,7 +52,8 @@ AS {}",
 }
 
 /// What a NULL would do to an insert into the table, it does here. Every name
-/// that could mean another thing on a caller's search path is qualified.
+/// that could mean another thing on a caller's search path is qualified. The
+/// content is UTF-8, since nobody converts a message on its way.
 fn body(config: &Config) -> String {
     format!(
         "
@@ -67,7 +68,7 @@ BEGIN
         RAISE invalid_parameter_value USING MESSAGE =
             '{NAME}: extra must be a JSON object, a field for each additional column';
     END IF;
-    PERFORM pg_catalog.pg_logical_emit_message(true, {prefix}, pg_catalog.json_build_object(
+    PERFORM pg_catalog.pg_logical_emit_message(true, {prefix}, pg_catalog.convert_to(pg_catalog.json_build_object(
         'id', id,
         'aggregatetype', aggregatetype,
         'aggregateid', aggregateid,
@@ -77,7 +78,7 @@ BEGIN
         'schema_version', schema_version,
         'traceparent', traceparent,
         'extra', extra
-    )::pg_catalog.text);
+    )::pg_catalog.text, 'UTF8'));
     RETURN id;
 END
 ",

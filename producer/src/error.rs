@@ -1,6 +1,7 @@
 //! What can go wrong in the relay, and what it means to the caller.
 
 use outpour_schemas::{
+    Position,
     config::ConfigError,
     kafka::ReachError,
     program::{DoctorError, Exit, HttpError},
@@ -28,6 +29,8 @@ pub enum RelayError {
     Poll(#[from] PollError),
     #[error(transparent)]
     Assembly(#[from] AssemblyError),
+    #[error("{reason}: so it is in the log at {position}. {}", way_on(.reason, .columns))]
+    Unfit { position: Position, reason: AssemblyError, columns: Vec<String> },
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
     #[error(
@@ -98,6 +101,24 @@ pub enum EmitError {
     Write { input: String, line: u64, source: OutboxError, written: String },
 }
 
+/// How to get past rows that the configuration does not fit.
+fn way_on(reason: &AssemblyError, columns: &[String]) -> String {
+    let key = match reason {
+        AssemblyError::MissingColumn { key, .. } | AssemblyError::ColumnType { key, .. } => key,
+        _ => "outbox",
+    };
+    let ignore = match key {
+        "relay.additional_fields" => " (or relay.additional_field_missing = \"ignore\")",
+        _ => "",
+    };
+    format!(
+        "Everything before is published. The rows there have the columns {}: set {key}{ignore} to fit \
+         them and start again. Where the log comes to rows of another form, the relay stops once \
+         more, and the key can be set back",
+        columns.iter().map(|column| format!("`{column}`")).collect::<Vec<_>>().join(", ")
+    )
+}
+
 impl From<TopicsError> for RelayError {
     fn from(error: TopicsError) -> Self {
         match error {
@@ -136,6 +157,7 @@ impl RelayError {
             | RelayError::Worker(_) => true,
             RelayError::Config(_)
             | RelayError::Assembly(_)
+            | RelayError::Unfit { .. }
             | RelayError::Snapshot(_)
             | RelayError::Updated { .. }
             | RelayError::Checkpoint { .. }
@@ -156,6 +178,15 @@ impl RelayError {
         matches!(self, RelayError::Refused { .. } | RelayError::SmallBatches { .. })
     }
 
+    /// Whether it is something in the log that stops the relay, before which
+    /// everything can be published.
+    pub(crate) fn is_of_the_log(&self) -> bool {
+        matches!(
+            self,
+            RelayError::Assembly(_) | RelayError::Unfit { .. } | RelayError::Updated { .. }
+        )
+    }
+
     pub(crate) fn is_held_slot(&self) -> bool {
         matches!(
             self,
@@ -171,6 +202,7 @@ impl RelayError {
             RelayError::StreamEnded => "stream_ended",
             RelayError::Poll(_)
             | RelayError::Assembly(_)
+            | RelayError::Unfit { .. }
             | RelayError::Snapshot(_)
             | RelayError::Updated { .. } => "outbox",
             RelayError::Kafka { .. }

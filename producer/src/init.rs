@@ -4,13 +4,14 @@
 //! publication meets log records from before it, and replication stops there.
 
 use outpour_schemas::config::{Config, Mode, PollAfter};
+use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     emit_function,
     error::RelayError,
     poll::claim,
-    postgres::Target,
+    postgres::{PostgresError, Target},
     sql::{literal, quoted},
     waiting,
 };
@@ -48,6 +49,9 @@ pub(crate) async fn init(
     let looking = || target.failed("looking for the outbox's objects");
     let version = "SELECT current_setting('server_version_num')::int";
     let version = client.query_one(version, &[]).await.map_err(looking())?.get(0);
+    if let Some(encoding) = encoding(&client, &target).await? {
+        tell(&encoding)?;
+    }
     let mut made = Vec::new();
     for step in steps(config, Some(version)) {
         let row = client.query_one(step.exists.as_str(), &[]).await.map_err(looking())?;
@@ -68,6 +72,18 @@ pub(crate) async fn init(
         crate::wal::slot::inspect(&client, &target, config).await?;
     }
     Ok(())
+}
+
+/// What is to be known of an encoding that does not take every character.
+async fn encoding(client: &Client, target: &Target) -> Result<Option<String>, PostgresError> {
+    let asked = client.query_one("SELECT getdatabaseencoding()::text", &[]).await;
+    let name: String = asked.map_err(target.failed("reading the encoding"))?.get(0);
+    Ok((name != "UTF8").then(|| {
+        format!(
+            "the database's encoding is {name}: text becomes UTF-8 on its way, and a row with \
+             bytes that mean nothing is parked\n"
+        )
+    }))
 }
 
 /// What an error says of the objects that were created before it.

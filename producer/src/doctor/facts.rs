@@ -14,6 +14,8 @@ pub(super) struct Database {
     /// As `pg_settings` has them, in its units.
     pub(super) settings: BTreeMap<String, i64>,
     pub(super) wal_level: String,
+    /// The encoding of its text, by PostgreSQL's name.
+    pub(super) encoding: String,
     pub(super) user: User,
     /// What a replication connection met; absent where none is needed, or there is
     /// no room for one.
@@ -76,6 +78,7 @@ pub(super) struct Table {
 #[derive(Debug, Clone)]
 pub(super) struct Column {
     pub(super) name: String,
+    /// The type at bottom, where it is a domain.
     pub(super) type_oid: u32,
     pub(super) type_name: String,
     pub(super) generated: Option<Generated>,
@@ -99,6 +102,8 @@ pub(super) struct Publication {
     /// Whether partitions of the outbox are in it under their own names.
     pub(super) has_partitions: bool,
     pub(super) other_tables: Vec<String>,
+    /// Children of the outbox by INHERITS that are not in it, as SQL takes them.
+    pub(super) children_left_out: Vec<String>,
     /// How the outbox itself is in it.
     pub(super) outbox: Option<Published>,
     /// Whether the log that the slot has to read can be read with it.

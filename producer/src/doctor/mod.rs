@@ -94,6 +94,7 @@ mod tests {
             version: 150_018,
             settings: settings.map(|(name, value)| (name.to_owned(), value)).into(),
             wal_level: "logical".into(),
+            encoding: "UTF8".into(),
             user: User {
                 name: "outpour".into(),
                 database: "shop".into(),
@@ -129,6 +130,7 @@ mod tests {
                 via_root: false,
                 has_partitions: false,
                 other_tables: Vec::new(),
+                children_left_out: Vec::new(),
                 outbox: Some(Published {
                     columns: Some(names.map(|(name, ..)| name.to_owned()).to_vec()),
                     row_filter: None,

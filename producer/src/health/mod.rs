@@ -118,6 +118,11 @@ impl Monitor {
         self.standing().looked(view, Instant::now());
     }
 
+    /// Why rows of the outbox are not sent, if they are not.
+    fn unpublished(&self, reason: Option<String>) {
+        self.standing().unpublished(reason);
+    }
+
     fn forget_rows(&self) {
         self.oldest_us.store(NONE, Relaxed);
         self.newest_us.store(NONE, Relaxed);
@@ -143,13 +148,14 @@ fn since_us(at_us: i64) -> Duration {
     Duration::from_micros(u64::try_from(us).unwrap_or(0))
 }
 
-/// The tasks that show a relay; they end when this is dropped.
+/// The tasks that watch and show a relay; they end when this is dropped.
 pub(crate) struct Shown {
-    _server: AbortOnDropHandle<()>,
+    _server: Option<AbortOnDropHandle<()>>,
     _watch: AbortOnDropHandle<()>,
 }
 
-/// Serves what `monitor` knows, unless it is configured away.
+/// Watches what `monitor` cannot know by itself, and serves what it knows, unless
+/// that is configured away.
 ///
 /// # Errors
 /// When the address cannot be had.
@@ -157,13 +163,15 @@ pub(crate) async fn show(
     config: &Config,
     target: &Target,
     monitor: &Arc<Monitor>,
-) -> Result<Option<Shown>, RelayError> {
-    if config.relay.http_listen.is_empty() {
-        return Ok(None);
-    }
-    let server = HttpServer::bind("relay.http_listen", &config.relay.http_listen).await?;
-    metrics::describe(config);
-    let server = server.spawn(Arc::<Monitor>::clone(monitor));
+) -> Result<Shown, RelayError> {
+    let server = match config.relay.http_listen.as_str() {
+        "" => None,
+        address => {
+            let server = HttpServer::bind("relay.http_listen", address).await?;
+            metrics::describe(config);
+            Some(server.spawn(Arc::<Monitor>::clone(monitor)))
+        }
+    };
     let watch = tokio::spawn(watch::watch(config.clone(), target.clone(), Arc::clone(monitor)));
-    Ok(Some(Shown { _server: server, _watch: AbortOnDropHandle::new(watch) }))
+    Ok(Shown { _server: server, _watch: AbortOnDropHandle::new(watch) })
 }

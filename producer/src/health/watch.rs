@@ -1,4 +1,5 @@
-//! Asks PostgreSQL, again and again, how far its log is.
+//! Asks PostgreSQL, again and again, how far its log is, and whether the outbox is
+//! still published: the stream itself never tells that it is not.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,8 +10,14 @@ use outpour_schemas::{
 };
 use tokio_postgres::Client;
 
-use super::{LogView, Monitor};
-use crate::postgres::{PostgresError, Target};
+use super::{LogView, Monitor, standing::REMEDY};
+use crate::{
+    postgres::{PostgresError, Target},
+    wal::{
+        publication::{self, Published},
+        slot::SlotError,
+    },
+};
 
 /// Often enough for a graph, and for the limit of a stall to mean something.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -18,13 +25,13 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// Looks until it is dropped, and logs when readiness changes.
 pub(super) async fn watch(config: Config, target: Target, monitor: Arc<Monitor>) {
     let interval = INTERVAL.min(monitor.stall_after / 4);
-    let mut client = None;
+    let mut watched = Watched::default();
     // Before its first start a relay is not ready, and nobody expects it to be.
     let mut was_ready = false;
     loop {
         // Who polls tells by itself whether there is something to do.
         if config.relay.mode == Mode::Wal {
-            monitor.looked(ask(&config, &target, &mut client).await);
+            monitor.looked(watched.ask(&config, &target, &monitor).await);
         }
         let readiness = monitor.readiness();
         match (was_ready, readiness.ready) {
@@ -41,27 +48,54 @@ pub(super) async fn watch(config: Config, target: Target, monitor: Arc<Monitor>)
     }
 }
 
-/// How the log is, or why nobody knows, in one line.
-async fn ask(
-    config: &Config,
-    target: &Target,
-    client: &mut Option<Client>,
-) -> Result<LogView, String> {
-    let asked = tokio::time::timeout(config.postgres.connect_timeout.0, async {
-        let connected = match client.take() {
-            Some(client) => client,
-            None => target.connect().await?,
-        };
-        let view = look(&connected, target, &config.relay.slot).await?;
-        // One that failed, or took too long, is not used again.
-        *client = Some(connected);
-        Ok::<_, PostgresError>(view)
-    })
-    .await;
-    match asked {
-        Ok(Ok(view)) => Ok(view),
-        Ok(Err(error)) => Err(error_line(&error)),
-        Err(_) => Err("it does not answer".to_owned()),
+/// What was seen so far.
+#[derive(Default)]
+struct Watched {
+    client: Option<Client>,
+    /// How the outbox was published when it last was.
+    published: Option<Published>,
+}
+
+impl Watched {
+    /// How the log is, or why nobody knows, in one line.
+    async fn ask(
+        &mut self,
+        config: &Config,
+        target: &Target,
+        monitor: &Monitor,
+    ) -> Result<LogView, String> {
+        let asked = tokio::time::timeout(config.postgres.connect_timeout.0, async {
+            let client = match self.client.take() {
+                Some(client) => client,
+                None => target.connect().await?,
+            };
+            let view = look(&client, target, &config.relay.slot).await?;
+            match publication::check(&client, target, config).await {
+                Ok(published) => self.is_published(published, monitor),
+                Err(SlotError::Postgres(error)) => return Err(error),
+                Err(error) => monitor.unpublished(Some(error_line(&error))),
+            }
+            // One that failed, or took too long, is not used again.
+            self.client = Some(client);
+            Ok::<_, PostgresError>(view)
+        })
+        .await;
+        match asked {
+            Ok(Ok(view)) => Ok(view),
+            Ok(Err(error)) => Err(error_line(&error)),
+            Err(_) => Err("it does not answer".to_owned()),
+        }
+    }
+
+    fn is_published(&mut self, published: Published, monitor: &Monitor) {
+        monitor.unpublished(None);
+        if self.published.as_ref().is_some_and(|before| *before != published) {
+            tracing::warn!(
+                "the publication, or the outbox table, has been changed or made anew; events that \
+                 were written meanwhile may be missing in the log: {REMEDY}"
+            );
+        }
+        self.published = Some(published);
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use bytes::Bytes;
 use outpour_schemas::config::{Config, PollAfter};
 
-use crate::sql::{literal, quoted};
+use crate::{sql::quoted, wal::charset::Charset};
 
 /// The statements of one relay.
 #[derive(Debug)]
@@ -50,12 +50,17 @@ impl Statements {
     ///
     /// A row that somebody else has locked is part of the answer, since it may
     /// hold up others.
-    pub(super) fn claim<'a>(&self, columns: impl Iterator<Item = &'a str>) -> String {
+    pub(super) fn claim<'a>(
+        &self,
+        columns: impl Iterator<Item = &'a str>,
+        charset: &Charset,
+    ) -> String {
         let Statements { table, id, order, batch_rows, .. } = self;
         let filter = |word: &str| {
             self.waiting.as_ref().map_or_else(String::new, |waiting| format!(" {word} {waiting}"))
         };
-        let columns: Vec<_> = columns.map(|column| format!("o.{}", quoted(column))).collect();
+        let columns: Vec<_> =
+            columns.map(|column| charset.select(&format!("o.{}", quoted(column)))).collect();
         format!(
             "WITH head AS MATERIALIZED (
                 SELECT {id} FROM {table}{} ORDER BY {order} LIMIT {batch_rows}
@@ -73,12 +78,13 @@ impl Statements {
     }
 
     /// The ids of the first rows that wait and that nobody has locked.
-    pub(super) fn first(&self) -> String {
+    pub(super) fn first(&self, charset: &Charset) -> String {
         let Statements { table, id, order, batch_rows, .. } = self;
         let waiting = self.waiting.as_deref().unwrap_or("true");
         format!(
-            "SELECT {id} FROM {table} WHERE {waiting} AND {id} IS NOT NULL
-             ORDER BY {order} LIMIT {batch_rows} FOR UPDATE SKIP LOCKED"
+            "SELECT {} FROM {table} WHERE {waiting} AND {id} IS NOT NULL
+             ORDER BY {order} LIMIT {batch_rows} FOR UPDATE SKIP LOCKED",
+            charset.select(id)
         )
     }
 
@@ -86,10 +92,9 @@ impl Statements {
     ///
     /// How many rows a statement touched says less: a trigger may have moved a row
     /// elsewhere itself, or put back what was changed. One that acts at the end of
-    /// the transaction is to do so before it is asked.
-    pub(super) fn settle(&self, ids: &[String]) -> String {
+    /// the transaction is to do so before it is asked. `ids` are constants.
+    pub(super) fn settle(&self, ids: &[String], charset: &Charset) -> String {
         let Statements { table, id, published_at, .. } = self;
-        let ids: Vec<_> = ids.iter().map(|id| literal(id)).collect();
         let ids = ids.join(", ");
         let settle = match self.after {
             PollAfter::Delete => format!("DELETE FROM {table} WHERE {id} IN ({ids})"),
@@ -102,7 +107,8 @@ impl Statements {
         let waiting = self.waiting.as_deref().unwrap_or("true");
         format!(
             "{settle}; SET CONSTRAINTS ALL IMMEDIATE;
-             SELECT {id} FROM {table} WHERE {id} IN ({ids}) AND {waiting}"
+             SELECT {} FROM {table} WHERE {id} IN ({ids}) AND {waiting}",
+            charset.select(id)
         )
     }
 
@@ -206,13 +212,15 @@ mod tests {
 
     #[test]
     fn rows_come_by_time_then_id_and_only_by_id_without_a_time() {
-        let sql = Statements::of(&config(PollAfter::Delete), true).claim(["id"].into_iter());
+        let sql = Statements::of(&config(PollAfter::Delete), true)
+            .claim(["id"].into_iter(), &Charset::Utf8);
         assert!(
             sql.contains("FROM \"app\".\"out\"\"box\" ORDER BY \"occurred_at\", \"id\" LIMIT 1000")
         );
         assert!(sql.ends_with("ORDER BY \"occurred_at\", \"id\""), "{sql}");
         assert!(!sql.contains("published_at"), "{sql}");
-        let sql = Statements::of(&config(PollAfter::Delete), false).claim(["id"].into_iter());
+        let sql = Statements::of(&config(PollAfter::Delete), false)
+            .claim(["id"].into_iter(), &Charset::Utf8);
         assert!(!sql.contains("occurred_at"), "{sql}");
     }
 
@@ -220,14 +228,14 @@ mod tests {
     fn marked_rows_wait_no_more_and_the_index_leaves_them_out() {
         let config = config(PollAfter::Mark);
         let statements = Statements::of(&config, true);
-        let sql = statements.claim(["id"].into_iter());
+        let sql = statements.claim(["id"].into_iter(), &Charset::Utf8);
         assert_eq!(sql.matches("\"published_at\" IS NULL").count(), 2, "{sql}");
         let (name, sql) = index(&config);
         assert_eq!(name, "out\"box_unpublished_idx");
         assert!(sql.ends_with("(\"occurred_at\", \"id\") WHERE \"published_at\" IS NULL"), "{sql}");
-        let sql = statements.settle(&["it's".to_owned(), "2".to_owned()]);
+        let sql = statements.settle(&["'1'".to_owned(), "'2'".to_owned()], &Charset::Utf8);
         assert!(sql.starts_with("UPDATE"), "{sql}");
-        assert!(sql.ends_with("IN ('it''s', '2') AND \"published_at\" IS NULL"), "{sql}");
+        assert!(sql.ends_with("IN ('1', '2') AND \"published_at\" IS NULL"), "{sql}");
     }
 
     #[test]

@@ -38,7 +38,7 @@ use crate::{
     kafka::{learned::Learned, publisher::Publisher},
     postgres::{PostgresError, Target},
     relay::{Router, moment_ms, row_publisher::RowPublisher},
-    wal::{pgoutput::Cell, row::OutboxRow, transaction::Layout},
+    wal::{pgoutput::Cell, row::OutboxRow, table as catalog, transaction::Layout},
 };
 
 /// Why the outbox cannot be polled.
@@ -93,7 +93,7 @@ pub(crate) struct Poller {
 
 /// A row that was handed to Kafka.
 struct SentRow {
-    /// As text, unless it is NULL.
+    /// As a constant of SQL, unless it is NULL.
     id: Option<String>,
     key: Option<Bytes>,
     /// Of its record in this session.
@@ -143,7 +143,8 @@ impl Poller {
             name == time_column || router.wanted().iter().any(|wanted| wanted.column == name)
         })
         .await?;
-        let layout = Layout::of(&relation, router.wanted())?;
+        let layout = Layout::of(&relation, router.wanted()).fit()?;
+        let charset = catalog::charset(&client, target).await?;
         let place = |name: &str| relation.columns.iter().position(|column| column.name == name);
         let time = place(time_column);
         table::lock(&client, target, &config.relay.slot).await?;
@@ -151,6 +152,7 @@ impl Poller {
             statements: Statements::of(config, time.is_some()),
             table: config.outbox.table.clone(),
             target: target.clone(),
+            charset,
         };
         settling.rehearse(&client).await?;
         let publisher = Publisher::connect(config, Arc::clone(monitor), learned).await?;
@@ -176,7 +178,7 @@ impl Poller {
             id: place(&config.outbox.column_id).unwrap_or_default(),
             key: place(&config.outbox.column_aggregate_id).unwrap_or_default(),
             time,
-            claim: settling.statements.claim(names),
+            claim: settling.statements.claim(names, &settling.charset),
             settling,
             layout,
             rows: RowPublisher::new(router, publisher),
@@ -259,7 +261,8 @@ impl Poller {
         // Rows come as fast as they are taken, so that few are in memory.
         while let Some(message) = rows.next().await {
             let SimpleQueryMessage::Row(row) = message.map_err(self.failed())? else { continue };
-            let cells: Vec<_> = (FIRST_CELL..row.len()).map(|at| cell(&row, at)).collect();
+            let cells: Vec<_> =
+                (FIRST_CELL..row.len()).map(|at| self.settling.charset.cell(row.get(at))).collect();
             claimed.found += 1;
             let key = text(&cells, self.key);
             if order.admits(row.get(CLAIMED) == Some("t"), key) {
@@ -278,7 +281,7 @@ impl Poller {
                         break;
                     }
                 };
-                let id = text(&cells, self.id).map(|id| String::from_utf8_lossy(id).into_owned());
+                let id = text(&cells, self.id).map(|id| self.settling.charset.literal(id));
                 claimed.sent.push(SentRow { id, key: key.cloned(), number });
             }
         }
@@ -296,13 +299,15 @@ impl Poller {
     ) -> Result<OutboxRow, RelayError> {
         let occurred_at = self.time.and_then(|at| text(cells, at));
         let now_us = || row.get(NOW_US).and_then(|now| now.parse().ok()).unwrap_or_default();
+        let (values, unreadable) = self.layout.values(cells, &self.settling.charset)?;
         Ok(OutboxRow {
             // Only its place among the claimed ones.
             position: Position { commit_lsn: Lsn::ZERO, ordinal: number },
             committed_at_us: occurred_at
                 .and_then(|time| moment_ms(time)?.checked_mul(1000))
                 .unwrap_or_else(now_us),
-            values: self.layout.values(cells)?,
+            values,
+            unreadable,
         })
     }
 
@@ -318,10 +323,6 @@ fn acknowledged(sent: Vec<SentRow>, undelivered: &HashSet<usize>) -> Vec<String>
     let is_done =
         |row: &SentRow| order.admits(!undelivered.contains(&row.number), row.key.as_ref());
     sent.into_iter().filter(is_done).filter_map(|row| row.id).collect()
-}
-
-fn cell(row: &SimpleQueryRow, at: usize) -> Cell {
-    row.get(at).map_or(Cell::Null, |text| Cell::Text(Bytes::copy_from_slice(text.as_bytes())))
 }
 
 fn text(cells: &[Cell], at: usize) -> Option<&Bytes> {

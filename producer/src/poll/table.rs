@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use outpour_schemas::config::{Config, PollAfter};
-use tokio_postgres::{Client, Row};
+use tokio_postgres::Client;
 
 use super::PollError;
 use crate::{
     postgres::{PostgresError, Target},
-    wal::pgoutput::{Column, Relation},
+    wal::{pgoutput::Relation, table},
 };
 
 /// One lock for each name of a relay, in its own database.
@@ -73,31 +73,16 @@ pub(super) async fn columns(
     config: &Config,
     is_wanted: impl Fn(&str) -> bool,
 ) -> Result<Relation, PollError> {
-    let (schema, table) = config.outbox.qualified();
-    let rows = client
-        .query(
-            "SELECT attname::text, atttypid FROM pg_attribute
-             WHERE attrelid = to_regclass(format('%I.%I', $1::text, $2::text))
-               AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
-            &[&schema, &table],
-        )
-        .await
-        .map_err(target.failed("reading the table's columns"))?;
+    let mut relation = table::columns(client, target, &config.outbox, |_| true).await?;
     let name = || config.outbox.table.clone();
-    if rows.is_empty() {
+    if relation.columns.is_empty() {
         return Err(PollError::NoTable { table: name(), target: target.to_string() });
     }
-    let column = |row: &Row| Column { name: row.get(0), type_oid: row.get(1) };
-    let columns: Vec<_> = rows.iter().map(column).collect();
     let mark = &config.outbox.column_published_at;
     let marks = config.relay.poll_after == PollAfter::Mark;
-    if marks && columns.iter().all(|column| column.name != *mark) {
+    if marks && relation.columns.iter().all(|column| column.name != *mark) {
         return Err(PollError::NoMark { table: name(), column: mark.clone() });
     }
-    Ok(Relation {
-        id: 0,
-        namespace: schema.to_owned(),
-        name: table.to_owned(),
-        columns: columns.into_iter().filter(|column| is_wanted(&column.name)).collect(),
-    })
+    relation.columns.retain(|column| is_wanted(&column.name));
+    Ok(relation)
 }

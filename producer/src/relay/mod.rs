@@ -12,6 +12,7 @@
 //! has whatever Kafka does not.
 
 mod agreement;
+mod catalog;
 mod ledger;
 mod retention;
 mod route;

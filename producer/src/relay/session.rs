@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Checkpoint, Ledger, Limits, Router, StartOptions,
     agreement::{self, Found},
+    catalog::Catalog,
     row_publisher::RowPublisher,
     snapshot,
 };
@@ -29,10 +30,12 @@ use crate::{
     postgres::Target,
     wal::{
         WalEvent,
+        charset::Charset,
         message::InvalidMessage,
         row::OutboxRow,
         slot::{self, SlotError, SlotState},
         stream::WalStream,
+        table,
         transaction::{Assembler, Progress},
     },
 };
@@ -45,9 +48,17 @@ enum Happening {
     Stop,
 }
 
+/// Whether a session goes on.
+enum Step {
+    On,
+    Stopped,
+}
+
 pub(super) struct Session {
     pub(super) wal: WalStream,
-    pub(super) assembler: Assembler,
+    assembler: Assembler,
+    pub(super) charset: Charset,
+    catalog: Catalog,
     pub(super) rows: RowPublisher,
     pub(super) ledger: Ledger,
     monitor: Arc<Monitor>,
@@ -56,6 +67,8 @@ pub(super) struct Session {
     op_invalid: OpInvalid,
     /// Whether it was told that a message was none of a transaction.
     told_non_transactional: bool,
+    /// Whether it was told that a message has another relay's prefix.
+    told_other_prefix: bool,
 }
 
 impl Session {
@@ -72,10 +85,11 @@ impl Session {
         let router = Router::new(&config.outbox, &config.relay)?;
         let client = target.connect().await?;
         slot::inspect(&client, target, config).await?;
-        let partitions = slot::partitions(&client, target, config).await?;
+        let members = table::members(&client, target, &config.outbox).await?;
+        let charset = table::charset(&client, target).await?;
         // Asked before the slot is taken: it may take the broker's time to answer.
         let publisher = Publisher::connect(config, Arc::clone(monitor), learned).await?;
-        let wal = WalStream::start(target, &config.relay.slot, &config.relay.publication).await?;
+        let wal = WalStream::start(target, config, &charset).await?;
         let early = match mutants::active(Mutant::CheckpointBeforeFencing) {
             true => Some(checkpoint::read_settled(config).await?),
             false => None,
@@ -104,70 +118,114 @@ impl Session {
             delivery = ?config.relay.effective_delivery(),
             "relay started"
         );
+        let prefix = &config.relay.message_prefix;
+        let mut assembler = Assembler::new(&config.outbox, prefix, router.wanted().to_vec())
+            .with_charset(charset.clone());
+        assembler.adopt(members);
         Ok(Session {
             wal,
-            assembler: Assembler::new(
-                &config.outbox,
-                &config.relay.message_prefix,
-                router.wanted().to_vec(),
-            )
-            .with_partitions(partitions),
+            assembler,
+            charset,
+            catalog: Catalog::new(client, target, &config.outbox),
             rows: RowPublisher::new(router, publisher),
             published: watch::Sender::new(checkpoint.end_lsn),
             ledger: Ledger::new(checkpoint, Limits::from(&config.relay), Instant::now()),
             monitor: Arc::clone(monitor),
             op_invalid: config.relay.op_invalid_behavior,
             told_non_transactional: false,
+            told_other_prefix: false,
         })
     }
 
-    /// Publishes until told to stop or until something breaks.
+    /// Publishes until told to stop or until something breaks. What the log has
+    /// before something that nobody can publish is published first, so that another
+    /// configuration can go on from there.
     pub(super) async fn run(mut self, stop: &CancellationToken) -> Result<(), RelayError> {
         loop {
-            match self.happening(stop).await? {
-                Happening::Wal(Some(event)) => match self.assembler.next(event)? {
-                    Progress::Row(row) => self.publish(&row).await?,
-                    Progress::Updated { table } => self.updated(table)?,
-                    Progress::InvalidMessage(message) => self.park(message).await?,
-                    Progress::NonTransactional => self.non_transactional(),
-                    Progress::Committed { end_lsn } => {
-                        if mutants::active(Mutant::ConfirmEarly) {
-                            self.wal.confirm(end_lsn);
-                        }
-                        if self.ledger.transaction_ended(end_lsn, Instant::now()) {
-                            self.commit().await?;
-                        }
-                    }
-                    Progress::CaughtUp { wal_end } => {
-                        self.monitor.caught_up(wal_end);
-                        let is_open = self.ledger.is_open();
-                        if (is_open && mutants::active(Mutant::KeepaliveInFlight))
-                            || (!is_open && mutants::active(Mutant::KeepaliveWithoutCheckpoint))
-                        {
-                            self.wal.confirm(wal_end);
-                        }
-                        if self.ledger.caught_up(wal_end, Instant::now()) {
-                            self.commit().await?;
-                        }
-                    }
-                    Progress::Nothing => {}
-                },
-                Happening::Wal(None) => return Err(RelayError::StreamEnded),
-                Happening::Due => self.commit().await?,
-                Happening::Stop => {
-                    // What is whole is published; what is not comes again.
-                    if self.ledger.is_open() && self.ledger.at_boundary() {
-                        self.commit().await?;
-                    }
-                    self.wal.close().await;
-                    tracing::info!(at = %self.ledger.committed().end_lsn, "relay stopped");
-                    return Ok(());
-                }
-            }
-            if self.ledger.is_full(Instant::now()) {
+            let error = match self.step(stop).await {
+                Ok(Step::On) => continue,
+                Ok(Step::Stopped) => None,
+                Err(error) if error.is_of_the_log() => Some(error),
+                Err(error) => return Err(error),
+            };
+            // What is whole is published; what is not comes again.
+            if self.ledger.is_open() && (self.ledger.at_boundary() || error.is_some()) {
                 self.commit().await?;
             }
+            self.wal.close().await;
+            tracing::info!(at = %self.ledger.committed().end_lsn, "relay stopped");
+            return error.map_or(Ok(()), Err);
         }
+    }
+
+    async fn step(&mut self, stop: &CancellationToken) -> Result<Step, RelayError> {
+        match self.happening(stop).await? {
+            Happening::Wal(Some(event)) => self.take(event).await?,
+            Happening::Wal(None) => return Err(RelayError::StreamEnded),
+            Happening::Due => self.commit().await?,
+            Happening::Stop => return Ok(Step::Stopped),
+        }
+        if self.ledger.is_full(Instant::now()) {
+            self.commit().await?;
+        }
+        Ok(Step::On)
+    }
+
+    async fn take(&mut self, event: WalEvent) -> Result<(), RelayError> {
+        match self.progress(event).await? {
+            Progress::Row(row) => self.publish(&row).await?,
+            Progress::Unfit { row, reason, columns } => {
+                // What is published needs no columns any more.
+                if !self.ledger.committed().covers(row.position) {
+                    return Err(RelayError::Unfit { position: row.position, reason, columns });
+                }
+            }
+            Progress::Updated { table } => self.updated(table)?,
+            Progress::InvalidMessage(message) => self.park(message).await?,
+            Progress::NonTransactional => self.non_transactional(),
+            Progress::OtherPrefix { prefix } => self.other_prefix(&prefix),
+            Progress::Committed { end_lsn } => {
+                if mutants::active(Mutant::ConfirmEarly) {
+                    self.wal.confirm(end_lsn);
+                }
+                if self.ledger.transaction_ended(end_lsn, Instant::now()) {
+                    self.commit().await?;
+                }
+            }
+            Progress::CaughtUp { wal_end } => {
+                self.monitor.caught_up(wal_end);
+                let is_open = self.ledger.is_open();
+                if (is_open && mutants::active(Mutant::KeepaliveInFlight))
+                    || (!is_open && mutants::active(Mutant::KeepaliveWithoutCheckpoint))
+                {
+                    self.wal.confirm(wal_end);
+                }
+                if self.ledger.caught_up(wal_end, Instant::now()) {
+                    self.commit().await?;
+                }
+            }
+            Progress::Stranger { .. } | Progress::Nothing => {}
+        }
+        Ok(())
+    }
+
+    /// What an event means, once it is known whose rows come with it: a table may
+    /// have become the outbox's child since the session began.
+    pub(super) async fn progress(&mut self, event: WalEvent) -> Result<Progress, RelayError> {
+        let progress = self.assembler.next(event)?;
+        if let Progress::Stranger { table, is_alike } = &progress {
+            let members = self.catalog.members().await?;
+            if self.assembler.adopt(members) {
+                tracing::info!(table, "a child of the outbox: its rows are published");
+            } else if *is_alike {
+                tracing::warn!(
+                    table,
+                    "events of a table are passed over that the publication has: it is neither the \
+                     outbox (outbox.table) nor a child of it"
+                );
+            }
+        }
+        Ok(progress)
     }
 
     /// The next thing to do.
@@ -238,6 +296,16 @@ impl Session {
             tracing::warn!(
                 "a message that is not part of a transaction is no event, and is passed over: \
                  outpour_emit writes events; said once, for the first of them"
+            );
+        }
+    }
+
+    fn other_prefix(&mut self, prefix: &str) {
+        if !std::mem::replace(&mut self.told_other_prefix, true) {
+            tracing::warn!(
+                prefix,
+                "events are passed over that outpour_emit wrote under another prefix than \
+                 relay.message_prefix; said once, for the first of them"
             );
         }
     }

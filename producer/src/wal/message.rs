@@ -27,6 +27,11 @@ use super::{
 pub enum MessageError {
     #[error("the message is not what outpour_emit writes: {0}")]
     Content(String),
+    #[error(
+        "the message is not UTF-8: in a database of another encoding the outpour_emit of an earlier \
+         version writes such; `outpour-relay init` brings it up to date"
+    )]
+    Encoding,
     #[error("the message's `id` is `{0}`, which is no UUID")]
     Id(String),
     #[error("the message's `occurred_at` is `{0}`, which is no timestamp with time zone")]
@@ -106,12 +111,18 @@ impl MessageLayout {
         MessageLayout { sources: wanted.iter().map(source).collect() }
     }
 
+    /// Whether `outpour_emit` would have written it.
+    pub(super) fn is_event(&self, content: &[u8]) -> bool {
+        self.values(content).is_ok()
+    }
+
     /// The wanted columns' values, in the types that the outbox table has.
     ///
     /// # Errors
     /// Says what `outpour_emit` would have written otherwise.
     pub(super) fn values(&self, content: &[u8]) -> Result<Vec<Option<Value>>, MessageError> {
-        let mut content: Content<'_> = serde_json::from_slice(content)?;
+        let content = std::str::from_utf8(content).map_err(|_| MessageError::Encoding)?;
+        let mut content: Content<'_> = serde_json::from_str(content)?;
         if Uuid::try_parse(&content.id).is_err() {
             return Err(MessageError::Id(shortened(&content.id)));
         }
@@ -249,6 +260,15 @@ mod tests {
     }
 
     #[test]
+    fn a_message_of_another_encoding_says_what_to_do() {
+        let mut latin1 = WRITTEN.as_bytes().to_vec();
+        latin1[10] = 0xfc;
+        let error = layout(&[("body", true)]).values(&latin1).unwrap_err();
+        assert_eq!(error, MessageError::Encoding);
+        assert!(error.to_string().contains("outpour-relay init"));
+    }
+
+    #[test]
     fn what_the_function_would_not_write_is_refused_in_one_line() {
         let cases = [
             ("", "", "EOF"),
@@ -271,9 +291,6 @@ mod tests {
             assert!(error.contains(part), "`{error}` should say `{part}`");
             assert_eq!(error.lines().count(), 1);
         }
-        let mut binary = WRITTEN.as_bytes().to_vec();
-        binary[10] = 0xff;
-        assert!(matches!(layout.values(&binary), Err(MessageError::Content(_))));
     }
 
     #[test]

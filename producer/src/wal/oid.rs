@@ -15,3 +15,25 @@ pub const TIMESTAMPTZ: u32 = 1184;
 pub const NUMERIC: u32 = 1700;
 pub const UUID: u32 = 2950;
 pub const JSONB: u32 = 3802;
+
+/// The id of a built-in type, by the name that the log calls it by.
+#[must_use]
+pub fn of(name: &str) -> Option<u32> {
+    Some(match name {
+        "bool" => BOOL,
+        "bytea" => BYTEA,
+        "int8" => INT8,
+        "int2" => INT2,
+        "int4" => INT4,
+        "text" => TEXT,
+        "float4" => FLOAT4,
+        "float8" => FLOAT8,
+        "varchar" => VARCHAR,
+        "timestamp" => TIMESTAMP,
+        "timestamptz" => TIMESTAMPTZ,
+        "numeric" => NUMERIC,
+        "uuid" => UUID,
+        "jsonb" => JSONB,
+        _ => return None,
+    })
+}

@@ -69,4 +69,16 @@ pub struct OutboxRow {
     /// One for each wanted column, in that order; `None` is a column that the
     /// table does not have.
     pub values: Vec<Option<Value>>,
+    /// The first of them whose bytes are no text in the database's encoding.
+    pub unreadable: Option<usize>,
+}
+
+/// The bytes of `\x6f75…`.
+pub(crate) fn bytea(text: &[u8]) -> Option<Vec<u8>> {
+    let digits = text.strip_prefix(b"\\x")?;
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    if digits.len() % 2 != 0 {
+        return None;
+    }
+    digits.chunks_exact(2).map(|pair| Some((digit(pair[0])? << 4) | digit(pair[1])?)).collect()
 }

@@ -1,12 +1,11 @@
 //! The replication slot and the publication, as the database has them.
 
-use std::collections::HashSet;
-
 use outpour_schemas::{Lsn, config::Config};
 use pgwire_replication::PgWireError;
 use tokio_postgres::Client;
 
 use super::{
+    publication,
     sqlstate::{self, sqlstate},
     timeline::HistoryError,
 };
@@ -58,11 +57,23 @@ pub enum SlotError {
     )]
     NotPublished { publication: String, table: String },
     #[error(
+        "publication `{publication}` does not publish inserts; \
+         run: ALTER PUBLICATION {} SET (publish = 'insert')",
+        legible(.publication)
+    )]
+    NoInserts { publication: String },
+    #[error(
         "table {table} is partitioned, and publication `{publication}` sends its rows under the \
          partitions' names; run: ALTER PUBLICATION {} SET (publish_via_partition_root = true)",
         legible(.publication)
     )]
     UnderPartitions { publication: String, table: String },
+    #[error(
+        "table {child} is a child of {table} (INHERITS), and publication `{publication}` does not \
+         publish its inserts; run: ALTER PUBLICATION {} ADD TABLE {child}",
+        legible(.publication)
+    )]
+    ChildNotPublished { publication: String, table: String, child: String },
     #[error("table {table} does not exist on {target}; run `outpour-relay init`")]
     NoTable { table: String, target: String },
     /// Another relay is at work, or its session has not been cleared away yet.
@@ -114,7 +125,9 @@ impl SlotError {
             | SlotError::Lost { .. }
             | SlotError::NoPublication { .. }
             | SlotError::NotPublished { .. }
+            | SlotError::NoInserts { .. }
             | SlotError::UnderPartitions { .. }
+            | SlotError::ChildNotPublished { .. }
             | SlotError::NoTable { .. } => false,
         }
     }
@@ -127,7 +140,7 @@ pub(crate) async fn inspect(
     target: &Target,
     config: &Config,
 ) -> Result<SlotState, SlotError> {
-    check_publication(client, target, config).await?;
+    publication::check(client, target, config).await?;
     let slot = &config.relay.slot;
     let row = client
         .query_opt(
@@ -181,81 +194,4 @@ pub(crate) fn lost_by(invalidation: Option<&str>) -> String {
         Some("wal_level_insufficient") => "wal_level was no longer `logical`".to_owned(),
         Some(other) => format!("the server gave it up ({other})"),
     }
-}
-
-async fn check_publication(
-    client: &Client,
-    target: &Target,
-    config: &Config,
-) -> Result<(), SlotError> {
-    let (schema, table) = config.outbox.qualified();
-    let publication = &config.relay.publication;
-    let row = client
-        .query_one(
-            "SELECT
-               EXISTS (SELECT FROM pg_tables WHERE schemaname = $1 AND tablename = $2) AS table_there,
-               EXISTS (SELECT FROM pg_publication WHERE pubname = $3) AS publication_there,
-               EXISTS (SELECT FROM pg_publication_tables t JOIN pg_publication p USING (pubname)
-                       WHERE pubname = $3 AND schemaname = $1 AND tablename = $2
-                         AND p.pubinsert) AS published,
-               EXISTS (SELECT FROM pg_publication p,
-                            pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-                       WHERE pubname = $3 AND p.pubinsert AND NOT p.pubviaroot
-                         AND nspname = $1 AND relname = $2 AND c.relkind = 'p'
-                         AND (p.puballtables
-                           OR EXISTS (SELECT FROM pg_publication_rel
-                                      WHERE prpubid = p.oid AND prrelid = c.oid)
-                           OR EXISTS (SELECT FROM pg_partition_tree(c.oid::regclass) leaf,
-                                             pg_publication_tables t
-                                      WHERE t.pubname = $3 AND leaf.relid =
-                                            to_regclass(format('%I.%I', t.schemaname, t.tablename)))))
-                 AS under_partitions",
-            &[&schema, &table, publication],
-        )
-        .await
-        .map_err(target.failed("reading the publication"))?;
-    let target = target.to_string();
-    let has_table = config.outbox.has_table();
-    if has_table && !row.get::<_, bool>("table_there") {
-        return Err(SlotError::NoTable { table: config.outbox.table.clone(), target });
-    }
-    if !row.get::<_, bool>("publication_there") {
-        return Err(SlotError::NoPublication { publication: publication.clone(), target });
-    }
-    if row.get::<_, bool>("under_partitions") {
-        return Err(SlotError::UnderPartitions {
-            publication: publication.clone(),
-            table: config.outbox.table.clone(),
-        });
-    }
-    // Messages belong to no table, and so to every publication.
-    if has_table && !row.get::<_, bool>("published") {
-        return Err(SlotError::NotPublished {
-            publication: publication.clone(),
-            table: config.outbox.table.clone(),
-        });
-    }
-    Ok(())
-}
-
-/// The object ids of the outbox table's partitions, if it has any: what was
-/// written before the publication was told to use the table's own name still
-/// comes under theirs.
-pub(crate) async fn partitions(
-    client: &Client,
-    target: &Target,
-    config: &Config,
-) -> Result<HashSet<u32>, PostgresError> {
-    let (schema, table) = config.outbox.qualified();
-    let rows = client
-        .query(
-            "SELECT leaf.relid::oid
-             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace,
-                  pg_partition_tree(c.oid) leaf
-             WHERE nspname = $1 AND relname = $2",
-            &[&schema, &table],
-        )
-        .await
-        .map_err(target.failed("reading the outbox's partitions"))?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
 }

@@ -5,13 +5,18 @@
 
 use std::time::Duration;
 
-use outpour_schemas::{Lsn, postgres::PIN};
+use outpour_schemas::{
+    Lsn,
+    config::{Config, Relay},
+    postgres::PIN,
+};
 use pgwire_replication::{
     IdentifySystem, PgWireError, ReplicationClient, ReplicationConfig, ReplicationEvent, TlsConfig,
 };
 
 use super::{
     WalEvent,
+    charset::Charset,
     slot::SlotError,
     timeline::{self, Switch},
 };
@@ -88,15 +93,21 @@ pub(crate) struct WalStream {
 }
 
 impl WalStream {
-    /// Takes the slot and starts where it was last confirmed.
+    /// Takes the slot and starts where it was last confirmed. Text comes as
+    /// `charset` takes it.
     pub(crate) async fn start(
         target: &Target,
-        slot: &str,
-        publication: &str,
+        config: &Config,
+        charset: &Charset,
     ) -> Result<Self, SlotError> {
-        let (config, bridge) = configuration(target, slot, publication).await?;
+        let Relay { slot, publication, .. } = &config.relay;
+        let (replication, bridge) = configuration(target, slot, publication).await?;
         let start = async {
-            let mut client = connect(config).await?;
+            let mut client = connect(replication).await?;
+            if charset.is_raw() {
+                // No conversion, which the library asks for, and no check.
+                client.simple_query("SET client_encoding = 'SQL_ASCII'").await?;
+            }
             let system = client.identify_system().await?;
             // The first timeline has no history.
             let history = match system.timeline {

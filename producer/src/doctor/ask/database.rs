@@ -75,7 +75,8 @@ pub(in super::super) async fn ask(
     let server = asking
         .one(
             "reading the server's state",
-            "SELECT current_setting('wal_level') AS wal_level, pg_is_in_recovery() AS is_standby,
+            "SELECT current_setting('wal_level') AS wal_level,
+                    getdatabaseencoding()::text AS encoding, pg_is_in_recovery() AS is_standby,
                     current_user::text AS user_name, current_database()::text AS database,
                     r.rolsuper, r.rolreplication,
                     current_setting('synchronous_standby_names') AS synchronous_standbys,
@@ -99,6 +100,7 @@ pub(in super::super) async fn ask(
         version: settings.get("server_version_num").map_or(0, |&n| u32::try_from(n).unwrap_or(0)),
         settings,
         wal_level: server.get("wal_level"),
+        encoding: server.get("encoding"),
         user: User {
             name: server.get("user_name"),
             database: server.get("database"),

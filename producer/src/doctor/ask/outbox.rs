@@ -8,7 +8,11 @@ use super::{
     super::facts::{Column, Coverage, Generated, Publication, Published, Table},
     database::Asking,
 };
-use crate::{postgres::PostgresError, sql::quoted};
+use crate::{
+    postgres::PostgresError,
+    sql::quoted,
+    wal::table::{BASE_TYPE, MEMBERS},
+};
 
 pub(super) async fn table(
     asking: &Asking<'_>,
@@ -41,9 +45,12 @@ pub(super) async fn table(
     let columns = asking
         .all(
             doing,
-            "SELECT attname::text AS name, atttypid AS type_oid, attgenerated::text AS generated,
-                    format_type(atttypid, atttypmod) AS type_name
-             FROM pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped",
+            &format!(
+                "SELECT attname::text AS name, {BASE_TYPE} AS type_oid,
+                        attgenerated::text AS generated,
+                        format_type(atttypid, atttypmod) AS type_name
+                 FROM pg_attribute a WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped"
+            ),
             &[&row.get::<_, u32>("oid")],
         )
         .await?;
@@ -100,15 +107,31 @@ pub(super) async fn publication(
         .all(
             doing,
             // By ids: who may not use a schema may not look a name up in it.
-            "SELECT to_jsonb(t), t.schemaname = $2 AND t.tablename = $3 AS is_outbox,
-                    EXISTS (SELECT FROM pg_class root JOIN pg_namespace rn ON rn.oid = root.relnamespace,
-                                 pg_partition_tree(root.oid) part, pg_class leaf
-                            JOIN pg_namespace ln ON ln.oid = leaf.relnamespace
-                            WHERE rn.nspname = $2 AND root.relname = $3 AND part.level > 0
-                              AND part.relid = leaf.oid AND ln.nspname = t.schemaname
-                              AND leaf.relname = t.tablename) AS is_partition
-             FROM pg_publication_tables t WHERE t.pubname = $1",
-            &[&config.relay.publication, &schema, &name],
+            &format!(
+                "{MEMBERS}
+                 SELECT to_jsonb(t), t.schemaname = $1 AND t.tablename = $2 AS is_outbox,
+                        c.relispartition AS is_partition, m.oid IS NOT NULL AS is_member
+                 FROM pg_publication_tables t
+                 JOIN pg_namespace n ON n.nspname = t.schemaname
+                 JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename
+                 LEFT JOIN member m ON m.oid = c.oid
+                 WHERE t.pubname = $3"
+            ),
+            &[&schema, &name, &config.relay.publication],
+        )
+        .await?;
+    let left_out = asking
+        .all(
+            doing,
+            &format!(
+                "{MEMBERS}
+                 SELECT format('%I.%I', n.nspname, c.relname)
+                 FROM member JOIN pg_class c USING (oid) JOIN pg_namespace n ON n.oid = c.relnamespace
+                 WHERE NOT c.relispartition AND NOT (n.nspname = $1 AND c.relname = $2)
+                   AND NOT EXISTS (SELECT FROM pg_publication_tables t WHERE t.pubname = $3
+                                   AND t.schemaname = n.nspname AND t.tablename = c.relname)"
+            ),
+            &[&schema, &name, &config.relay.publication],
         )
         .await?;
     let covers_slot = match (row.get("is_newer"), row.get("is_free")) {
@@ -125,8 +148,8 @@ pub(super) async fn publication(
                 names.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect()
             });
             outbox = Some(Published { columns: names, row_filter: text("rowfilter") });
-        } else if row_of_table.get("is_partition") {
-            has_partitions = true;
+        } else if row_of_table.get("is_member") {
+            has_partitions |= row_of_table.get::<_, bool>("is_partition");
         } else {
             let (schema, name) = (text("schemaname"), text("tablename"));
             other_tables.push(format!(
@@ -148,6 +171,7 @@ pub(super) async fn publication(
         via_root: row.get("pubviaroot"),
         has_partitions,
         other_tables,
+        children_left_out: left_out.iter().map(|row| row.get(0)).collect(),
         outbox,
         covers_slot,
     }))

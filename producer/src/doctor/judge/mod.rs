@@ -23,7 +23,9 @@ use crate::wal::row::Wanted;
 pub(super) fn database(facts: &Database, wanted: &[Wanted], config: &Config) -> Vec<Finding> {
     if config.relay.mode == Mode::Poll {
         // The table is all that counts: nothing is replicated.
-        return outbox::polled(facts, wanted, config);
+        let mut findings = vec![server::encoding(&facts.encoding)];
+        findings.extend(outbox::polled(facts, wanted, config));
+        return findings;
     }
     let mut findings = server::judge(facts);
     findings.extend(outbox::judge(facts, wanted, config));

@@ -301,6 +301,10 @@ mod tests {
     fn every_way_for_a_publication_to_lose_events_is_a_problem() {
         let add = found(|_, publication| publication.outbox = None);
         assert_one(&add, Level::Problem, "does not have", "ADD TABLE \"public\".\"outbox\"");
+        let child = found(|_, publication| {
+            publication.children_left_out = vec!["public.outbox_eu".into()];
+        });
+        assert_one(&child, Level::Problem, "INHERITS", "ADD TABLE public.outbox_eu;");
         let inserts = found(|_, publication| publication.inserts = false);
         assert_one(&inserts, Level::Problem, "inserts", "publish = 'insert'");
         let filter = found(|_, publication| {

@@ -32,6 +32,7 @@ pub(super) fn judge(facts: &Database, wanted: &[Wanted], config: &Config) -> Vec
     let findings = [
         asked.partitions(),
         asked.outbox(),
+        asked.children(),
         asked.operations(),
         asked.other_tables(),
         asked.row_filter(),
@@ -82,6 +83,24 @@ impl Asked<'_> {
                 "No event is published, and PostgreSQL does not complain.",
             )
             .fix(format!("{alter} ADD TABLE {table};"))
+        })
+    }
+
+    fn children(&self) -> Option<Finding> {
+        let Self { publication, config, name, alter, .. } = self;
+        let left_out = &publication.children_left_out;
+        (!left_out.is_empty()).then(|| {
+            Finding::problem(
+                CHECK,
+                format!(
+                    "`{name}` does not have {}, whose rows are {}'s (INHERITS)",
+                    named(left_out),
+                    config.outbox.table
+                ),
+                "A child's rows come under its own name. Those of one that is left out are in the \
+                 table and never arrive: the relay refuses to start.",
+            )
+            .fix(format!("{alter} ADD TABLE {};", left_out.join(", ")))
         })
     }
 

@@ -23,7 +23,8 @@ pub(super) fn judge(facts: &Database) -> Vec<Finding> {
             .fix("postgres.url: name the primary"),
         );
     }
-    findings.extend([wal_level(facts), privilege(facts), clock(facts)]);
+    let encoding = encoding(&facts.encoding);
+    findings.extend([wal_level(facts), encoding, privilege(facts), clock(facts)]);
     findings.extend(replication(facts));
     findings.extend(synchronous(facts));
     findings
@@ -88,6 +89,23 @@ fn wal_level(facts: &Database) -> Finding {
     )
 }
 
+/// Of polling, too.
+pub(super) fn encoding(name: &str) -> Finding {
+    let check = "encoding";
+    let why = match name {
+        "UTF8" => return Finding::ok(check, name),
+        "SQL_ASCII" => {
+            "PostgreSQL checks no text. Events are published as they are where that is UTF-8; a \
+             row with other bytes in it is parked (invalid_encoding)."
+        }
+        _ => {
+            "Text is converted to UTF-8 on its way; a row with bytes that have no meaning in this \
+             encoding is parked (invalid_encoding)."
+        }
+    };
+    Finding::warning(check, format!("the database's encoding is {name}"), why)
+}
+
 fn privilege(facts: &Database) -> Finding {
     let (check, user) = ("privilege", &facts.user);
     if user.is_superuser || user.replicates {
@@ -147,6 +165,14 @@ mod tests {
         assert_eq!(level("server", |facts| facts.is_standby = true), Level::Problem);
         assert_eq!(level("wal_level", |facts| facts.wal_level = "replica".into()), Level::Problem);
         assert_eq!(level("privilege", |facts| facts.user.replicates = false), Level::Problem);
+    }
+
+    #[test]
+    fn an_encoding_that_is_not_utf_8_is_a_warning_that_names_it() {
+        for name in ["SQL_ASCII", "LATIN1"] {
+            assert_eq!(level("encoding", |facts| facts.encoding = name.into()), Level::Warning);
+            assert!(encoding(name).what.contains(name));
+        }
     }
 
     #[test]

@@ -30,6 +30,9 @@ struct Failing {
     last_error: String,
 }
 
+/// What has events published that the log does not have.
+pub(super) const REMEDY: &str = "`outpour-consumer reconcile --outbox --fix` has them published";
+
 /// What is known of a relay.
 #[derive(Debug)]
 pub(super) struct Standing {
@@ -50,6 +53,8 @@ pub(super) struct Standing {
     moved_at: Instant,
     log: Option<LogView>,
     log_error: Option<String>,
+    /// Why PostgreSQL does not send the outbox's rows.
+    unpublished: Option<String>,
 }
 
 /// What the metrics show of it.
@@ -80,6 +85,7 @@ impl Standing {
             moved_at: now,
             log: None,
             log_error: None,
+            unpublished: None,
         }
     }
 
@@ -150,6 +156,10 @@ impl Standing {
         }
     }
 
+    pub(super) fn unpublished(&mut self, reason: Option<String>) {
+        self.unpublished = reason;
+    }
+
     /// Where there is no log to compare with: a round that ends is progress,
     /// unless it found rows and could take none.
     pub(super) fn polled(&mut self, held_up: bool, now: Instant) {
@@ -189,6 +199,12 @@ impl Standing {
                     failing.last_error
                 ));
             }
+        }
+        // A standby has a relay before it that says so.
+        if let (Some(reason), State::Active) = (&self.unpublished, self.state) {
+            return Some(format!(
+                "{reason}; what is written until then is not in the log: afterwards {REMEDY}"
+            ));
         }
         let stood = now.duration_since(self.moved_at);
         if self.state != State::Active || stood < stall_after {

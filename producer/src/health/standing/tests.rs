@@ -48,6 +48,17 @@ fn rounds_of_polling_are_progress_unless_all_rows_are_locked() {
 }
 
 #[test]
+fn an_idle_relay_whose_outbox_is_not_published_is_not_ready_and_says_what_to_do() {
+    let (mut standing, now) = idle();
+    standing.unpublished(Some("publication `p` does not publish inserts of t".to_owned()));
+    let told = reason(&standing, now);
+    assert!(told.starts_with("publication `p`"), "{told}");
+    assert!(told.contains("reconcile --outbox --fix"), "{told}");
+    standing.unpublished(None);
+    assert_eq!(reason(&standing, now), "");
+}
+
+#[test]
 fn a_relay_is_not_ready_before_its_first_session() {
     let now = Instant::now();
     let standing = Standing::new(now);

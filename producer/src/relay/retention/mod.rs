@@ -25,7 +25,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::{
     postgres::{PostgresError, Target},
     sql::{legible, legible_table, quoted},
-    wal::mark,
+    wal::{mark, table::BASE_TYPE},
 };
 
 /// Chosen together, since each choice waits for a commit in Kafka.
@@ -141,8 +141,8 @@ impl Retention {
     async fn shape(&self, client: &Client) -> Result<Shape, RetentionError> {
         // DELETE on a partitioned table does for its partitions, but not for one
         // that is named itself.
-        const SHAPE: &str = "
-            SELECT format_type(id.atttypid, id.atttypmod) AS id_type,
+        let shape = format!(
+            "SELECT format_type(id.atttypid, id.atttypmod) AS id_type,
                    format_type(at.atttypid, at.atttypmod) AS time_type,
                    p.partrelid IS NOT NULL AND pg_has_role(c.relowner, 'USAGE') AS by_partition,
                    CASE WHEN p.partrelid IS NOT NULL AND pg_has_role(c.relowner, 'USAGE')
@@ -155,13 +155,15 @@ impl Retention {
             FROM pg_class c
             JOIN pg_namespace n ON n.oid = c.relnamespace
             LEFT JOIN pg_attribute id ON id.attrelid = c.oid AND id.attname = $3
-            LEFT JOIN pg_attribute at ON at.attrelid = c.oid AND at.attname = $4
-              AND at.atttypid IN ('timestamptz'::regtype, 'timestamp'::regtype, 'date'::regtype)
+            LEFT JOIN (SELECT a.*, {BASE_TYPE} AS base_type FROM pg_attribute a) at
+              ON at.attrelid = c.oid AND at.attname = $4 AND at.base_type
+                 IN ('timestamptz'::regtype, 'timestamp'::regtype, 'date'::regtype)
             LEFT JOIN pg_partitioned_table p ON p.partrelid = c.oid AND p.partstrat = 'r'
               AND p.partnatts = 1 AND p.partattrs[0] = at.attnum
-            WHERE n.nspname = $1 AND c.relname = $2";
+            WHERE n.nspname = $1 AND c.relname = $2"
+        );
         let row = client
-            .query_opt(SHAPE, &[&self.schema, &self.table, &self.id, &self.time])
+            .query_opt(&shape, &[&self.schema, &self.table, &self.id, &self.time])
             .await
             .map_err(self.failed())?;
         let named =

@@ -67,6 +67,11 @@ pub enum Unroutable {
     Partition { column: String, value: String, topic: String },
     #[error("column `{column}` holds `{value}`, which is no timestamp from 1970 on")]
     Timestamp { column: String, value: String },
+    #[error(
+        "column `{column}` holds bytes that are no text: the database's encoding gives them no \
+         meaning, or they are not UTF-8 where it is SQL_ASCII"
+    )]
+    Encoding { column: String },
     #[error(transparent)]
     Message(#[from] MessageError),
     #[error("the record has {size} bytes, more than relay.max_record_size = {limit}")]
@@ -88,6 +93,7 @@ impl Unroutable {
             Unroutable::RefusedRecord { .. } => "refused_by_kafka",
             Unroutable::Partition { .. } => "invalid_partition",
             Unroutable::Timestamp { .. } => "invalid_timestamp",
+            Unroutable::Encoding { .. } => "invalid_encoding",
             Unroutable::Message(_) => "invalid_message",
             Unroutable::TooLarge { .. } | Unroutable::TooLargeForTopic { .. } => "record_too_large",
         }
@@ -217,6 +223,9 @@ impl Router {
 
     /// Topic, partition and timestamp: what can be wrong about a row.
     fn place(&self, row: &OutboxRow, record: &mut Record) -> Result<(), Unroutable> {
+        if let Some(at) = row.unreadable {
+            return Err(Unroutable::Encoding { column: self.name(at) });
+        }
         let by =
             content(row, ROUTE).ok_or_else(|| Unroutable::NoTopic { column: self.name(ROUTE) })?;
         record.topic = self.topics.topic(&String::from_utf8_lossy(by))?;

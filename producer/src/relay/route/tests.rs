@@ -82,6 +82,7 @@ impl Case {
             position: Position { commit_lsn: Lsn(1), ordinal: 0 },
             committed_at_us: 5_000_999,
             values: self.router.wanted().iter().map(value).collect(),
+            unreadable: None,
         }
     }
 

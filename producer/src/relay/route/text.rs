@@ -3,7 +3,10 @@
 use jiff::{fmt::temporal::DateTimeParser, tz::TimeZone};
 use outpour_schemas::wire;
 
-use crate::wal::{oid, row::Value};
+use crate::wal::{
+    oid,
+    row::{self, Value},
+};
 
 const PARSER: DateTimeParser = DateTimeParser::new();
 
@@ -14,7 +17,7 @@ pub(super) fn bytes(value: &Value) -> Option<Vec<u8>> {
     let text = value.text.as_deref()?;
     Some(match value.type_oid {
         oid::BOOL => boolean(text).to_vec(),
-        oid::BYTEA => binary(text).unwrap_or_else(|| text.to_vec()),
+        oid::BYTEA => row::bytea(text).unwrap_or_else(|| text.to_vec()),
         oid::TIMESTAMPTZ => rfc3339(text).map_or_else(|| text.to_vec(), String::into_bytes),
         _ => text.to_vec(),
     })
@@ -66,16 +69,6 @@ pub(crate) fn moment_ms(text: &[u8]) -> Option<i64> {
 
 fn boolean(text: &[u8]) -> &'static [u8] {
     if text == b"t" { b"true" } else { b"false" }
-}
-
-/// The bytes of `\x6f75…`.
-fn binary(text: &[u8]) -> Option<Vec<u8>> {
-    let digits = text.strip_prefix(b"\\x")?;
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    if digits.len() % 2 != 0 {
-        return None;
-    }
-    digits.chunks_exact(2).map(|pair| Some((digit(pair[0])? << 4) | digit(pair[1])?)).collect()
 }
 
 /// `2026-01-02 03:04:05.6+00` as `2026-01-02T03:04:05.600000Z`.

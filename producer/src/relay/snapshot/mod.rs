@@ -84,6 +84,12 @@ pub enum SnapshotError {
          delete it, or set relay.snapshot = \"never\""
     )]
     NoId { table: String, column: String },
+    #[error(
+        "the snapshot of {table} was begun in the order of column `{column}`, which is gone or no \
+         time any more; give the column its name back until the snapshot is done, or set \
+         relay.snapshot = \"never\" to leave out the rest of the rows older than the slot"
+    )]
+    NoOrder { table: String, column: String },
 }
 
 impl From<SourceError> for RelayError {
@@ -165,18 +171,26 @@ impl Reading {
                 wanted.iter().any(|wanted| wanted.column == name) || time.as_deref() == Some(name)
             })
             .await?;
-        let layout = Layout::of(&relation, wanted)?;
+        let layout = Layout::of(&relation, wanted).fit()?;
         let position = |name: &str| relation.columns.iter().position(|column| column.name == name);
         let orders = |at: &usize| {
             [oid::TIMESTAMP, oid::TIMESTAMPTZ, oid::INT8].contains(&relation.columns[*at].type_oid)
         };
         let time_at = time.as_deref().and_then(position).filter(orders);
+        if let Some(TimePlace { column, .. }) = after.as_ref().and_then(|place| place.time.as_ref())
+            && time_at.is_none()
+        {
+            let column = column.clone();
+            return Err(SnapshotError::NoOrder { table, column }.into());
+        }
+        let charset = session.charset.clone();
         let select = Select {
             table,
             columns: relation.columns.iter().map(|column| column.name.clone()).collect(),
             id: config.outbox.column_id.clone(),
             time: time.filter(|_| time_at.is_some()),
             filter: source.filter(&config.relay.publication).await?,
+            charset,
         };
         let now_us = collect(session, &source).await?;
         Ok(Some(Reading {
@@ -197,24 +211,38 @@ impl Reading {
         }
     }
 
-    /// A row as an event, and its place in the order. When it committed is not
-    /// known any more: its own time stands for that.
-    fn event(&self, cells: &[Cell], snapshot: &Snapshot) -> Result<(OutboxRow, Place), RelayError> {
-        let owned = |text: &Bytes| String::from_utf8_lossy(text).into_owned();
-        let id = Self::text(cells, self.id).map(owned).ok_or_else(|| SnapshotError::NoId {
+    /// A row as an event, and its place in the order; none if its id is no text,
+    /// which no query could name. When it committed is not known any more: its own
+    /// time stands for that.
+    fn event(
+        &self,
+        cells: &[Cell],
+        snapshot: &Snapshot,
+    ) -> Result<(OutboxRow, Option<Place>), RelayError> {
+        let charset = &self.select.charset;
+        let owned = |text: &Bytes| {
+            let text = charset.decode(text)?;
+            Some(String::from_utf8_lossy(&text).into_owned())
+        };
+        let id = Self::text(cells, self.id).ok_or_else(|| SnapshotError::NoId {
             table: self.select.table.clone(),
             column: self.select.id.clone(),
         })?;
         let time = self.time.and_then(|at| Self::text(cells, at));
         let occurred_at_us = time.and_then(|time| moment_ms(time)?.checked_mul(1000));
+        let (values, unreadable) = self.layout.values(cells, charset)?;
         let row = OutboxRow {
             position: snapshot.next_position(),
             committed_at_us: occurred_at_us.unwrap_or(self.now_us),
-            values: self.layout.values(cells)?,
+            values,
+            unreadable,
         };
-        let time =
-            self.select.time.clone().map(|column| TimePlace { column, value: time.map(owned) });
-        Ok((row, Place { id, time }))
+        let time = self
+            .select
+            .time
+            .clone()
+            .map(|column| TimePlace { column, value: time.and_then(owned) });
+        Ok((row, owned(id).map(|id| Place { id, time })))
     }
 }
 
@@ -257,8 +285,8 @@ async fn collect_to(
         // Transactions come in the order of their commits, so that one which
         // committed behind the mark comes after all from before it.
         let is_behind = matches!(event, WalEvent::Begin { commit_lsn, .. } if commit_lsn >= mark);
-        let has_passed = match session.assembler.next(event)? {
-            Progress::Row(row) => {
+        let has_passed = match session.progress(event).await? {
+            Progress::Row(row) | Progress::Unfit { row, .. } => {
                 ids.extend(Router::id(&row).map(|id| String::from_utf8_lossy(id).into_owned()));
                 found += 1;
                 false
@@ -269,6 +297,8 @@ async fn collect_to(
             Progress::Updated { .. }
             | Progress::InvalidMessage(_)
             | Progress::NonTransactional
+            | Progress::OtherPrefix { .. }
+            | Progress::Stranger { .. }
             | Progress::Nothing => is_behind,
         };
         if has_passed || ids.len() >= AT_ONCE {
@@ -307,7 +337,7 @@ async fn publish(
                 bytes += session.rows.publish(&row).await?.bytes;
                 rows += 1;
                 snapshot.rows += 1;
-                snapshot.after = Some(place);
+                snapshot.after = place.or(snapshot.after);
                 rows >= limits.rows || bytes >= limits.bytes
             }
             Err(_) => rows > 0,

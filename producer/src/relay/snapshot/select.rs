@@ -1,7 +1,10 @@
 //! The query for a snapshot's rows, as text. Pure.
 
 use super::{Place, TimePlace};
-use crate::sql::{literal, quoted};
+use crate::{
+    sql::{literal, quoted},
+    wal::charset::Charset,
+};
 
 /// Holds the ids that the slot's stream has, of the connection's own.
 pub(super) const STREAMED: &str = "pg_temp.outpour_streamed";
@@ -17,6 +20,8 @@ pub(super) struct Select {
     pub(super) time: Option<String>,
     /// The publication's row filter, which the stream obeys, too.
     pub(super) filter: Option<String>,
+    /// How the text of the columns is to come.
+    pub(super) charset: Charset,
 }
 
 impl Select {
@@ -28,7 +33,8 @@ impl Select {
     pub(super) fn sql(&self, after: Option<&Place>) -> String {
         let of = |column: &String| format!("o.{}", quoted(column));
         let id = of(&self.id);
-        let columns: Vec<_> = self.columns.iter().map(of).collect();
+        let columns = self.columns.iter().map(|column| self.charset.select(&of(column)));
+        let columns: Vec<_> = columns.collect();
         let mut sql = format!(
             "SELECT {} FROM {} AS o WHERE NOT EXISTS \
              (SELECT FROM {STREAMED} AS s WHERE s.id = format('%s', {id}))",
@@ -72,6 +78,7 @@ mod tests {
             id: "id".to_owned(),
             time: time.map(str::to_owned),
             filter: None,
+            charset: Charset::Utf8,
         }
     }
 

@@ -2,9 +2,8 @@
 
 use std::{pin::Pin, time::Duration};
 
-use bytes::Bytes;
 use futures_util::StreamExt;
-use outpour_schemas::{Lsn, config::Config};
+use outpour_schemas::{Lsn, OutboxTable, config::Config};
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow, SimpleQueryStream};
 
 use super::{
@@ -15,8 +14,10 @@ use crate::{
     postgres::{PostgresError, Target},
     sql::{legible, legible_table},
     wal::{
+        charset::Charset,
         mark,
-        pgoutput::{Cell, Column, Relation},
+        pgoutput::{Cell, Relation},
+        table,
     },
 };
 
@@ -26,8 +27,7 @@ pub(super) struct Source {
     reader: Client,
     marker: Client,
     target: Target,
-    schema: String,
-    table: String,
+    outbox: OutboxTable,
 }
 
 /// A transaction that may have committed without being visible yet.
@@ -40,13 +40,11 @@ impl Source {
     /// # Errors
     /// When the database refuses, or what is needed is not granted.
     pub(super) async fn open(target: &Target, config: &Config) -> Result<Self, SourceError> {
-        let (schema, table) = config.outbox.qualified();
         let source = Source {
             reader: target.connect().await?,
             marker: target.connect().await?,
             target: target.clone(),
-            schema: schema.to_owned(),
-            table: table.to_owned(),
+            outbox: config.outbox.clone(),
         };
         source.prepare_connections().await.map_err(target.failed("preparing the snapshot"))?;
         source.check_grants(config).await?;
@@ -59,6 +57,7 @@ impl Source {
     }
 
     async fn check_grants(&self, config: &Config) -> Result<(), SourceError> {
+        let (schema, table) = self.outbox.qualified();
         let row = self
             .reader
             .query_one(
@@ -66,7 +65,7 @@ impl Source {
                         has_database_privilege(current_database(), 'TEMPORARY'),
                         row_security_active(outbox)
                  FROM CAST(to_regclass(format('%I.%I', $1::text, $2::text)) AS oid) AS outbox",
-                &[&self.schema, &self.table],
+                &[&schema, &table],
             )
             .await
             .map_err(self.target.failed("reading privileges"))?;
@@ -146,33 +145,18 @@ impl Source {
         &self,
         is_wanted: impl Fn(&str) -> bool,
     ) -> Result<Relation, PostgresError> {
-        let rows = self
-            .reader
-            .query(
-                "SELECT attname::text, atttypid FROM pg_attribute
-                 WHERE attrelid = to_regclass(format('%I.%I', $1::text, $2::text))
-                   AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
-                &[&self.schema, &self.table],
-            )
-            .await
-            .map_err(self.target.failed("reading the table's columns"))?;
-        let column = |row: &tokio_postgres::Row| Column { name: row.get(0), type_oid: row.get(1) };
-        Ok(Relation {
-            id: 0,
-            namespace: self.schema.clone(),
-            name: self.table.clone(),
-            columns: rows.iter().map(column).filter(|column| is_wanted(&column.name)).collect(),
-        })
+        table::columns(&self.reader, &self.target, &self.outbox, is_wanted).await
     }
 
     /// What the publication leaves out; servers before 15 know no such thing.
     pub(super) async fn filter(&self, publication: &str) -> Result<Option<String>, PostgresError> {
+        let (schema, table) = self.outbox.qualified();
         let row = self
             .reader
             .query_opt(
                 "SELECT to_jsonb(t) ->> 'rowfilter' FROM pg_publication_tables t
                  WHERE pubname = $1 AND schemaname = $2 AND tablename = $3",
-                &[&publication, &self.schema, &self.table],
+                &[&publication, &schema, &table],
             )
             .await
             .map_err(self.target.failed("reading the publication"))?;
@@ -233,7 +217,7 @@ impl Source {
             .simple_query_raw(&select.sql(after))
             .await
             .map_err(self.target.failed("reading the outbox"))?;
-        Ok(Rows { stream: Box::pin(stream), source: self })
+        Ok(Rows { stream: Box::pin(stream), charset: select.charset.clone(), source: self })
     }
 
     async fn run(&self, sql: &str) -> Result<(), PostgresError> {
@@ -245,6 +229,7 @@ impl Source {
 pub(super) struct Rows {
     /// The simple protocol: every value as the text that the log has of it.
     stream: Pin<Box<SimpleQueryStream>>,
+    charset: Charset,
     source: Source,
 }
 
@@ -256,7 +241,7 @@ impl Rows {
         loop {
             match self.stream.next().await {
                 None => return Ok(None),
-                Some(Ok(SimpleQueryMessage::Row(row))) => return Ok(Some(cells(&row))),
+                Some(Ok(SimpleQueryMessage::Row(row))) => return Ok(Some(self.cells(&row))),
                 Some(Ok(_)) => {}
                 Some(Err(error)) => {
                     return Err(self.source.target.failed("reading the outbox")(error));
@@ -264,13 +249,10 @@ impl Rows {
             }
         }
     }
-}
 
-fn cells(row: &SimpleQueryRow) -> Vec<Cell> {
-    let cell = |at| {
-        row.get(at).map_or(Cell::Null, |text| Cell::Text(Bytes::copy_from_slice(text.as_bytes())))
-    };
-    (0..row.len()).map(cell).collect()
+    fn cells(&self, row: &SimpleQueryRow) -> Vec<Cell> {
+        (0..row.len()).map(|at| self.charset.cell(row.get(at))).collect()
+    }
 }
 
 /// Why the table could not be prepared for reading.

@@ -9,6 +9,8 @@ mod tests;
 
 use bytes::{Buf, Bytes};
 
+use super::charset::Charset;
+
 /// A message that changes what we know or carries a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
@@ -20,6 +22,13 @@ pub enum Message {
     /// Its rows, old and new, are not read.
     Update {
         relation: u32,
+    },
+    /// What a type that is not built in is at bottom: of a domain, the type that
+    /// it is a domain over.
+    Type {
+        id: u32,
+        namespace: String,
+        name: String,
     },
     /// Delete, truncate and what else an outbox never publishes.
     Other {
@@ -65,20 +74,19 @@ pub enum PgoutputError {
     UnknownCell(u8),
     #[error("pgoutput insert lacks its row (found {0:#04x})")]
     NoRow(u8),
-    #[error("pgoutput {0} is not UTF-8")]
-    NotUtf8(&'static str),
     #[error("pgoutput {0} has a negative length")]
     NegativeLength(&'static str),
 }
 
-/// Decodes one message, which must fill `bytes` exactly.
+/// Decodes one message, which must fill `bytes` exactly. Names are of `charset`;
+/// the text of cells stays as it is.
 ///
 /// # Errors
 /// For anything that the documented format does not allow.
-pub fn decode(mut bytes: Bytes) -> Result<Message, PgoutputError> {
+pub fn decode(mut bytes: Bytes, charset: &Charset) -> Result<Message, PgoutputError> {
     let tag = u8_of(&mut bytes, "the message tag")?;
     let message = match tag {
-        b'R' => Message::Relation(relation(&mut bytes)?),
+        b'R' => Message::Relation(relation(&mut bytes, charset)?),
         b'I' => {
             let relation = u32_of(&mut bytes, "a relation id")?;
             match u8_of(&mut bytes, "the row's tag")? {
@@ -87,7 +95,12 @@ pub fn decode(mut bytes: Bytes) -> Result<Message, PgoutputError> {
             }
         }
         b'U' => return Ok(Message::Update { relation: u32_of(&mut bytes, "a relation id")? }),
-        b'D' | b'T' | b'O' | b'Y' => return Ok(Message::Other { tag }),
+        b'Y' => Message::Type {
+            id: u32_of(&mut bytes, "a type's id")?,
+            namespace: schema(&mut bytes, charset)?,
+            name: string(&mut bytes, "a type's name", charset)?,
+        },
+        b'D' | b'T' | b'O' => return Ok(Message::Other { tag }),
         unknown => return Err(PgoutputError::UnknownTag(unknown)),
     };
     match bytes.remaining() {
@@ -96,23 +109,21 @@ pub fn decode(mut bytes: Bytes) -> Result<Message, PgoutputError> {
     }
 }
 
-fn relation(bytes: &mut Bytes) -> Result<Relation, PgoutputError> {
+fn relation(bytes: &mut Bytes, charset: &Charset) -> Result<Relation, PgoutputError> {
     let id = u32_of(bytes, "a relation id")?;
-    let namespace = string(bytes, "a schema name")?;
-    let name = string(bytes, "a table name")?;
+    let namespace = schema(bytes, charset)?;
+    let name = string(bytes, "a table name", charset)?;
     u8_of(bytes, "the replica identity")?;
     let count = u16_of(bytes, "the column count")?;
     let columns = (0..count)
         .map(|_| {
             u8_of(bytes, "a column's flags")?;
-            let name = string(bytes, "a column name")?;
+            let name = string(bytes, "a column name", charset)?;
             let type_oid = u32_of(bytes, "a column's type")?;
             u32_of(bytes, "a column's type modifier")?;
             Ok(Column { name, type_oid })
         })
         .collect::<Result<_, _>>()?;
-    // PostgreSQL leaves the schema of built-in tables empty.
-    let namespace = if namespace.is_empty() { "pg_catalog".to_owned() } else { namespace };
     Ok(Relation { id, namespace, name, columns })
 }
 
@@ -150,9 +161,21 @@ fn u32_of(bytes: &mut Bytes, what: &'static str) -> Result<u32, PgoutputError> {
     bytes.try_get_u32().map_err(|_| PgoutputError::Truncated(what))
 }
 
-fn string(bytes: &mut Bytes, what: &'static str) -> Result<String, PgoutputError> {
+/// PostgreSQL leaves the schema of what is built in empty.
+fn schema(bytes: &mut Bytes, charset: &Charset) -> Result<String, PgoutputError> {
+    let name = string(bytes, "a schema name", charset)?;
+    Ok(if name.is_empty() { "pg_catalog".to_owned() } else { name })
+}
+
+fn string(
+    bytes: &mut Bytes,
+    what: &'static str,
+    charset: &Charset,
+) -> Result<String, PgoutputError> {
     let end = bytes.iter().position(|&b| b == 0).ok_or(PgoutputError::Truncated(what))?;
     let text = bytes.split_to(end);
     bytes.advance(1);
-    String::from_utf8(text.into()).map_err(|_| PgoutputError::NotUtf8(what))
+    // A name that is no text is none that a configuration could have.
+    let text = charset.decode(&text).unwrap_or(text);
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }

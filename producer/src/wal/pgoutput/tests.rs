@@ -2,6 +2,10 @@ use proptest::prelude::*;
 
 use super::*;
 
+fn decode(bytes: Bytes) -> Result<Message, PgoutputError> {
+    super::decode(bytes, &Charset::Utf8)
+}
+
 fn relation_bytes() -> Vec<u8> {
     let mut bytes = b"R\0\0\x40\x01public\0outbox\0d\0\x02".to_vec();
     bytes.extend(b"\x01id\0\0\0\x0b\x86\xff\xff\xff\xff");
@@ -38,9 +42,20 @@ fn an_update_names_its_table() {
     assert!(decode(Bytes::from_static(b"U\0\0")).is_err());
 }
 
+fn type_bytes() -> Vec<u8> {
+    b"Y\0\0\x40\x07\0bytea\0".to_vec()
+}
+
+#[test]
+fn a_domain_names_the_type_that_it_is_at_bottom() {
+    let (namespace, name) = ("pg_catalog".to_owned(), "bytea".to_owned());
+    let expected = Message::Type { id: 0x4007, namespace, name };
+    assert_eq!(decode(type_bytes().into()), Ok(expected));
+}
+
 #[test]
 fn every_truncation_is_an_error() {
-    for whole in [relation_bytes(), insert_bytes()] {
+    for whole in [relation_bytes(), insert_bytes(), type_bytes()] {
         for end in 0..whole.len() {
             let cut = Bytes::copy_from_slice(&whole[..end]);
             assert!(decode(cut).is_err(), "cut at {end}");

@@ -23,8 +23,10 @@ use outpour_schemas::{Lsn, OutboxTable, Position};
 pub(crate) use self::layout::Layout;
 use super::{
     WalEvent,
+    charset::Charset,
     message::{InvalidMessage, MessageLayout},
-    pgoutput::{self, Message, PgoutputError},
+    oid,
+    pgoutput::{self, Message, PgoutputError, Relation},
     row::{Expects, OutboxRow, Wanted},
 };
 
@@ -32,11 +34,29 @@ use super::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
     Row(OutboxRow),
+    /// A row that no record can be made of, unless it is published already.
+    Unfit {
+        row: OutboxRow,
+        reason: AssemblyError,
+        /// The columns that it has.
+        columns: Vec<String>,
+    },
+    /// A table whose rows are about to come, and that is not known to be the
+    /// outbox's.
+    Stranger {
+        table: String,
+        /// Whether records could be made of its rows.
+        is_alike: bool,
+    },
     /// A message that should have been a row.
     InvalidMessage(InvalidMessage),
     /// A message with the prefix of events, but outside of any transaction:
     /// nothing was committed.
     NonTransactional,
+    /// An event, but not under our prefix.
+    OtherPrefix {
+        prefix: String,
+    },
     /// A row of the outbox was updated, which is no event.
     Updated {
         table: String,
@@ -92,14 +112,24 @@ impl Open {
 pub struct Assembler {
     schema: String,
     table: String,
-    /// Object ids of the outbox table's partitions.
-    partitions: HashSet<u32>,
+    /// Object ids of the tables whose rows are the outbox's, whatever they are
+    /// called.
+    members: HashSet<u32>,
     wanted: Vec<Wanted>,
     message_prefix: String,
     messages: MessageLayout,
-    /// `None` for tables that the publication has besides the outbox.
-    layouts: HashMap<u32, Option<Layout>>,
+    charset: Charset,
+    /// What domains are domains over, by object id.
+    base_types: HashMap<u32, u32>,
+    tables: HashMap<u32, Table>,
     open: Option<Open>,
+}
+
+/// What the stream has said of a table.
+enum Table {
+    Outbox(Layout),
+    /// One that the publication has besides the outbox.
+    Other(Relation),
 }
 
 impl Assembler {
@@ -112,17 +142,37 @@ impl Assembler {
             table: table.to_owned(),
             messages: MessageLayout::of(outbox, &wanted),
             message_prefix: message_prefix.to_owned(),
-            partitions: HashSet::new(),
+            members: HashSet::new(),
             wanted,
-            layouts: HashMap::new(),
+            charset: Charset::Utf8,
+            base_types: HashMap::new(),
+            tables: HashMap::new(),
             open: None,
         }
     }
 
-    /// Takes rows of these tables, by object id, for rows of the outbox.
+    /// Text of the stream is of this encoding, but for that of messages.
     #[must_use]
-    pub fn with_partitions(self, partitions: HashSet<u32>) -> Self {
-        Assembler { partitions, ..self }
+    pub fn with_charset(self, charset: Charset) -> Self {
+        // The client library takes a message's prefix for UTF-8.
+        let message_prefix = charset.mistaken(&self.message_prefix);
+        Assembler { charset, message_prefix, ..self }
+    }
+
+    /// Takes rows of these tables, by object id, for rows of the outbox. Whether
+    /// there is one among them that was a stranger.
+    pub fn adopt(&mut self, members: HashSet<u32>) -> bool {
+        self.members = members;
+        let mut has_adopted = false;
+        for (id, table) in &mut self.tables {
+            if let Table::Other(relation) = table
+                && self.members.contains(id)
+            {
+                *table = Table::Outbox(Layout::of(relation, &self.wanted));
+                has_adopted = true;
+            }
+        }
+        has_adopted
     }
 
     /// Takes the next event.
@@ -155,6 +205,11 @@ impl Assembler {
                     Ok(Progress::NonTransactional)
                 }
             }
+            WalEvent::LogicalMessage { transactional, prefix, content }
+                if transactional && self.messages.is_event(&content) =>
+            {
+                Ok(Progress::OtherPrefix { prefix })
+            }
             WalEvent::KeepAlive { .. } | WalEvent::LogicalMessage { .. } => Ok(Progress::Nothing),
         }
     }
@@ -163,7 +218,9 @@ impl Assembler {
         let open = self.open.as_mut().ok_or(AssemblyError::OutsideTransaction("message"))?;
         let (position, committed_at_us) = (open.next_position()?, open.committed_at_us);
         Ok(match self.messages.values(&content) {
-            Ok(values) => Progress::Row(OutboxRow { position, committed_at_us, values }),
+            Ok(values) => {
+                Progress::Row(OutboxRow { position, committed_at_us, values, unreadable: None })
+            }
             Err(reason) => Progress::InvalidMessage(InvalidMessage {
                 position,
                 committed_at_us,
@@ -174,30 +231,49 @@ impl Assembler {
     }
 
     fn change(&mut self, data: Bytes) -> Result<Progress, AssemblyError> {
-        match pgoutput::decode(data)? {
-            Message::Relation(relation) => {
-                let name = (relation.namespace.as_str(), relation.name.as_str());
-                let is_outbox = name == (self.schema.as_str(), self.table.as_str())
-                    || self.partitions.contains(&relation.id);
-                let layout = is_outbox.then(|| Layout::of(&relation, &self.wanted)).transpose()?;
-                self.layouts.insert(relation.id, layout);
+        match pgoutput::decode(data, &self.charset)? {
+            Message::Type { id, namespace, name } => {
+                if let Some(base) = oid::of(&name).filter(|_| namespace == "pg_catalog") {
+                    self.base_types.insert(id, base);
+                }
                 Ok(Progress::Nothing)
             }
+            Message::Relation(relation) => Ok(self.relation(relation)),
             Message::Insert { relation, row } => {
-                let layout =
-                    self.layouts.get(&relation).ok_or(AssemblyError::UnknownRelation(relation))?;
+                let table =
+                    self.tables.get(&relation).ok_or(AssemblyError::UnknownRelation(relation))?;
                 let open = self.open.as_mut().ok_or(AssemblyError::OutsideTransaction("row"))?;
-                match layout {
-                    Some(layout) => layout.row(&row, open).map(Progress::Row),
-                    None => Ok(Progress::Nothing),
-                }
+                let Table::Outbox(layout) = table else { return Ok(Progress::Nothing) };
+                let row = layout.row(&row, open, &self.charset)?;
+                Ok(match layout.unfit.clone() {
+                    None => Progress::Row(row),
+                    Some(reason) => {
+                        Progress::Unfit { row, reason, columns: layout.columns().to_vec() }
+                    }
+                })
             }
-            Message::Update { relation } => Ok(match self.layouts.get(&relation) {
-                Some(Some(layout)) => Progress::Updated { table: layout.table.clone() },
+            Message::Update { relation } => Ok(match self.tables.get(&relation) {
+                Some(Table::Outbox(layout)) => Progress::Updated { table: layout.table.clone() },
                 _ => Progress::Nothing,
             }),
             Message::Other { .. } => Ok(Progress::Nothing),
         }
+    }
+
+    fn relation(&mut self, mut relation: Relation) -> Progress {
+        for column in &mut relation.columns {
+            column.type_oid = *self.base_types.get(&column.type_oid).unwrap_or(&column.type_oid);
+        }
+        let id = relation.id;
+        let layout = Layout::of(&relation, &self.wanted);
+        let is_outbox = (&relation.namespace, &relation.name) == (&self.schema, &self.table)
+            || self.members.contains(&id);
+        if is_outbox {
+            self.tables.insert(id, Table::Outbox(layout));
+            return Progress::Nothing;
+        }
+        self.tables.insert(id, Table::Other(relation));
+        Progress::Stranger { is_alike: layout.unfit.is_none(), table: layout.table }
     }
 }
 

@@ -142,7 +142,11 @@ fn a_message_outside_of_transactions_is_told_if_it_is_ours_and_no_event() {
     let told = assembler.next(message("outpour", false, "")).unwrap();
     assert_eq!(told, Progress::NonTransactional);
     assert_eq!(assembler.next(message("other", false, "")).unwrap(), Progress::Nothing);
-    assert_eq!(assembler.next(message("other", true, "")).unwrap(), Progress::Nothing);
+    let told = assembler.next(message("other", true, "")).unwrap();
+    assert_eq!(told, Progress::OtherPrefix { prefix: "other".to_owned() });
+    let (prefix, content) = ("other".to_owned(), Bytes::from_static(b"{}"));
+    let not_an_event = WalEvent::LogicalMessage { transactional: true, prefix, content };
+    assert_eq!(assembler.next(not_an_event).unwrap(), Progress::Nothing);
     let outside = assembler.next(message("outpour", true, "")).unwrap_err();
     assert_eq!(outside, AssemblyError::OutsideTransaction("message"));
 }
@@ -153,36 +157,87 @@ fn rows_of_other_tables_are_passed_over() {
     assert_eq!(rows(events).unwrap(), []);
 }
 
-#[test]
-fn rows_of_the_outbox_s_partitions_are_rows_of_the_outbox() {
-    let mut assembler = assembler().with_partitions(HashSet::from([7]));
-    assembler.next(BEGIN).unwrap();
-    for id in [7, 8] {
-        assembler.next(relation(id, "outbox_2026", &REQUIRED)).unwrap();
-    }
-    let mut is_row =
-        |id| matches!(assembler.next(insert(id, &[Some("x"); 4])).unwrap(), Progress::Row(_));
-    assert!(is_row(7));
-    assert!(!is_row(8), "a table of somebody else");
+/// Whether the next row of the relation counts as the outbox's.
+fn is_row(assembler: &mut Assembler, id: u32) -> bool {
+    matches!(assembler.next(insert(id, &[Some("x"); 4])).unwrap(), Progress::Row(_))
 }
 
 #[test]
-fn a_missing_column_is_named_with_its_configuration_key() {
-    let error = rows([BEGIN, relation(1, "outbox", &["id"])]).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "table public.outbox has no column `aggregatetype` (outbox.column_x)"
-    );
+fn rows_of_member_tables_are_rows_of_the_outbox_whatever_they_are_called() {
+    let mut assembler = assembler();
+    assembler.adopt(HashSet::from([7]));
+    assembler.next(BEGIN).unwrap();
+    assert_eq!(assembler.next(relation(7, "outbox_2026", &REQUIRED)).unwrap(), Progress::Nothing);
+    let table = || "public.outbox_2027".to_owned();
+    let stranger = |is_alike| Progress::Stranger { table: table(), is_alike };
+    let told = assembler.next(relation(8, "outbox_2027", &["x"])).unwrap();
+    assert_eq!(told, stranger(false));
+    let told = assembler.next(relation(8, "outbox_2027", &REQUIRED)).unwrap();
+    assert_eq!(told, stranger(true));
+    assert!(is_row(&mut assembler, 7));
+    assert!(!is_row(&mut assembler, 8), "a table of somebody else");
+    assert!(!assembler.adopt(HashSet::from([7, 9])));
+    assert!(assembler.adopt(HashSet::from([7, 8])), "it became one");
+    assert!(is_row(&mut assembler, 8));
+}
+
+/// Why the first row of `columns` is unfit.
+fn unfit(columns: &[&str]) -> String {
+    let mut assembler = assembler();
+    assembler.next(BEGIN).unwrap();
+    assert_eq!(assembler.next(relation(1, "outbox", columns)).unwrap(), Progress::Nothing);
+    let cells = vec![Some("x"); columns.len()];
+    let told = assembler.next(insert(1, &cells)).unwrap();
+    let Progress::Unfit { row, reason, columns: has } = told else { panic!("{told:?}") };
+    assert_eq!(row.position.ordinal, 0);
+    assert_eq!(has, columns);
+    reason.to_string()
+}
+
+#[test]
+fn a_missing_column_is_named_with_its_configuration_key_when_a_row_needs_it() {
+    let expected = "table public.outbox has no column `aggregatetype` (outbox.column_x)";
+    assert_eq!(unfit(&["id"]), expected);
 }
 
 #[test]
 fn a_column_of_the_wrong_type_is_named_with_its_configuration_key() {
-    let columns = ["aggregatetype", "payload", "shard"];
-    let error = rows([BEGIN, relation(1, "outbox", &columns)]).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "column `shard` of table public.outbox (outbox.column_x) must be smallint, integer or bigint"
-    );
+    let expected = "column `shard` of table public.outbox (outbox.column_x) must be \
+                    smallint, integer or bigint";
+    assert_eq!(unfit(&["aggregatetype", "payload", "shard"]), expected);
+}
+
+#[test]
+fn a_domain_counts_as_the_type_that_it_is_over() {
+    let mut assembler = assembler();
+    assembler.next(BEGIN).unwrap();
+    let types: [&'static [u8]; 2] = [b"Y\0\0\x40\x07\0int4\0", b"Y\0\0\x40\x08app\0int4\0"];
+    for bytes in types {
+        assembler.next(WalEvent::Change(Bytes::from_static(bytes))).unwrap();
+    }
+    // The one is a domain, the other somebody's own type of that name.
+    for (low, is_fit) in [(7, true), (8, false)] {
+        let mut bytes = b"R\0\0\0\x01public\0outbox\0d\0\x03".to_vec();
+        bytes.extend(b"\0aggregatetype\0\0\0\0\x19\0\0\0\0\0payload\0\0\0\0\x19\0\0\0\0");
+        bytes.extend(b"\0shard\0\0\0\x40");
+        bytes.extend([low, 0, 0, 0, 0]);
+        assembler.next(WalEvent::Change(bytes.into())).unwrap();
+        let told = assembler.next(insert(1, &[Some("1"); 3])).unwrap();
+        assert_eq!(matches!(told, Progress::Row(_)), is_fit, "{told:?}");
+    }
+}
+
+#[test]
+fn a_value_that_is_no_text_is_kept_and_told() {
+    let mut assembler = assembler().with_charset(Charset::Unchecked);
+    assembler.next(BEGIN).unwrap();
+    assembler.next(relation(1, "outbox", &["aggregatetype", "payload"])).unwrap();
+    let insert = b"I\0\0\0\x01N\0\x02t\0\0\0\x01ot\0\0\0\x01\xff";
+    let told = assembler.next(WalEvent::Change(Bytes::from_static(insert))).unwrap();
+    let Progress::Row(row) = told else { panic!("{told:?}") };
+    assert_eq!(row.unreadable, Some(1));
+    let kept = row.values[1].clone().unwrap().text.unwrap();
+    assert_eq!(kept.as_ref(), b"\xff");
 }
 
 #[test]
