@@ -204,7 +204,7 @@ impl Program {
     pub async fn stop(mut self) -> Result<()> {
         const PATIENCE: Duration = Duration::from_secs(30);
         // It may have ended by itself: how, is told below.
-        self.signal(Signal::TERM).ok();
+        self.terminate().ok();
         let Ok(status) = tokio::time::timeout(PATIENCE, self.child.wait()).await else {
             let seconds = PATIENCE.as_secs();
             bail!("{} did not stop within {seconds} s. {}", self.binary.name(), self.last_words());
@@ -236,6 +236,14 @@ impl Program {
     #[must_use]
     pub fn id(&self) -> Option<u32> {
         self.child.id()
+    }
+
+    /// SIGTERM, whatever it makes of that.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn terminate(&self) -> Result<()> {
+        self.signal(Signal::TERM)
     }
 
     /// SIGSTOP: it stands still, its connections open.

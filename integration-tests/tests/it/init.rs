@@ -1,7 +1,5 @@
 //! `outpour-relay init` while others have transactions open.
 
-use std::process::Command;
-
 use anyhow::ensure;
 use integration_tests::{
     eventually,
@@ -19,8 +17,7 @@ fn init(pipeline: &Pipeline<'_>, log: &str) -> Program {
 
 /// Asks it to end, as Ctrl-C does; what it has said.
 async fn interrupt(mut init: Program) -> String {
-    let pid = init.id().unwrap().to_string();
-    assert!(Command::new("kill").arg(pid).status().unwrap().success());
+    init.terminate().unwrap();
     assert_eq!(init.ended(PATIENCE).await.unwrap(), Some(1), "{}", init.log_text());
     init.log_text()
 }

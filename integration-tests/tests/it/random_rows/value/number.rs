@@ -79,7 +79,8 @@ pub(super) fn decimal(precision: usize, scale: usize, dice: &mut Dice) -> Writte
 
 pub(super) fn float(text: String, shown: Shown, is_finite: bool, dice: &mut Dice) -> Written {
     match dice.rare() {
-        0 => (dice.pick(&["1e309", "-1e400", "\"1.5\"", "\"NaN\"", "true"]).into(), None),
+        0 => (dice.pick(&["1e309", "-1e400", "\"x\"", "\"1,5\"", "true"]).into(), None),
+        1 if is_finite => (format!("\"{text}\""), Some(shown)),
         _ if is_finite => (text, Some(shown)),
         _ => ("true".into(), None),
     }
