@@ -207,29 +207,39 @@ impl LowCardinality {
         if self.rows.is_empty() {
             return;
         }
-        let index_width = match self.keys.len() {
-            0..=0x100 => 0,
-            0x101..=0x1_0000 => 1,
-            _ => 2,
-        };
-        let flags = HAS_ADDITIONAL_KEYS | NEED_UPDATE_DICTIONARY | index_width;
-        put_u64s(out, &[flags, self.keys.len() as u64]);
+        put_u64s(out, &[index_flags(self.keys.len()), self.keys.len() as u64]);
         out.extend_from_slice(&self.arena);
-        put_u64s(out, &[self.rows.len() as u64]);
-        // The casts are exact: no number exceeds the count of keys.
-        match index_width {
-            0 => out.extend(self.rows.iter().map(|&number| number as u8)),
-            1 => {
-                out.reserve(self.rows.len() * 2);
-                for &number in &self.rows {
-                    out.extend_from_slice(&(number as u16).to_le_bytes());
-                }
+        put_index(out, self.keys.len(), &self.rows);
+    }
+}
+
+/// What stands before a dictionary of so many keys: that it comes along, and how wide
+/// the numbers of its keys are, as a power of two.
+pub(super) fn index_flags(keys: usize) -> u64 {
+    let index_width = match keys {
+        0..=0x100 => 0,
+        0x101..=0x1_0000 => 1,
+        _ => 2,
+    };
+    HAS_ADDITIONAL_KEYS | NEED_UPDATE_DICTIONARY | index_width
+}
+
+/// How many rows there are, and for each the number of its key among `keys`.
+pub(super) fn put_index(out: &mut Vec<u8>, keys: usize, rows: &[u32]) {
+    put_u64s(out, &[rows.len() as u64]);
+    // The casts are exact: no number exceeds the count of keys.
+    match index_flags(keys) & 0xff {
+        0 => out.extend(rows.iter().map(|&number| number as u8)),
+        1 => {
+            out.reserve(rows.len() * 2);
+            for &number in rows {
+                out.extend_from_slice(&(number as u16).to_le_bytes());
             }
-            _ => {
-                out.reserve(self.rows.len() * 4);
-                for &number in &self.rows {
-                    out.extend_from_slice(&number.to_le_bytes());
-                }
+        }
+        _ => {
+            out.reserve(rows.len() * 4);
+            for &number in rows {
+                out.extend_from_slice(&number.to_le_bytes());
             }
         }
     }

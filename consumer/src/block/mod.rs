@@ -59,9 +59,11 @@
 
 mod cell;
 mod column;
+mod concat;
 mod datetime;
 mod decimal;
 mod empty;
+mod encoded;
 mod enumeration;
 mod error;
 mod integer;
@@ -86,6 +88,7 @@ pub use column::Column;
 pub use error::{CellError, Reason};
 pub use types::{ColumnType, TypeError};
 
+pub(crate) use concat::concat;
 pub(crate) use slice::slice;
 
 use column::Buffer;

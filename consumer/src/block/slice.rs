@@ -7,17 +7,15 @@ use bytes::Bytes;
 
 use super::{
     Column, ColumnType,
+    encoded::{dictionaries, take, take_string, take_u64, take_varint, whole},
     types::ScalarType,
-    wire::{put_u64s, put_varint, varint_width},
+    wire::{put_u64s, put_varint},
 };
 
 /// The rows at `rows`, which ascend, of a block of `columns` in pieces. `None` if that
 /// is not what the pieces hold.
 pub(crate) fn slice(columns: &[Column], block: &[Bytes], rows: Vec<Range<usize>>) -> Option<Bytes> {
-    let whole = match block {
-        [one] => one.clone(),
-        pieces => pieces.concat().into(),
-    };
+    let whole = whole(block);
     let from = &mut &whole[..];
     let (width, all) = (take_varint(from)?, take_varint(from)?);
     let kept = Kept { all, rows };
@@ -148,59 +146,16 @@ fn copy_ends(kept: &Kept, from: &mut &[u8], to: &mut Vec<u8>) -> Option<Kept> {
     Some(Kept { all: ends.last().copied().unwrap_or(0), rows: of_elements })
 }
 
-/// How many dictionaries a column has, each of which has a state before all data.
-fn dictionaries(kind: &ColumnType) -> usize {
-    match kind {
-        ColumnType::Scalar(_) | ColumnType::Nullable(_) => 0,
-        ColumnType::LowCardinality { .. } => 1,
-        ColumnType::Array(item) => dictionaries(item),
-        ColumnType::Map(key, value) => dictionaries(key) + dictionaries(value),
-        ColumnType::Tuple(elements) => {
-            elements.iter().map(|element| dictionaries(&element.kind)).sum()
-        }
-    }
-}
-
-fn take<'a>(from: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
-    let (taken, rest) = from.split_at_checked(count)?;
-    *from = rest;
-    Some(taken)
-}
-
-fn take_u64(from: &mut &[u8]) -> Option<u64> {
-    take(from, size_of::<u64>())?.try_into().ok().map(u64::from_le_bytes)
-}
-
-fn take_varint(from: &mut &[u8]) -> Option<usize> {
-    let width = varint_width(from);
-    let bytes = take(from, width)?;
-    let value = bytes.iter().rev().fold(0, |value, byte| value << 7 | u64::from(byte & 0x7f));
-    usize::try_from(value).ok()
-}
-
-/// A string with the length that it begins with.
-fn take_string<'a>(from: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let mut behind = *from;
-    let length = take_varint(&mut behind)?;
-    take(from, from.len() - behind.len() + length)
-}
-
+/// Rows of columns of every shape.
 #[cfg(test)]
-mod tests {
+pub(super) mod samples {
     use std::sync::Arc;
 
-    use proptest::{collection::vec, prelude::*};
+    use bytes::Bytes;
 
-    use super::{
-        super::{Block, Cell},
-        *,
-    };
+    use super::super::{Block, Cell, Column};
 
-    fn one(rows: Range<usize>) -> Vec<Range<usize>> {
-        std::iter::once(rows).collect()
-    }
-
-    fn columns() -> Arc<[Column]> {
+    pub(crate) fn columns() -> Arc<[Column]> {
         let kinds = [
             ("n", "UInt16"),
             ("s", "String"),
@@ -251,10 +206,27 @@ mod tests {
         block.push_row(&cells).unwrap();
     }
 
-    fn encoded(rows: impl IntoIterator<Item = u16>) -> Vec<Bytes> {
+    pub(crate) fn encoded(rows: impl IntoIterator<Item = u16>) -> Vec<Bytes> {
         let mut block = Block::new(columns());
         rows.into_iter().for_each(|n| push(&mut block, n));
         block.take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::{collection::vec, prelude::*};
+
+    use super::{
+        super::{Block, Cell},
+        samples::{columns, encoded},
+        *,
+    };
+
+    fn one(rows: Range<usize>) -> Vec<Range<usize>> {
+        std::iter::once(rows).collect()
     }
 
     proptest! {
