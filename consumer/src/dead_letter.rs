@@ -34,7 +34,7 @@ use crate::{
         TopicPartition,
         kafka::{GroupOffsets, is_stale, offset_list},
     },
-    writer::Offsets,
+    writer::{Commit, Offsets},
 };
 
 /// A place that keeps what was rejected.
@@ -227,6 +227,8 @@ impl DeadLetters for KafkaDeadLetters {
         offset: i64,
         plan: &str,
     ) -> Result<(), ParkError> {
+        let commit = Commit { partition: source.clone(), offset, metadata: plan.to_owned() };
+        let commits = vec![commit];
         let topic = dead_letter_topic(&source.topic);
         self.ensure(source, &topic).await.map_err(ParkError::NotWritten)?;
         let mut slot = self.producer.lock().await;
@@ -236,13 +238,13 @@ impl DeadLetters for KafkaDeadLetters {
         };
         if !self.is_transactional {
             if mutants::active(Mutant::LettersAfterPlan) {
-                let committed = self.offsets.commit(source, offset, plan.to_owned()).await;
+                let committed = self.offsets.commit(commits.clone()).await;
                 committed.map_err(ParkError::InDoubt)?;
             }
             send(&producer, &topic, source, letters).await.map_err(ParkError::NotWritten)?;
             *slot = Some(producer);
             drop(slot);
-            let committed = self.offsets.commit(source, offset, plan.to_owned()).await;
+            let committed = self.offsets.commit(commits).await;
             return committed.map_err(ParkError::InDoubt);
         }
         producer.begin_transaction().map_err(ParkError::NotWritten)?;
@@ -250,7 +252,7 @@ impl DeadLetters for KafkaDeadLetters {
         let outcome = blocking(|| {
             sent.map_err(ParkError::NotWritten)?;
             let group = self.offsets.group().map_err(ParkError::InDoubt)?;
-            let offsets = offset_list(source, offset, plan).map_err(ParkError::InDoubt)?;
+            let offsets = offset_list(&commits).map_err(ParkError::InDoubt)?;
             again(|| producer.send_offsets_to_transaction(&offsets, &group, REQUEST_TIMEOUT))
                 .map_err(|error| match is_stale(&error) {
                     true => ParkError::NotWritten(error),

@@ -88,11 +88,18 @@ pub struct Search {
 pub enum PlanError {
     #[error("the committed metadata is not a plan: {0}")]
     Malformed(#[from] serde_json::Error),
-    #[error("the plan has version {0}, this program knows {VERSION}")]
+    #[error("the plan has version {0}, this program knows {VERSION_OF_JOINT}")]
     Version(u32),
 }
 
 pub const VERSION: u32 = 1;
+
+/// Of a plan whose first insert had rows of other partitions, too. A program that does not
+/// know of such inserts would ask for its rows under a token that was never used.
+const VERSION_OF_JOINT: u32 = 2;
+
+/// What the name of such an insert begins with.
+const JOINT: &str = "joint/";
 
 impl Plan {
     /// The plan in an offset's metadata, if there is one.
@@ -104,10 +111,10 @@ impl Plan {
             return Ok(None);
         }
         let plan: Plan = serde_json::from_str(metadata)?;
-        if plan.version != VERSION {
-            return Err(PlanError::Version(plan.version));
+        match plan.version {
+            VERSION | VERSION_OF_JOINT => Ok(Some(plan)),
+            later => Err(PlanError::Version(later)),
         }
-        Ok(Some(plan))
     }
 
     /// # Errors
@@ -151,14 +158,19 @@ impl Plan {
 
     /// By which ClickHouse knows the first insert of the range: one that is still under
     /// way from an earlier plan, and one of what the table does not have, are the same
-    /// to it, and whichever comes second is dropped.
+    /// to it, and whichever comes second is dropped. Where the first insert had rows of
+    /// other partitions, they have this token in common.
     pub(crate) fn first_token(
         &self,
         cluster: &str,
         partition: &TopicPartition,
         table: &str,
     ) -> String {
-        self.token_of(&self.name(), cluster, partition, table)
+        let name = self.name();
+        match name.starts_with(JOINT) {
+            true => format!("outpour/{cluster}/{name}/{table}"),
+            false => self.token_of(&name, cluster, partition, table),
+        }
     }
 
     /// By which it knows what the table does not have even then.
@@ -182,6 +194,15 @@ impl Plan {
         }
     }
 
+    /// The same plan, with its rows to be inserted together with those of other plans, by
+    /// the name of all of them. Whoever finds it goes on without the others, so that it
+    /// says what holds for one that is alone: under the first token, and then the rest.
+    #[must_use]
+    pub(crate) fn joining(self, name: &str) -> Self {
+        let first = Some(format!("{JOINT}{name}"));
+        Plan { version: VERSION_OF_JOINT, by_provenance: true, first, ..self }
+    }
+
     /// The same plan, with the tables to be asked what they have.
     #[must_use]
     pub(crate) fn asking(&self) -> Self {
@@ -196,8 +217,8 @@ impl Plan {
         partition: &TopicPartition,
         table: &str,
     ) -> String {
-        let first = self.first_token(cluster, partition, table);
-        format!("{first}/{}-{}", part.start, part.end)
+        let whole = self.token_of(&self.name(), cluster, partition, table);
+        format!("{whole}/{}-{}", part.start, part.end)
     }
 
     fn token_of(
@@ -286,8 +307,8 @@ mod tests {
     fn no_metadata_is_no_plan_and_a_later_version_is_refused() {
         assert_eq!(Plan::parse("").unwrap(), None);
         assert_eq!(Plan::parse(STORED).unwrap(), None);
-        let later = Plan { version: 2, ..plan(0, 1) }.metadata().unwrap();
-        assert!(matches!(Plan::parse(&later), Err(PlanError::Version(2))));
+        let later = Plan { version: 3, ..plan(0, 1) }.metadata().unwrap();
+        assert!(matches!(Plan::parse(&later), Err(PlanError::Version(3))));
     }
 
     #[test]
@@ -320,6 +341,30 @@ mod tests {
         assert_eq!(first(&altered), token);
         assert_eq!(first(&altered.asking()), token, "however often it is planned anew");
         assert_ne!(altered.token("c", &partition, "a"), token);
+    }
+
+    #[test]
+    fn plans_of_a_joint_insert_have_its_token_in_common_and_nothing_else() {
+        let partitions = [0, 1].map(|partition| TopicPartition { topic: "t".into(), partition });
+        let plans = [plan(0, 10), Plan { content: "other".into(), ..plan(0, 10) }]
+            .map(|plan| Plan::parse(&plan.joining("all").metadata().unwrap()).unwrap().unwrap());
+        let both = |token: &dyn Fn(&Plan, &TopicPartition) -> String| {
+            [token(&plans[0], &partitions[0]), token(&plans[1], &partitions[1])]
+        };
+        let [one, other] = both(&|plan, partition| plan.first_token("c", partition, "a"));
+        assert_eq!(one, other);
+        assert_ne!(one, plans[0].first_token("c", &partitions[0], "b"));
+        assert_ne!(one, plan(0, 10).joining("others").first_token("c", &partitions[0], "a"));
+        let [one, other] = both(&|plan, partition| plan.rest_token("c", partition, "a"));
+        assert_ne!(one, other);
+        let [one, other] = both(&|plan, partition| plan.part_token(&(0..5), "c", partition, "a"));
+        assert_ne!(one, other);
+        // Planned anew by whoever finds it alone.
+        let again = Plan { first: Some(plans[0].name()), ..plan(0, 10) };
+        assert_eq!(
+            again.first_token("c", &partitions[0], "a"),
+            plans[1].first_token("c", &partitions[1], "a")
+        );
     }
 
     #[test]

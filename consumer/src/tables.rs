@@ -190,6 +190,7 @@ fn join_if(
             let mapping = Mapping::new(index, &one.route, &schema)?;
             let mapping = mapping
                 .partitioned(table.is_partitioned)
+                .with_dependents(table.has_dependents || table.memory.window() == 0)
                 .merging_as(table.engine.clone(), table.merging.clone());
             Ok((mapping, schema.left_out))
         });
@@ -264,6 +265,7 @@ mod tests {
                 constants: Default::default(),
                 engine: "MergeTree".into(),
                 is_partitioned: false,
+                has_dependents: false,
                 memory: Memory::Local { window: 100 },
                 is_synced: false,
                 expires: false,

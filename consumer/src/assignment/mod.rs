@@ -12,6 +12,7 @@
 //! paused partition and takes up to a second to fetch it anew, which is why a
 //! pause is a last resort.
 
+mod joining;
 mod ownership;
 mod partition;
 mod starting_over;
@@ -140,6 +141,9 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Assignment<S, D, O> {
             owned.each().for_each(|(_, _, partition)| partition.seal_early());
         } else if is_over {
             self.relieve(&mut owned);
+        }
+        if !is_braked {
+            self.join_batches(&mut owned, now, caught_up_at);
         }
         let mut flows = Vec::new();
         for (topic, number, partition) in owned.each() {

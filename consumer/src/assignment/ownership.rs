@@ -1,6 +1,9 @@
 //! Partitions come and go, as the group says.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use outpour_schemas::{
     invariants,
@@ -36,7 +39,7 @@ const HAND_OVER: Duration = Duration::from_secs(20);
 impl<S: Sink, D: DeadLetters, O: Offsets> Assignment<S, D, O> {
     /// Begins a batch and a writer where the group's committed offset and plan say,
     /// in place of what there was.
-    fn take_up(&self, start: Start) {
+    fn take_up(&self, start: Start, starts_over: bool) {
         let topic = &start.partition.topic;
         let routes = Arc::clone(&self.owned().routes);
         let held_back = routes.held_back_of(topic).next();
@@ -83,6 +86,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Assignment<S, D, O> {
         let number = start.partition.partition;
         let hand = Hand { work, writer, stop };
         let partition = Partition::new(batch, self.budget.clone(), hand, bound, without_plan);
+        let partition = if starts_over { partition.alone_from(Instant::now()) } else { partition };
         let mut partition = if held_back.is_some() { partition.held_back() } else { partition };
         let mut owned = self.owned();
         if !Arc::ptr_eq(&routes, &owned.routes) {
@@ -100,13 +104,13 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Owner for Assignment<S, D, O> {
                 partition = %start.partition, offset = start.offset,
                 open_plan = start.plan.is_some(), "partition assigned"
             );
-            self.take_up(start);
+            self.take_up(start, false);
         }
     }
 
     fn starts_over(&self, start: Start) {
         metrics::partition_started_over();
-        self.take_up(start);
+        self.take_up(start, true);
     }
 
     fn revoked(&self, partitions: &[TopicPartition]) {

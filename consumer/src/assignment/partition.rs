@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
@@ -11,12 +12,17 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     batch::{Batch, Limits, Sealed},
     budget::{Budget, Held},
+    decode::Mapping,
     source::RecordView,
-    writer::{Work, WriteError},
+    writer::{Seat, Work, WriteError},
 };
 
 /// A partition without records for so long is quiet.
 const QUIET: Duration = Duration::from_secs(1);
+
+/// How long a partition writes alone after some of its rows were refused: more of them
+/// would take every joint insert apart.
+const ALONE_FOR: Duration = Duration::from_secs(60);
 
 /// However small they are, no more batches than this wait for a writer.
 const MAX_WAITING: usize = 64;
@@ -45,8 +51,10 @@ pub(super) enum State {
 pub(super) struct Partition {
     batch: Batch,
     /// Sealed batches that the writer has no room for yet.
-    waiting: VecDeque<(Sealed, Held)>,
+    waiting: VecDeque<(Sealed, Arc<Held>)>,
     waiting_bytes: usize,
+    /// The last batch that was closed, until it is stored.
+    under_way: Weak<Held>,
     budget: Budget,
     work: mpsc::Sender<Work>,
     /// Until it is known how it ended.
@@ -54,6 +62,7 @@ pub(super) struct Partition {
     /// Told to the writer when the partition is given up.
     pub(super) stop: CancellationToken,
     state: State,
+    alone_until: Option<Instant>,
     paused: bool,
     /// When its last record came, until what follows it has been looked at.
     last_record: Option<Instant>,
@@ -100,11 +109,13 @@ impl Partition {
             batch,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
+            under_way: Weak::new(),
             budget,
             work: hand.work,
             writer: Some(hand.writer),
             stop: hand.stop,
             state: State::Works,
+            alone_until: None,
             paused: false,
             last_record: is_new.then(Instant::now),
             bound,
@@ -114,6 +125,12 @@ impl Partition {
     /// Takes nothing until it starts over.
     pub(super) fn held_back(mut self) -> Self {
         self.state = State::IsHeldBack;
+        self
+    }
+
+    /// Lets it share no inserts for a while.
+    pub(super) fn alone_from(mut self, now: Instant) -> Self {
+        self.alone_until = Some(now + ALONE_FOR);
         self
     }
 
@@ -246,9 +263,43 @@ impl Partition {
     fn seal(&mut self) {
         let sealed = self.batch.seal();
         let bytes = sealed.byte_size();
+        let held = Arc::new(self.budget.hold(bytes));
+        self.under_way = Arc::downgrade(&held);
         self.waiting_bytes += bytes;
-        self.waiting.push_back((sealed, self.budget.hold(bytes)));
+        self.waiting.push_back((sealed, held));
         self.offer();
+    }
+
+    /// Whether its batch, as far as it has come, could be written at once together with
+    /// others: the writer has nothing to do, so that they would not wait for it.
+    pub(super) fn can_join(&self, now: Instant) -> bool {
+        self.state == State::Works
+            && self.bound.is_none()
+            && self.alone_until.is_none_or(|until| now >= until)
+            && self.under_way.strong_count() == 0
+            && self.work.capacity() > 0
+            && self.batch.can_join()
+    }
+
+    /// Closes the batch and has it written with others, unless it [cannot be](Self::can_join).
+    pub(super) fn join(&mut self, seat: Seat) {
+        if let Ok(room) = self.work.try_reserve() {
+            let sealed = self.batch.seal();
+            let held = Arc::new(self.budget.hold(sealed.byte_size()));
+            self.under_way = Arc::downgrade(&held);
+            room.send(Work::Write(sealed, held, Some(seat)));
+        }
+    }
+
+    pub(super) fn batch(&self) -> &Batch {
+        &self.batch
+    }
+
+    /// Whether its rows go by the same routes.
+    pub(super) fn goes_with(&self, mappings: &[Arc<Mapping>]) -> bool {
+        let ours = self.batch.mappings();
+        ours.len() == mappings.len()
+            && ours.zip(mappings).all(|(ours, other)| Arc::ptr_eq(ours, other))
     }
 
     /// Whether there is an open batch that could be written at once.
@@ -270,7 +321,7 @@ impl Partition {
         while let Ok(room) = self.work.try_reserve() {
             let Some((sealed, held)) = self.waiting.pop_front() else { break };
             self.waiting_bytes -= sealed.byte_size();
-            room.send(Work::Write(sealed, held));
+            room.send(Work::Write(sealed, held, None));
         }
     }
 

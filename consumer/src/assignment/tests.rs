@@ -20,6 +20,7 @@ use crate::{
     source::{Headers, kafka::Start},
     table::{DescribedColumn, TableName, TableSchema},
     trace::Attempt,
+    writer::Commit,
 };
 
 /// Services of which all but ClickHouse do everything at once. An insert takes as
@@ -69,7 +70,7 @@ impl DeadLetters for Slow {
 
 impl Offsets for Slow {
     /// Not once the semaphore is closed.
-    async fn commit(&self, _: &TopicPartition, _: i64, _: String) -> Result<(), KafkaError> {
+    async fn commit(&self, _: Vec<Commit>) -> Result<(), KafkaError> {
         match self.0.is_closed() {
             true => Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::IllegalGeneration)),
             false => Ok(()),

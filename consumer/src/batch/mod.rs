@@ -265,6 +265,36 @@ impl Batch {
             + self.parked_bytes
     }
 
+    /// The routes that its records may take.
+    pub(crate) fn mappings(&self) -> impl ExactSizeIterator<Item = &Arc<Mapping>> {
+        self.targets.iter().map(|target| &target.mapping)
+    }
+
+    /// Whether it has rows, and nothing else, that may be inserted together with those of
+    /// other partitions.
+    pub(crate) fn can_join(&self) -> bool {
+        let has_rows = self.targets.iter().any(|target| !target.block.is_empty());
+        has_rows
+            && self.pinned_end.is_none()
+            && self.rejected.is_empty()
+            && self.mappings().all(|mapping| mapping.takes_joint_inserts())
+    }
+
+    /// Records in it.
+    pub(crate) fn records(&self) -> usize {
+        self.records
+    }
+
+    /// When its first record came.
+    pub(crate) fn opened_at(&self) -> Option<Instant> {
+        self.opened_at
+    }
+
+    /// Whether no record was at hand, at some time since its first came.
+    pub(crate) fn has_caught_up(&self, caught_up_at: Instant) -> bool {
+        self.opened_at.is_some_and(|opened_at| opened_at <= caught_up_at)
+    }
+
     /// Whether it ends where its plan says, and nowhere else.
     #[must_use]
     pub fn is_pinned(&self) -> bool {
@@ -293,8 +323,8 @@ impl Batch {
         let Some(opened_at) = self.opened_at.filter(|_| self.pinned_end.is_none()) else {
             return false;
         };
-        let is_backlog = caught_up_at < opened_at;
-        let patience = self.limits.delay * if is_backlog { BACKLOG_DELAYS } else { 1 };
+        let delays = if self.has_caught_up(caught_up_at) { 1 } else { BACKLOG_DELAYS };
+        let patience = self.limits.delay * delays;
         opened_at + patience <= now
     }
 

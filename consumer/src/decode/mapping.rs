@@ -103,6 +103,7 @@ pub struct Mapping {
     /// Columns that other columns are computed from and that no row has.
     ephemeral: Vec<String>,
     is_partitioned: bool,
+    has_dependents: bool,
     /// The table's, and what it makes of rows later.
     engine: String,
     merging: Merging,
@@ -231,6 +232,7 @@ impl Mapping {
             table_name: schema.name.clone(),
             index,
             is_partitioned: false,
+            has_dependents: true,
             has_provenance: PROVENANCE.iter().all(|(name, _)| is_stored(name)),
             ephemeral: schema
                 .columns
@@ -276,6 +278,20 @@ impl Mapping {
     /// Whether one insert may be several parts, each stored by itself.
     pub(crate) fn is_partitioned(&self) -> bool {
         self.is_partitioned
+    }
+
+    /// The same, for a table of which it is known whether others get what it gets.
+    #[must_use]
+    pub(crate) fn with_dependents(mut self, has_dependents: bool) -> Self {
+        self.has_dependents = has_dependents;
+        self
+    }
+
+    /// Whether rows of several partitions may be inserted together. Apart from each other
+    /// they are stored by asking the table what it has: it has to tell, and has to be all
+    /// that there is. A view that has missed the joint insert would miss some for ever.
+    pub(crate) fn takes_joint_inserts(&self) -> bool {
+        self.has_provenance && !self.has_dependents && self.merging == Merging::Never
     }
 
     /// The same, into a table of an engine that is no plain one.

@@ -149,6 +149,7 @@ mod tests {
                 constants: BTreeMap::new(),
                 engine: "MergeTree".into(),
                 is_partitioned: false,
+                has_dependents: false,
                 memory: Memory::Local { window: 10_000 },
                 is_synced: true,
                 expires: false,

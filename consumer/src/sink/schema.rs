@@ -21,6 +21,9 @@ pub(crate) struct TableFinding {
     pub(crate) engine: String,
     /// Whether one insert may be several parts, each stored by itself.
     pub(crate) is_partitioned: bool,
+    /// Whether materialised views get what it gets. Whoever may see the table is told of
+    /// them, whatever rights there are on them.
+    pub(crate) has_dependents: bool,
     /// What it knows of the inserts that it has had.
     pub(crate) memory: Memory,
     /// Whether an insert is on the disk when it is confirmed.
@@ -31,9 +34,10 @@ pub(crate) struct TableFinding {
     pub(crate) merging: Merging,
 }
 
-/// Engine, all of it, sorting key, whether there is a partition key; windows and seconds
-/// of deduplication, and settings of fsync, as the server has them.
-type Engine = (String, String, String, u8, String, String, String, String);
+/// Engine, all of it, sorting key, whether there is a partition key, whether there are
+/// views; windows and seconds of deduplication, and settings of fsync, as the server has
+/// them.
+type Engine = (String, String, String, u8, u8, String, String, String, String);
 
 impl TableFinding {
     /// What rows of it are made of.
@@ -62,6 +66,7 @@ impl ClickHouse {
             .fetch(
                 self.query(
                     "SELECT engine, engine_full, sorting_key, partition_key != '',
+                        notEmpty(dependencies_table),
                         ifNull((SELECT value FROM system.merge_tree_settings
                          WHERE name = 'non_replicated_deduplication_window'), ''),
                         ifNull((SELECT value FROM system.replicated_merge_tree_settings
@@ -77,10 +82,11 @@ impl ClickHouse {
             )
             .await?;
         let Some(found) = engines.into_iter().next() else { return Ok(None) };
-        let (engine, engine_full, sorting_key, partitioned, ..) = &found;
-        let (is_partitioned, expires) = (*partitioned != 0, engine_full.contains(" TTL "));
+        let (engine, engine_full, sorting_key, partitioned, dependents, ..) = &found;
+        let (is_partitioned, has_dependents) = (*partitioned != 0, *dependents != 0);
+        let expires = engine_full.contains(" TTL ");
         let merging = Merging::of(engine, engine_full, sorting_key);
-        let (engine, engine_full, _, _, local_window, shared_window, shared_seconds, synced) =
+        let (engine, engine_full, _, _, _, local_window, shared_window, shared_seconds, synced) =
             found;
         let number = |text: String| text.parse().unwrap_or(0);
         let defaults = Defaults {
@@ -116,6 +122,7 @@ impl ClickHouse {
             constants,
             engine,
             is_partitioned,
+            has_dependents,
             memory,
             is_synced,
             expires,

@@ -37,7 +37,7 @@ use super::{RecordView, TopicPartition, settings::group_settings};
 use crate::{
     frame::Frame,
     plan::{Plan, PlanError, STORED},
-    writer::Offsets,
+    writer::{Commit, Offsets},
 };
 
 /// Longest wait for an answer that a healthy cluster gives at once.
@@ -357,34 +357,28 @@ fn gone() -> KafkaError {
     KafkaError::ConsumerCommit(RDKafkaErrorCode::State)
 }
 
-/// One offset with what stands beside it.
-pub(crate) fn offset_list(
-    partition: &TopicPartition,
-    offset: i64,
-    metadata: &str,
-) -> Result<TopicPartitionList, KafkaError> {
-    let mut offsets = TopicPartitionList::with_capacity(1);
-    let mut element = offsets.add_partition(&partition.topic, partition.partition);
-    element.set_offset(Offset::Offset(offset))?;
-    // Once only: setting it a second time leaks the first.
-    element.set_metadata(metadata);
+/// Offsets with what stands beside them, each of another partition.
+pub(crate) fn offset_list(commits: &[Commit]) -> Result<TopicPartitionList, KafkaError> {
+    let mut offsets = TopicPartitionList::with_capacity(commits.len());
+    for Commit { partition, offset, metadata } in commits {
+        let mut element = offsets.add_partition(&partition.topic, partition.partition);
+        element.set_offset(Offset::Offset(*offset))?;
+        // Once only: setting it a second time leaks the first.
+        element.set_metadata(metadata);
+    }
     Ok(offsets)
 }
 
 impl Offsets for GroupOffsets {
-    async fn commit(
-        &self,
-        partition: &TopicPartition,
-        offset: i64,
-        metadata: String,
-    ) -> Result<(), KafkaError> {
+    /// The client tells of an error if the coordinator refuses any of them.
+    async fn commit(&self, commits: Vec<Commit>) -> Result<(), KafkaError> {
         /// Until the client has heard of the group's new epoch with a heartbeat.
         const ATTEMPTS: u32 = 50;
         const EVERY: Duration = Duration::from_millis(200);
         let mut attempts = 0;
         loop {
             let consumer = self.consumer()?;
-            let offsets = offset_list(partition, offset, &metadata)?;
+            let offsets = offset_list(&commits)?;
             let mode = match mutants::active(Mutant::CommitUnawaited) {
                 true => CommitMode::Async,
                 false => CommitMode::Sync,

@@ -183,7 +183,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
     ) -> Result<(), SinkError> {
         let sink = &self.edges.sink;
         let (cluster, target) = (&self.edges.cluster, insert.mapping.target());
-        let mut token = match step {
+        let token = match step {
             Step::Again | Step::Missing if mutants::active(Mutant::FirstTokenForgotten) => {
                 plan.token(cluster, &self.partition, target)
             }
@@ -191,12 +191,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
             Step::Again | Step::Missing => plan.first_token(cluster, &self.partition, target),
             Step::Rest | Step::Parts => plan.rest_token(cluster, &self.partition, target),
         };
-        if mutants::active(Mutant::TokenPerOwner) {
-            token = format!("{token}/{}", self.edges.owner);
-        }
-        if mutants::active(Mutant::NoToken) {
-            token = attempt.query_id();
-        }
+        let token = self.edges.sent(token, attempt);
         if step.needs_the_token() {
             sink.insert(insert, &token, attempt).await
         } else {

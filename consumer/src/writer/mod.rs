@@ -6,6 +6,8 @@
 //!              the dead letters      nothing more for a while ─▶ commit(end)
 //! ```
 //!
+//! Where many partitions have little each, they share inserts (`joint.rs`).
+//!
 //! I6: the offset that is committed is the start of the batch under way, or the
 //! end of one that is stored. Nothing else is ever committed.
 //!
@@ -14,6 +16,7 @@
 
 mod bisection;
 mod insert;
+mod joint;
 mod planning;
 mod proof;
 mod refused;
@@ -30,7 +33,11 @@ use rdkafka::error::KafkaError;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::refused::{Refusals, Refused};
+pub(crate) use self::{
+    joint::{Seat, convene},
+    refused::{Refusals, Refused},
+};
+use self::joint::Outcome;
 use crate::{
     batch::Sealed,
     budget::Held,
@@ -40,26 +47,36 @@ use crate::{
     health::Monitor,
     metrics,
     plan::{self, Plan, PlanError},
-    sink::{Sink, SinkError},
+    sink::{Class, Sink, SinkError},
     source::TopicPartition,
     trace::Attempt,
 };
 
 /// The group's committed offsets.
 pub(crate) trait Offsets: Send + Sync + 'static {
-    /// Returns when the coordinator has accepted it.
+    /// Returns when the coordinator has accepted all of them.
+    ///
+    /// # Errors
+    /// When it has not: it may have accepted some.
     fn commit(
         &self,
-        partition: &TopicPartition,
-        offset: i64,
-        metadata: String,
+        commits: Vec<Commit>,
     ) -> impl Future<Output = Result<(), KafkaError>> + Send;
+}
+
+/// The offset that a partition is to be read from, and what stands beside it.
+#[derive(Debug, Clone)]
+pub(crate) struct Commit {
+    pub(crate) partition: TopicPartition,
+    pub(crate) offset: i64,
+    pub(crate) metadata: String,
 }
 
 /// What a writer is given to do.
 #[derive(Debug)]
 pub(crate) enum Work {
-    Write(Sealed, Held),
+    /// Perhaps together with batches of other partitions.
+    Write(Sealed, Arc<Held>, Option<Seat>),
     /// No record lies before this offset that has not been written.
     Pass(i64),
 }
@@ -75,6 +92,37 @@ pub(crate) struct Edges<S, D, O> {
     pub(crate) cluster: String,
     /// Shown in plans.
     pub(crate) owner: String,
+}
+
+impl<S: Sink, D, O> Edges<S, D, O> {
+    /// Whether the table still knows by their tokens what was inserted since `plan` was
+    /// made.
+    ///
+    /// # Errors
+    /// When it can be asked later.
+    async fn remembers(&self, mapping: &Mapping, plan: &Plan) -> Result<bool, SinkError> {
+        let since = Timestamp::from_millisecond(plan.planned_at_ms).unwrap_or_default();
+        match self.sink.remembers(mapping, since).await {
+            // Nothing is known then that could be relied on.
+            Err(error) if error.class() != Class::Transient => {
+                let table = &mapping.table;
+                tracing::warn!(%table, %error, "cannot tell which inserts the table remembers");
+                Ok(false)
+            }
+            answer => answer,
+        }
+    }
+
+    /// What is sent in place of `token`.
+    fn sent(&self, token: String, attempt: &Attempt) -> String {
+        if mutants::active(Mutant::NoToken) {
+            attempt.query_id()
+        } else if mutants::active(Mutant::TokenPerOwner) {
+            format!("{token}/{}", self.owner)
+        } else {
+            token
+        }
+    }
 }
 
 /// Why a partition cannot go on as it is. Reading the committed plan again and
@@ -164,8 +212,8 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
                 }
             };
             match next {
-                Some(Work::Write(batch, _held)) => {
-                    if !self.write(&batch).await? {
+                Some(Work::Write(batch, _held, seat)) => {
+                    if !self.write(&batch, seat).await? {
                         // Planned but not stored: the plan says so to whoever is next.
                         return Ok(());
                     }
@@ -201,21 +249,20 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
     }
 
     /// Whether the batch is stored; `false` if it was told to stop before.
-    async fn write(&mut self, batch: &Sealed) -> Result<bool, WriteError> {
-        let Some(mut plan) = self.planned(batch, Timestamp::now()).await? else {
-            return Ok(false);
+    async fn write(&mut self, batch: &Sealed, seat: Option<Seat>) -> Result<bool, WriteError> {
+        let jointly = match seat {
+            Some(seat) => self.write_jointly(batch, seat).await?,
+            None => None,
         };
-        if mutants::active(Mutant::PlanAtTheEnd) {
-            self.send_commit(batch.end, plan::STORED.to_owned()).await?;
-        }
-        self.edges.monitor.planned(&self.partition);
-        let mut stored_by = Vec::new();
-        for insert in &batch.inserts {
-            let Some(attempt) = self.insert(insert, batch, &mut plan).await? else {
-                return Ok(false);
-            };
-            stored_by.push(attempt);
-        }
+        let stored_by = match jointly {
+            Some(attempts) => attempts,
+            // A joint insert in which it does not take part any more.
+            None if self.open.is_some() && self.stop.is_cancelled() => return Ok(false),
+            None => match self.write_alone(batch).await? {
+                Some(attempts) => attempts,
+                None => return Ok(false),
+            },
+        };
         metrics::batch_stored(batch);
         tracing::debug!(
             partition = %self.partition, start = batch.start, end = batch.end,
@@ -224,6 +271,53 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
             trace_id = stored_by.first().and_then(Attempt::trace_id), "batch stored"
         );
         Ok(true)
+    }
+
+    /// The attempts that stored it; `None` if it was told to stop before.
+    async fn write_alone(&mut self, batch: &Sealed) -> Result<Option<Vec<Attempt>>, WriteError> {
+        let Some(mut plan) = self.planned(batch, Timestamp::now()).await? else {
+            return Ok(None);
+        };
+        if mutants::active(Mutant::PlanAtTheEnd) {
+            self.send_commit(batch.end, plan::STORED.to_owned()).await?;
+        }
+        self.edges.monitor.planned(&self.partition);
+        let mut stored_by = Vec::new();
+        for insert in &batch.inserts {
+            let Some(attempt) = self.insert(insert, batch, &mut plan).await? else {
+                return Ok(None);
+            };
+            stored_by.push(attempt);
+        }
+        Ok(Some(stored_by))
+    }
+
+    /// The attempts that stored it together with others; `None` if it is to be written alone.
+    async fn write_jointly(
+        &mut self,
+        batch: &Sealed,
+        seat: Seat,
+    ) -> Result<Option<Vec<Attempt>>, WriteError> {
+        // What may be there already is asked of the table, partition by partition.
+        let is_plain = self.open.is_none() && !self.was_moved && self.frame.is_none();
+        if !is_plain || !batch.rejected.is_empty() || mutants::active(Mutant::PlanAtTheEnd) {
+            return Ok(None);
+        }
+        let plan = self.new_plan(batch, Timestamp::now());
+        let outcome = seat.take(&self.partition, plan, batch, &self.stop).await;
+        match outcome.unwrap_or(Outcome::Alone) {
+            Outcome::Stored(attempts) => Ok(Some(attempts)),
+            Outcome::Alone => Ok(None),
+            Outcome::Apart(plan) => {
+                self.open = Some(plan);
+                Ok(None)
+            }
+            Outcome::NotPlanned(source) => Err(WriteError::Commit {
+                partition: self.partition.clone(),
+                offset: batch.start,
+                source,
+            }),
+        }
     }
 
     async fn commit(&self, offset: i64, metadata: String) -> Result<(), WriteError> {
@@ -236,9 +330,10 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
     }
 
     async fn send_commit(&self, offset: i64, metadata: String) -> Result<(), WriteError> {
-        self.edges.offsets.commit(&self.partition, offset, metadata).await.map_err(|source| {
-            WriteError::Commit { partition: self.partition.clone(), offset, source }
-        })
+        let partition = self.partition.clone();
+        let commit = Commit { partition: partition.clone(), offset, metadata };
+        let outcome = self.edges.offsets.commit(vec![commit]).await;
+        outcome.map_err(|source| WriteError::Commit { partition, offset, source })
     }
 
     /// Waits; `false` if told to stop meanwhile.

@@ -56,22 +56,17 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
                 !mutants::active(Mutant::NoProvenance)
             }
         };
-        let plan = Plan {
-            version: plan::VERSION,
-            owner: self.edges.owner.clone(),
-            start: batch.start,
-            end: batch.end,
-            rows: batch.rows(),
-            rejected: batch.rejected.clone(),
-            content: batch.content.clone(),
-            by_provenance,
-            first: found.as_ref().map(Plan::name),
-            is_forgotten,
-            was_moved: self.was_moved,
-            search: found.as_ref().and_then(|found| found.search),
-            // The first token is as old as the first plan.
-            planned_at_ms: found.map_or(now.as_millisecond(), |found| found.planned_at_ms),
-            frame: self.frame.clone(),
+        let new = Plan { by_provenance, is_forgotten, ..self.new_plan(batch, now) };
+        let plan = match found {
+            None => new,
+            Some(found) => Plan {
+                version: found.version,
+                first: Some(found.name()),
+                search: found.search,
+                // The first token is as old as the first plan.
+                planned_at_ms: found.planned_at_ms,
+                ..new
+            },
         };
         debug_assert!(
             invariants::begins_at(&(plan.start..plan.end), &self.settled),
@@ -92,6 +87,26 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
             self.park(batch, metadata).await?
         };
         Ok(is_planned.then_some(plan))
+    }
+
+    /// That of a range of which nothing was planned before.
+    pub(super) fn new_plan(&self, batch: &Sealed, now: Timestamp) -> Plan {
+        Plan {
+            version: plan::VERSION,
+            owner: self.edges.owner.clone(),
+            start: batch.start,
+            end: batch.end,
+            rows: batch.rows(),
+            rejected: batch.rejected.clone(),
+            content: batch.content.clone(),
+            by_provenance: false,
+            first: None,
+            is_forgotten: false,
+            was_moved: self.was_moved,
+            search: None,
+            planned_at_ms: now.as_millisecond(),
+            frame: self.frame.clone(),
+        }
     }
 
     /// Whether a table may have rows of the batch, since the group's offset was
@@ -123,19 +138,13 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
     /// Whether the table still knows by their tokens what was inserted since `plan`
     /// was made. `None` if it was told to stop before that was known.
     pub(super) async fn remembers(&self, mapping: &Mapping, plan: &Plan) -> Option<bool> {
-        let since = Timestamp::from_millisecond(plan.planned_at_ms).unwrap_or_default();
         let table = &mapping.table;
         let mut delays = backoff();
         loop {
-            let error = match self.edges.sink.remembers(mapping, since).await {
+            let error = match self.edges.remembers(mapping, plan).await {
                 Ok(remembers) => return Some(remembers),
                 Err(error) => error,
             };
-            // Nothing is known then that could be relied on.
-            if error.class() != Class::Transient {
-                tracing::warn!(partition = %self.partition, %table, %error, "cannot tell which inserts the table remembers");
-                return Some(false);
-            }
             self.edges.monitor.troubled(&self.partition, &error);
             metrics::insert_failed(table, Class::Transient);
             tracing::warn!(partition = %self.partition, %table, %error, "asking which inserts the table remembers failed; trying again");

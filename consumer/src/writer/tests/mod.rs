@@ -1,6 +1,7 @@
 //! The protocol, step by step, against edges that fail as scripted.
 
 mod fresh;
+mod joint;
 mod open_plan;
 mod refused;
 
@@ -161,19 +162,17 @@ impl DeadLetters for Arc<Script> {
 }
 
 impl Offsets for Arc<Script> {
-    async fn commit(
-        &self,
-        _: &TopicPartition,
-        offset: i64,
-        metadata: String,
-    ) -> Result<(), KafkaError> {
+    async fn commit(&self, commits: Vec<Commit>) -> Result<(), KafkaError> {
         if fails(&self.commit_faults) {
             return Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::RebalanceInProgress));
         }
-        lock(&self.did).push(match Plan::parse(&metadata).unwrap() {
-            Some(plan) => Did::Planned(offset, plan),
-            None => Did::Committed(offset),
+        let did = commits.into_iter().map(|Commit { offset, metadata, .. }| {
+            match Plan::parse(&metadata).unwrap() {
+                Some(plan) => Did::Planned(offset, plan),
+                None => Did::Committed(offset),
+            }
         });
+        lock(&self.did).extend(did);
         Ok(())
     }
 }
@@ -265,7 +264,18 @@ async fn run(
     stop: CancellationToken,
     batches: Vec<Sealed>,
 ) -> (Result<(), WriteError>, Vec<Did>) {
-    let edges = Edges {
+    let start = batches.first().map_or(0, |batch| batch.start);
+    let writer = Writer { open, stop, ..writer(&edges(script), 3, start) };
+    let work = batches.into_iter().map(|batch| Work::Write(batch, held(), None)).collect();
+    let outcome = writer.run(queue(work)).await;
+    let did = std::mem::take(&mut *lock(&script.did));
+    (outcome, did)
+}
+
+type Scripted = Arc<Script>;
+
+fn edges(script: &Arc<Script>) -> Arc<Edges<Scripted, Scripted, Scripted>> {
+    Arc::new(Edges {
         sink: Arc::clone(script),
         dead_letters: Arc::clone(script),
         offsets: Arc::clone(script),
@@ -273,28 +283,37 @@ async fn run(
         refused: Arc::clone(&script.refused),
         cluster: "cluster".into(),
         owner: "me".into(),
-    };
-    let partition = TopicPartition { topic: "t".into(), partition: 3 };
-    let was_moved = script.moved_below.is_some();
-    let writer = Writer {
-        edges: Arc::new(edges),
-        partition,
-        open,
-        was_moved,
+    })
+}
+
+/// That of a partition whose records before `start` are stored.
+fn writer(
+    edges: &Arc<Edges<Scripted, Scripted, Scripted>>,
+    partition: i32,
+    start: i64,
+) -> Writer<Scripted, Scripted, Scripted> {
+    Writer {
+        edges: Arc::clone(edges),
+        partition: TopicPartition { topic: "t".into(), partition },
+        open: None,
+        was_moved: edges.sink.moved_below.is_some(),
         frame: None,
         targets: vec![mapping()],
         there_until: None,
-        settled: batches.first().map_or(0, |batch| batch.start),
-        stop,
-    };
-    let (sender, receiver) = mpsc::channel(batches.len().max(1));
-    for batch in batches {
-        sender.try_send(Work::Write(batch, Budget::of(ByteSize::mib(1)).hold(0))).unwrap();
+        settled: start,
+        stop: CancellationToken::new(),
     }
-    drop(sender);
-    let outcome = writer.run(receiver).await;
-    let did = std::mem::take(&mut *lock(&script.did));
-    (outcome, did)
+}
+
+fn held() -> Arc<Held> {
+    Arc::new(Budget::of(ByteSize::mib(1)).hold(0))
+}
+
+/// A channel that has this work and gets no more.
+fn queue(work: Vec<Work>) -> mpsc::Receiver<Work> {
+    let (sender, receiver) = mpsc::channel(work.len().max(1));
+    work.into_iter().for_each(|work| sender.try_send(work).unwrap());
+    receiver
 }
 
 async fn undisturbed(script: &Arc<Script>, open: Option<Plan>, batches: Vec<Sealed>) -> Vec<Did> {
