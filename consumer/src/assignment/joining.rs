@@ -46,7 +46,8 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Assignment<S, D, O> {
         caught_up_at: Instant,
     ) -> Vec<&'a mut Partition> {
         let Limits { rows, bytes, .. } = self.limits;
-        alike.retain(|partition| is_due(partition) || partition.batch().has_caught_up(caught_up_at));
+        alike
+            .retain(|partition| is_due(partition) || partition.batch().has_caught_up(caught_up_at));
         alike.sort_by_key(|partition| partition.batch().opened_at());
         let (mut all_rows, mut all_bytes) = (0, 0);
         alike.retain(|partition| {

@@ -120,11 +120,7 @@ fn within(
 }
 
 /// One dictionary of all keys, each once, and the numbers that they have there.
-fn join_low_cardinality(
-    of: &ScalarType,
-    parts: &mut [Part<'_>],
-    to: &mut Vec<u8>,
-) -> Option<()> {
+fn join_low_cardinality(of: &ScalarType, parts: &mut [Part<'_>], to: &mut Vec<u8>) -> Option<()> {
     let (mut keys, mut count) = (Vec::new(), 0_u32);
     let mut known: HashMap<&[u8], u32> = HashMap::new();
     let mut rows: Vec<u32> = Vec::new();

@@ -226,9 +226,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Joint<S, D, O> {
                 ),
             }
             loop {
-                if !self.pause(delays.next()).await
-                    || tokio::time::Instant::now() > trusted_until
-                {
+                if !self.pause(delays.next()).await || tokio::time::Instant::now() > trusted_until {
                     return None;
                 }
                 match self.edges.remembers(&insert.mapping, plan).await {

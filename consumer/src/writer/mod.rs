@@ -33,11 +33,11 @@ use rdkafka::error::KafkaError;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use self::joint::Outcome;
 pub(crate) use self::{
     joint::{Seat, convene},
     refused::{Refusals, Refused},
 };
-use self::joint::Outcome;
 use crate::{
     batch::Sealed,
     budget::Held,
@@ -58,10 +58,7 @@ pub(crate) trait Offsets: Send + Sync + 'static {
     ///
     /// # Errors
     /// When it has not: it may have accepted some.
-    fn commit(
-        &self,
-        commits: Vec<Commit>,
-    ) -> impl Future<Output = Result<(), KafkaError>> + Send;
+    fn commit(&self, commits: Vec<Commit>) -> impl Future<Output = Result<(), KafkaError>> + Send;
 }
 
 /// The offset that a partition is to be read from, and what stands beside it.

@@ -1,6 +1,7 @@
 //! The consumer dies, sleeps or hears nothing at every step of its protocol, and
 //! each event is in the table once all the same.
 
+mod joint;
 mod late;
 mod routes;
 mod window;
@@ -33,25 +34,32 @@ struct Scene {
 impl Scene {
     /// With a materialised view that copies every row.
     async fn new() -> Scene {
-        let scene = Scene::of("").await;
+        Scene::of("").await.with_view().await
+    }
+
+    async fn with_view(self) -> Scene {
         for sql in [
             "CREATE TABLE seen (n UInt64) ENGINE = MergeTree ORDER BY n
              SETTINGS non_replicated_deduplication_window = 10000",
             "CREATE MATERIALIZED VIEW seeing TO seen AS SELECT n FROM numbers",
         ] {
-            scene.sql(sql).await;
+            self.sql(sql).await;
         }
-        Scene { has_view: true, ..scene }
+        Scene { has_view: true, ..self }
     }
 
     async fn of(partition_by: &str) -> Scene {
+        Scene::with_partitions(1, partition_by).await
+    }
+
+    async fn with_partitions(partitions: i32, partition_by: &str) -> Scene {
         let stack = Stack::shared().await.unwrap();
         let pipeline = Pipeline::new(stack, "").await.unwrap();
         pipeline.route("number", "numbers", "max_delay = '300ms'").unwrap();
         let proxy = Proxy::to(stack.clickhouse.url().strip_prefix("http://").unwrap());
         let proxy = proxy.await.unwrap();
         pipeline.set(&format!("OUTPOUR_CLICKHOUSE_URL=http://{}", proxy.address())).unwrap();
-        let feed = Feed::of(&pipeline, "number").await;
+        let feed = Feed::with_partitions(&pipeline, "number", partitions).await;
         let scene = Scene { pipeline, proxy, feed, has_view: false };
         let create = format!(
             "CREATE TABLE numbers (event_id UUID, n UInt64, _topic LowCardinality(String),
@@ -87,7 +95,8 @@ impl Scene {
     async fn at_rest(&self) -> Result<()> {
         eventually(PATIENCE, async || {
             let (_, lag) = self.pipeline.committed_and_lag().await?;
-            ensure!(lag == 0 && self.plan().await?.is_none(), "lag {lag}");
+            let plans = self.plans().await?;
+            ensure!(lag == 0 && plans.is_empty(), "lag {lag}, {} open plans", plans.len());
             Ok(())
         })
         .await
@@ -95,9 +104,19 @@ impl Scene {
 
     /// The open plan, as the group has it.
     async fn plan(&self) -> Result<Option<Plan>> {
+        Ok(self.plans().await?.into_iter().next())
+    }
+
+    /// Those of all partitions.
+    async fn plans(&self) -> Result<Vec<Plan>> {
         let output = self.pipeline.consumer_output(&["status", "--json"]).await?;
         let status: serde_json::Value = serde_json::from_slice(&output.stdout)?;
-        Ok(serde_json::from_value(status["partitions"][0]["plan"].clone())?)
+        let partitions = status["partitions"].as_array().into_iter().flatten();
+        let plans = partitions.map(|partition| partition["plan"].clone());
+        Ok(plans
+            .filter(|plan| !plan.is_null())
+            .map(serde_json::from_value)
+            .collect::<Result<_, _>>()?)
     }
 
     async fn planned(&self) -> Plan {
@@ -147,8 +166,12 @@ impl Scene {
 
     /// Another one, that has a way of its own to ClickHouse.
     fn heir(&self) -> Program {
+        self.heir_called("heir")
+    }
+
+    fn heir_called(&self, name: &str) -> Program {
         let direct = self.pipeline.stack.clickhouse.url();
-        let log = self.pipeline.file("heir.log");
+        let log = self.pipeline.file(&format!("{name}.log"));
         let variables = [("OUTPOUR_CLICKHOUSE_URL", direct)];
         Binary::Consumer.start_with(&self.pipeline.config(), &log, &[], &variables).unwrap()
     }

@@ -70,7 +70,9 @@ fn of(range: &Range<i64>, did: &[Did]) -> Vec<String> {
 }
 
 fn plans(did: &[Did]) -> Vec<&Plan> {
-    did.iter().filter_map(|did| if let Did::Planned(_, plan) = did { Some(plan) } else { None }).collect()
+    did.iter()
+        .filter_map(|did| if let Did::Planned(_, plan) = did { Some(plan) } else { None })
+        .collect()
 }
 
 #[tokio::test(start_paused = true)]
