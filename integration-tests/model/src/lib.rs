@@ -3,6 +3,7 @@
 //! ```text
 //!  relay/     PostgreSQL's log, slot ──▶ relays ──▶ Kafka's transactions
 //!  consumer/  a partition, the group ──▶ consumers ──▶ a table that drops repeated inserts
+//!  joint.rs   an insert that two partitions share, and those who go on alone
 //!  check.rs   goes through every state that can be reached; a rule taken away must show
 //! ```
 //!
@@ -13,4 +14,5 @@
 
 pub mod check;
 pub mod consumer;
+pub mod joint;
 pub mod relay;

@@ -30,6 +30,12 @@ fn cell(column: &crate::block::Column) -> Cell<'static> {
     }
 }
 
+/// Seats for two.
+fn seats(edges: &Arc<Edges<Scripted, Scripted, Scripted>>) -> [Seat; 2] {
+    let held = Budget::of(ByteSize::mib(1)).hold(0);
+    convene(&Handle::current(), edges, 2, held).try_into().unwrap()
+}
+
 /// Runs a writer for each of two batches that are offered one insert, and returns what they
 /// did. The first is told to stop by `stop`.
 async fn jointly(
@@ -38,10 +44,7 @@ async fn jointly(
     [one, other]: [Sealed; 2],
 ) -> ([Result<(), WriteError>; 2], Vec<Did>) {
     let edges = edges(script);
-    let [first, second]: [Seat; 2] =
-        convene(&Handle::current(), &edges, 2, Budget::of(ByteSize::mib(1)).hold(0))
-            .try_into()
-            .unwrap();
+    let [first, second] = seats(&edges);
     let one_writer = Writer { stop, ..writer(&edges, 3, one.start) };
     let other_writer = writer(&edges, 4, other.start);
     let (one, other) = tokio::join!(
@@ -154,6 +157,28 @@ async fn joint_insert_goes_on_apart_when_a_partition_is_given_up() {
     assert_eq!(of(&ONE, &did), ["plan 0: 0-5"], "planned, and not stored as far as is known");
     let other = ["plan 10: 10-12", "plan 10: 10-12", "insert missing 10..12", "commit 12"];
     assert_eq!(of(&OTHER, &did), other);
+}
+
+/// Whoever has the partition by then may have used the token for its own rows alone.
+#[tokio::test]
+async fn joint_insert_is_not_believed_once_a_partition_was_taken_away() {
+    let script = Arc::new(Script { gate: Some(Semaphore::new(0)), ..Script::default() });
+    let edges = edges(&script);
+    let [first, second] = seats(&edges);
+    let write = |batch, seat| queue(vec![Work::Write(batch, held(), Some(seat))]);
+    let one = tokio::spawn(writer(&edges, 3, ONE.start).run(write(with_rows(ONE), first)));
+    let other = tokio::spawn(writer(&edges, 4, OTHER.start).run(write(with_rows(OTHER), second)));
+    while tokens(&lock(&script.did)).is_empty() {
+        tokio::task::yield_now().await;
+    }
+    one.abort();
+    assert!(one.await.unwrap_err().is_cancelled());
+    script.gate.as_ref().unwrap().add_permits(2);
+    other.await.unwrap().unwrap();
+    let did = std::mem::take(&mut *lock(&script.did));
+    assert_eq!(of(&ONE, &did), ["plan 0: 0-5"]);
+    let alone = ["plan 10: 10-12", "plan 10: 10-12", "insert missing 10..12", "commit 12"];
+    assert_eq!(of(&OTHER, &did), alone);
 }
 
 #[tokio::test(start_paused = true)]

@@ -15,6 +15,7 @@ use std::{
 use bytes::Bytes;
 use bytesize::ByteSize;
 use rdkafka::error::RDKafkaErrorCode;
+use tokio::sync::Semaphore;
 
 use super::*;
 use crate::{
@@ -66,6 +67,8 @@ struct Script {
     /// Whether they have forgotten tokens that are not old.
     forgets: bool,
     commit_faults: Mutex<u32>,
+    /// Inserts of whole batches wait for a permit.
+    gate: Option<Semaphore>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -93,7 +96,11 @@ impl Script {
 
 impl Sink for Arc<Script> {
     async fn insert(&self, _: &Insert, token: &str, _: &Attempt) -> Result<(), SinkError> {
-        Script::insert(self, Did::Inserted(token.to_owned()))
+        let outcome = Script::insert(self, Did::Inserted(token.to_owned()));
+        if let Some(gate) = &self.gate {
+            gate.acquire().await.unwrap().forget();
+        }
+        outcome
     }
 
     async fn insert_part(
