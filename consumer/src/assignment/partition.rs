@@ -22,7 +22,7 @@ const QUIET: Duration = Duration::from_secs(1);
 
 /// How long a partition writes alone after some of its rows were refused: more of them
 /// would take every joint insert apart.
-const ALONE_FOR: Duration = Duration::from_secs(60);
+const ALONE_FOR: Duration = Duration::from_secs(10);
 
 /// However small they are, no more batches than this wait for a writer.
 const MAX_WAITING: usize = 64;

@@ -131,7 +131,7 @@ insert_timeout = "4s"
 
 [relay]
 http_listen = "127.0.0.1:0"
-topic_partitions = 4
+topic_partitions = 12
 topic_replication_factor = 1
 transaction_timeout = "10s"
 max_transaction_rows = 700

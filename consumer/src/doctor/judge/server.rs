@@ -42,7 +42,8 @@ fn clock(facts: &Server) -> Finding {
 /// What keeps an insert from being what it is meant to be.
 fn insert_settings(facts: &Server, once: bool) -> Vec<Finding> {
     let check = "insert-settings";
-    let alter = |setting: &str| format!("ALTER USER {} SETTINGS {setting};", quoted(&facts.user));
+    let alter =
+        |setting: &str| format!("ALTER USER {} MODIFY SETTING {setting};", quoted(&facts.user));
     let value = |name: &str| facts.settings.get(name).map(|setting| setting.value.as_str());
     let mut findings = Vec::new();
     if !matches!(value("readonly"), None | Some("0")) {
