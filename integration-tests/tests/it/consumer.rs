@@ -312,7 +312,11 @@ impl Feed {
     /// A topic that is there.
     pub(crate) fn to(pipeline: &Pipeline<'_>, aggregate_type: &str) -> Feed {
         let mut client = ClientConfig::new();
-        client.set("bootstrap.servers", pipeline.stack.kafka.url()).set("linger.ms", "1");
+        client
+            .set("bootstrap.servers", pipeline.stack.kafka.url())
+            .set("linger.ms", "1")
+            // Else a record may be written twice where the broker is slow to answer.
+            .set("enable.idempotence", "true");
         Feed {
             admin: client.create().unwrap(),
             producer: client.create().unwrap(),
