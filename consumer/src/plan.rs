@@ -96,7 +96,7 @@ pub const VERSION: u32 = 1;
 
 /// Of a plan whose first insert had rows of other partitions, too. A program that does not
 /// know of such inserts would ask for its rows under a token that was never used.
-const VERSION_OF_JOINT: u32 = 2;
+pub const VERSION_OF_JOINT: u32 = 2;
 
 /// What the name of such an insert begins with.
 const JOINT: &str = "joint/";

@@ -47,6 +47,10 @@ use crate::{
     trace::{Attempt, TraceContext},
 };
 
+/// After so many attempts without an answer, of a server that answers questions, each
+/// partition goes on by itself.
+const UNANSWERED: u32 = 3;
+
 /// A writer's place in an insert. One that is not taken is not waited for.
 #[derive(Debug)]
 pub(crate) struct Seat(mpsc::UnboundedSender<Member>);
@@ -185,7 +189,8 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Joint<S, D, O> {
         let table = &insert.mapping.table;
         let trace = self.members.iter().find_map(|member| member.trace);
         let trusted_until = tokio::time::Instant::now() + TOKENS_TRUSTED_FOR;
-        let (mut delays, mut inquiry, mut attempts) = (backoff(), Inquiry::default(), 0_u64);
+        let (mut delays, mut inquiry) = (backoff(), Inquiry::default());
+        let (mut attempts, mut unanswered) = (0_u64, 0);
         loop {
             attempts += 1;
             let (attempt, began) = (Attempt::new(trace), Instant::now());
@@ -207,6 +212,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Joint<S, D, O> {
                 self.edges.monitor.troubled(&member.partition, &error);
             }
             let partitions = self.members.len();
+            unanswered = if error.code.is_none() { unanswered + 1 } else { 0 };
             match class {
                 Class::Data | Class::SchemaDrift => {
                     tracing::warn!(
@@ -230,6 +236,8 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Joint<S, D, O> {
                     return None;
                 }
                 match self.edges.remembers(&insert.mapping, plan).await {
+                    // It answers others: the rows of one may be what takes so long.
+                    Ok(true) if unanswered >= UNANSWERED => return None,
                     Ok(true) => break,
                     Ok(false) => return None,
                     Err(error) => {

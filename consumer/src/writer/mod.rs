@@ -130,6 +130,8 @@ pub(crate) enum WriteError {
     Commit { partition: TopicPartition, offset: i64, source: KafkaError },
     #[error(transparent)]
     Plan(#[from] PlanError),
+    #[error("the insert that {partition} shares with others ended without a word")]
+    Unheard { partition: TopicPartition },
     #[error("table {table} refuses {rows} rows of {partition}, which are read again to be parked")]
     Refused { partition: TopicPartition, table: String, rows: usize, source: SinkError },
     #[error("table {table} has changed")]
@@ -156,9 +158,10 @@ impl WriteError {
             WriteError::SchemaDrift { .. } | WriteError::RefusedByWhatWas { .. } => {
                 StartsOver::Table
             }
-            WriteError::Refused { .. } | WriteError::Commit { .. } | WriteError::Plan(_) => {
-                StartsOver::Session
-            }
+            WriteError::Refused { .. }
+            | WriteError::Commit { .. }
+            | WriteError::Unheard { .. }
+            | WriteError::Plan(_) => StartsOver::Session,
         }
     }
 }
@@ -302,7 +305,9 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
         }
         let plan = self.new_plan(batch, Timestamp::now());
         let outcome = seat.take(&self.partition, plan, batch, &self.stop).await;
-        match outcome.unwrap_or(Outcome::Alone) {
+        // It may have been planned, and sent.
+        let unheard = |_| WriteError::Unheard { partition: self.partition.clone() };
+        match outcome.map_err(unheard)? {
             Outcome::Stored(attempts) => Ok(Some(attempts)),
             Outcome::Alone => Ok(None),
             Outcome::Apart(plan) => {

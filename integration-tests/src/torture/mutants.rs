@@ -27,11 +27,9 @@ fn shown_by(mutant: Mutant) -> Option<&'static [Fault]> {
     use Fault as F;
     use Mutant as M;
     Some(match mutant {
-        M::NoGapCheck
-        | M::CheckpointUnsettled
-        | M::RowCountForgotten
-        | M::RestLeftOut
-        | M::MovesIgnored => return None,
+        M::NoGapCheck | M::CheckpointUnsettled | M::RowCountForgotten | M::MovesIgnored => {
+            return None;
+        }
         M::NoFencing => &[F::RelayUsurped],
         M::CheckpointBeforeFencing => &[F::StreamEnded, F::RelayUsurped],
         M::CheckpointOutside => &[F::RelayKill],
@@ -40,7 +38,7 @@ fn shown_by(mutant: Mutant) -> Option<&'static [Fault]> {
         M::ConfirmEarly | M::KeepaliveInFlight => &[F::RelayKillInCommit],
         M::KeepaliveWithoutCheckpoint => &[F::Idle, F::RelayKill],
         M::AbortedIsDone => &[F::KafkaPause, F::RelayPause, F::Idle],
-        M::RandomPartition | M::RefusedIsDone | M::BentValue => &[],
+        M::RandomPartition | M::RefusedIsDone | M::RestLeftOut | M::BentValue => &[],
         M::NoPlan | M::PlanIgnored => {
             &[F::ConsumersKill, F::ClickHouseAnswersLost, F::ConsumerKill]
         }

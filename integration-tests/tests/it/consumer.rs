@@ -315,8 +315,10 @@ impl Feed {
         client
             .set("bootstrap.servers", pipeline.stack.kafka.url())
             .set("linger.ms", "1")
-            // Else a record may be written twice where the broker is slow to answer.
-            .set("enable.idempotence", "true");
+            // A broker that is slow to answer would have records written twice; and one that
+            // does not know a new topic yet, with several requests in flight, would lose some.
+            .set("enable.idempotence", "true")
+            .set("max.in.flight.requests.per.connection", "1");
         Feed {
             admin: client.create().unwrap(),
             producer: client.create().unwrap(),

@@ -14,7 +14,7 @@ use integration_tests::{
     proxy::Proxy,
     stack::Stack,
 };
-use outpour_consumer::plan::Plan;
+use outpour_consumer::plan::{Plan, VERSION_OF_JOINT};
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
     admin::{AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication},
@@ -369,7 +369,7 @@ async fn records_removed_under_an_open_plan_stop_the_consumer_and_are_named() {
 async fn a_plan_of_a_newer_version_stops_the_consumer() {
     let scene = Scene::new().await;
     let plan = scene.killed_after_the_insert().await;
-    scene.plan_instead(&Plan { version: plan.version + 1, ..plan }).await;
+    scene.plan_instead(&Plan { version: VERSION_OF_JOINT + 1, ..plan }).await;
     let mut consumer = scene.pipeline.consumer().unwrap();
     assert_eq!(consumer.ended(PATIENCE).await.unwrap(), Some(3), "{}", consumer.log_text());
     let told = format!("under way in {}/0 was planned by a newer version", scene.feed.topic);

@@ -241,8 +241,7 @@ impl Mutant {
                 program: Program::Consumer,
                 does: "does not ask the table again after an insert under the range's first token",
                 breaks: "I4: rows are missing in the table",
-                shows: "the consumer is killed between insert and next commit, and a route is \
-                        given event types before the next one starts that another took until then",
+                shows: "an insert that partitions share is refused for a row of one of them",
             },
             Mutant::MovesIgnored => Facts {
                 name: "moves-ignored",

@@ -128,6 +128,16 @@ async fn joint_insert_that_is_refused_goes_on_apart_under_its_token_and_asks_for
 }
 
 #[tokio::test(start_paused = true)]
+async fn joint_insert_that_is_never_answered_by_a_server_that_is_there_goes_on_apart() {
+    let script: Arc<Script> = Arc::default();
+    *lock(&script.insert_faults) = vec![NO_ANSWER; 3].into();
+    let did = both(&script).await;
+    for range in [ONE, OTHER] {
+        assert_eq!(of(&range, &did)[2..3], [format!("insert missing {range:?}")]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn joint_insert_whose_token_may_be_forgotten_gives_way_to_what_the_table_has() {
     let script = Arc::new(Script { forgets: true, ..Script::default() });
     *lock(&script.insert_faults) = vec![210].into();

@@ -71,6 +71,9 @@ struct Script {
     gate: Option<Semaphore>,
 }
 
+/// In place of a code.
+const NO_ANSWER: u32 = u32::MAX;
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap()
 }
@@ -89,6 +92,7 @@ impl Script {
         lock(&self.did).push(did);
         match lock(&self.insert_faults).pop_front() {
             Some(0) | None => Ok(()),
+            Some(NO_ANSWER) => Err(SinkError { code: None, message: "scripted".into() }),
             Some(code) => Err(SinkError { code: Some(code), message: "scripted".into() }),
         }
     }

@@ -34,7 +34,7 @@ use crate::{
     stack::Stack,
 };
 
-pub(super) const EVENTS_PER_S: u64 = 1000;
+const EVENTS_PER_S: u64 = 1000;
 const WRITERS: u64 = 4;
 /// What comes first does not count. Topics are made, and the broker's JVM compiles
 /// what it has not run before: in its first 20 s it takes nearly twice the CPU for the
@@ -43,6 +43,8 @@ const WARM_UP: Duration = Duration::from_secs(30);
 const MEASURED: Duration = Duration::from_secs(30);
 
 pub(super) struct Latency {
+    /// How many were committed: fewer than wanted, where the machine is too slow.
+    pub(super) events_per_s: u64,
     pub(super) p50_ms: f64,
     pub(super) p99_ms: f64,
 }
@@ -81,13 +83,13 @@ pub(super) async fn measure(stack: &Stack, place: &Place, mode: Mode) -> Result<
         let seen = seen.get(id).with_context(|| format!("event {id} never came"))?;
         latencies.record(u64::try_from(seen.saturating_duration_since(*at).as_micros())?)?;
     }
+    ensure!(!latencies.is_empty(), "no event was committed within {MEASURED:?}");
+    // Of a machine that has other work, too; its latencies are those of a busy one.
     let pace = latencies.len() as f64 / MEASURED.as_secs_f64();
-    ensure!(
-        pace > EVENTS_PER_S as f64 * 0.9,
-        "only {pace:.0} events/s could be committed, too few to say anything"
-    );
+    let is_wanted = pace > EVENTS_PER_S as f64 * 0.9;
+    let events_per_s = if is_wanted { EVENTS_PER_S } else { pace.round() as u64 };
     let ms = |quantile| latencies.value_at_quantile(quantile) as f64 / 1000.0;
-    Ok(Latency { p50_ms: ms(0.5), p99_ms: ms(0.99) })
+    Ok(Latency { events_per_s, p50_ms: ms(0.5), p99_ms: ms(0.99) })
 }
 
 /// Commits one event at a time, evenly spread.

@@ -61,7 +61,7 @@ pub(super) async fn measure(
         [("transactional", drain::Mode::ExactlyOnce), ("at-least-once", drain::Mode::AtLeastOnce)]
     {
         let latency = latency::measure(stack, place, mode).await?;
-        let dataset = format!("{} events/s, one a transaction", latency::EVENTS_PER_S);
+        let dataset = format!("{} events/s, one a transaction", latency.events_per_s);
         for (metric, value) in
             [("latency_p50_ms", latency.p50_ms), ("latency_p99_ms", latency.p99_ms)]
         {
