@@ -29,7 +29,13 @@ pub(crate) async fn doctor(config: &Config) -> Result<Report, RelayError> {
     // confirms it to the slot second, so that this order shows no gap where
     // there is none. The end of the log is asked for again for the same reason.
     let database = ask::database::ask(config, &target).await;
-    let database = database.map_err(|error| report.unanswered("postgres", &error)).ok();
+    if let Err(error) = &database {
+        report.unanswered("postgres", error);
+        // A pooler may let neither through.
+        let replication = ask::database::replication(config, &target).await;
+        report.extend(judge::replication(replication.as_ref()));
+    }
+    let database = database.ok();
     let kafka = ask::kafka::ask(config).await;
     let kafka = kafka.map_err(|error| report.unanswered("kafka", &error)).ok();
     if let Some(database) = &database {

@@ -81,6 +81,11 @@ pub enum SlotError {
     Held { slot: String },
     #[error("cannot start replication on {target}: no answer within {seconds} s")]
     TimedOut { target: String, seconds: u64 },
+    #[error(
+        "cannot start replication on {target}: what answers is a pooler, such as PgBouncer, that does not \
+         let replication through; postgres.url has to name the server itself"
+    )]
+    Pooler { target: String, source: PgWireError },
     #[error("cannot start replication on {target}")]
     Start { target: String, source: PgWireError },
     #[error(
@@ -99,6 +104,7 @@ impl SlotError {
     pub(super) fn starting(slot: &str, target: &Target, source: PgWireError) -> Self {
         match sqlstate(&source) {
             Some(sqlstate::IN_USE) => SlotError::Held { slot: slot.to_owned() },
+            Some(sqlstate::PROTOCOL) => SlotError::Pooler { target: target.to_string(), source },
             _ => SlotError::Start { target: target.to_string(), source },
         }
     }
@@ -117,6 +123,7 @@ impl SlotError {
             | SlotError::Held { .. }
             | SlotError::TimedOut { .. }
             | SlotError::Start { .. }
+            | SlotError::Pooler { .. }
             | SlotError::Stream(_) => true,
             SlotError::NoSlot { .. }
             | SlotError::YoungPublication { .. }
@@ -193,5 +200,22 @@ pub(crate) fn lost_by(invalidation: Option<&str>) -> String {
         }
         Some("wal_level_insufficient") => "wal_level was no longer `logical`".to_owned(),
         Some(other) => format!("the server gave it up ({other})"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slot_error_names_a_pooler_that_does_not_let_replication_through() {
+        let target = Target::of(&outpour_schemas::config::Postgres::default()).unwrap();
+        let starting = |text: &str| {
+            let error = PgWireError::Server(text.to_owned());
+            SlotError::starting("outpour", &target, error).to_string()
+        };
+        let refused = "unsupported startup parameter: replication (SQLSTATE 08P01)";
+        assert!(starting(refused).contains("a pooler"), "{}", starting(refused));
+        assert!(!starting("too many connections (SQLSTATE 53300)").contains("a pooler"));
     }
 }

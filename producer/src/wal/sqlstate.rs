@@ -10,6 +10,9 @@ pub(super) const IN_USE: &str = "55006";
 /// `undefined_object`: once a stream has begun, of all its objects the publication.
 pub(super) const UNDEFINED: &str = "42704";
 
+/// `protocol_violation`: PostgreSQL knows the parameters that a connection begins with.
+pub(super) const PROTOCOL: &str = "08P01";
+
 /// The SQLSTATE, if it was the server that complained.
 pub(super) fn sqlstate(error: &PgWireError) -> Option<&str> {
     let PgWireError::Server(text) = error else { return None };

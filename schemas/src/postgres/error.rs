@@ -31,6 +31,13 @@ pub enum PostgresError {
         quoted(user)
     )]
     RowSecurity { failed: String, user: String, source: tokio_postgres::Error },
+    /// A prepared statement was there that this session did not make, or one that it made
+    /// was not: each transaction goes to another session.
+    #[error(
+        "{failed}: what answers is a pooler in transaction mode; \
+         connect to the server itself, or through a pooler in session mode"
+    )]
+    Pooler { failed: String, source: tokio_postgres::Error },
 }
 
 impl PostgresError {
@@ -40,14 +47,19 @@ impl PostgresError {
         user: String,
         source: tokio_postgres::Error,
     ) -> Self {
-        match source.as_db_error().is_some_and(is_row_security) {
-            true => {
-                let failed = format!("{doing} on {target} failed");
+        let failed = format!("{doing} on {target} failed");
+        match source.as_db_error() {
+            Some(error) if is_row_security(error) => {
                 PostgresError::RowSecurity { failed, user, source }
             }
-            false => PostgresError::Query { doing, target, source },
+            Some(error) if is_of_another_session(error) => PostgresError::Pooler { failed, source },
+            _ => PostgresError::Query { doing, target, source },
         }
     }
+}
+
+fn is_of_another_session(error: &DbError) -> bool {
+    [SqlState::DUPLICATE_PSTATEMENT, SqlState::INVALID_SQL_STATEMENT_NAME].contains(error.code())
 }
 
 fn quoted(identifier: &str) -> String {

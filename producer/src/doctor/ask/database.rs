@@ -131,7 +131,10 @@ pub(in super::super) async fn ask(
 
 /// Whether a replication connection can be opened: an ordinary one says little of it,
 /// through a pooler nothing.
-async fn replication(config: &Config, target: &Target) -> Option<Result<(), String>> {
+pub(in super::super) async fn replication(
+    config: &Config,
+    target: &Target,
+) -> Option<Result<(), String>> {
     /// SQLSTATE `too_many_connections`, by which the server also says that all places
     /// of senders are taken: the relay may have the last.
     const FULL: &str = "53300";

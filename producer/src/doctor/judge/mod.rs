@@ -15,6 +15,7 @@ use outpour_schemas::{
     program::Finding,
 };
 
+pub(super) use self::server::replication;
 use super::facts::{Database, Kafka};
 use crate::wal::row::Wanted;
 

@@ -25,15 +25,15 @@ pub(super) fn judge(facts: &Database) -> Vec<Finding> {
     }
     let encoding = encoding(&facts.encoding);
     findings.extend([wal_level(facts), encoding, privilege(facts), clock(facts)]);
-    findings.extend(replication(facts));
+    findings.extend(replication(facts.replication.as_ref()));
     findings.extend(synchronous(facts));
     findings
 }
 
 /// What no ordinary connection tells: whether one for the log can be had.
-fn replication(facts: &Database) -> Option<Finding> {
+pub(in super::super) fn replication(opened: Option<&Result<(), String>>) -> Option<Finding> {
     let check = "replication";
-    Some(match facts.replication.as_ref()? {
+    Some(match opened? {
         Ok(()) => Finding::ok(check, "a replication connection can be opened"),
         Err(error) => Finding::problem(
             check,
