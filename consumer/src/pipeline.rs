@@ -151,11 +151,11 @@ async fn session(
     let heard = Heard::default();
     let (list, topics, cluster) = reach_kafka(config, &client, &heard).await?;
     let missing = topics.missing.iter();
-    if *has_started {
-        missing.for_each(|topic| warn_of(topic));
-    } else if let Some(topic) = missing.min().cloned() {
+    let is_none_there = !*has_started && topics.found.is_empty();
+    if let Some(topic) = missing.clone().min().filter(|_| is_none_there).cloned() {
         return Err(ConsumerError::NoTopic { topic, brokers: config.kafka.brokers.clone() });
     }
+    missing.for_each(|topic| warn_of(topic));
     *has_started = true;
     let failed = |source| kafka_error(config, "joining the group", source);
     let offsets = GroupOffsets::default();

@@ -158,6 +158,21 @@ pub enum TopicError {
     Character(String, char),
     #[error("`{0}` is reserved by Kafka")]
     Reserved(String),
+    #[error("`{0}` is a topic that Outpour or Kafka keeps for itself, and not one for events")]
+    Internal(String),
+}
+
+/// The same for a topic that events go to: whoever writes events could otherwise put what
+/// they like in the place of a relay's checkpoints.
+///
+/// # Errors
+/// Says which rule is broken.
+pub fn check_event_topic(name: &str) -> Result<(), TopicError> {
+    check_topic(name)?;
+    let is_internal = name.starts_with("__")
+        || name.starts_with(DEAD_LETTER_PREFIX)
+        || [CHECKPOINT_TOPIC, RELAY_DEAD_LETTER_TOPIC].contains(&name);
+    if is_internal { Err(TopicError::Internal(name.to_owned())) } else { Ok(()) }
 }
 
 /// Checks a topic name against Kafka's rules, which a broker would answer with
@@ -186,6 +201,20 @@ pub fn check_topic(name: &str) -> Result<(), TopicError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn topics_of_checkpoints_letters_and_kafka_are_none_for_events() {
+        for name in [
+            CHECKPOINT_TOPIC,
+            RELAY_DEAD_LETTER_TOPIC,
+            "outpour.dead-letter.outbox.event.order",
+            "__consumer_offsets",
+        ] {
+            assert_eq!(check_topic(name).map_err(|error| error.to_string()), Ok(()));
+            assert!(matches!(check_event_topic(name), Err(TopicError::Internal(_))), "{name}");
+        }
+        assert!(check_event_topic("outbox.event.order").is_ok());
+    }
 
     fn record(value: usize, key: usize, headers: &[usize]) -> Record {
         let header = |length: &usize| ("h".to_owned(), Some(vec![b'x'; *length]));

@@ -79,14 +79,12 @@ impl Standing {
     }
 
     pub(super) fn assigned(&mut self, partition: TopicPartition, stored: i64, now: Instant) {
-        let owned = Owned {
-            stored,
-            end: None,
-            planned_at: None,
-            moved_at: now,
-            trouble: None,
-            is_held_back: false,
-        };
+        // What starts over from where it stood has not moved.
+        let before = self.partitions.remove(&partition).filter(|owned| owned.stored == stored);
+        let (moved_at, trouble) =
+            before.map_or((now, None), |owned| (owned.moved_at, owned.trouble));
+        let owned =
+            Owned { stored, end: None, planned_at: None, moved_at, trouble, is_held_back: false };
         self.partitions.insert(partition, owned);
     }
 

@@ -30,6 +30,16 @@ pub enum ReconcileError {
          none any more: there is nothing to compare; {remedy}"
     )]
     Combined { table: String, engine: String, remedy: String },
+    #[error(
+        "--outbox --fix writes rows of {table} anew by deleting them first, and its foreign keys would \
+         change rows of {by} with them (ON DELETE CASCADE, SET NULL or SET DEFAULT); nothing was changed"
+    )]
+    Referenced { table: String, by: String },
+    #[error(
+        "--outbox --fix: {rows} rows that were written anew did not come to be in {table}: a trigger or \
+         rule there keeps them out; nothing was changed"
+    )]
+    NotWrittenAnew { table: String, rows: i64 },
     #[error("table {table} was altered while its values were compared; ask again")]
     Altered { table: String },
     #[error(

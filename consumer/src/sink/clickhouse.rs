@@ -321,7 +321,7 @@ impl ClickHouse {
             .await
             .unwrap_or_else(|_| Err(SinkError::timed_out(time.as_secs())));
         outcome.map_err(|error| {
-            if error.is_unknown_setting()
+            if error.is_of_settings()
                 && let Some(server) = self.servers.iter().nth(place)
             {
                 server.forget_settings();

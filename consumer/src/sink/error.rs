@@ -92,10 +92,23 @@ impl SinkError {
         Some(grant.split(". (").next().unwrap_or(grant).trim_end_matches('.'))
     }
 
-    /// Whether the server is another version than the one that was asked what it knows.
-    pub(super) fn is_unknown_setting(&self) -> bool {
-        const UNKNOWN_SETTING: u32 = 115;
-        self.code == Some(UNKNOWN_SETTING)
+    /// Whether that is what the server says: a value that it quotes may hold anything.
+    fn says(&self, text: &str) -> bool {
+        self.message.split_once("DB::Exception: ").is_some_and(|(_, said)| said.starts_with(text))
+    }
+
+    /// Whether the server is another version than the one that was asked what it knows, or
+    /// has other rules for the user by now.
+    pub(super) fn is_of_settings(&self) -> bool {
+        /// `UNKNOWN_SETTING`, `READONLY`, `SETTING_CONSTRAINT_VIOLATION`.
+        const OF_SETTINGS: [u32; 3] = [115, 164, 452];
+        self.code.is_some_and(|code| OF_SETTINGS.contains(&code))
+    }
+
+    /// Whether the code tells of a value, whatever else may be wrong with the table. A row
+    /// that is refused with another is only parked where the table takes others.
+    pub(crate) fn is_of_a_value(&self) -> bool {
+        self.code.is_some_and(|code| is_data(code) || is_arithmetic(code))
     }
 
     /// What the code lets expect.
@@ -103,7 +116,7 @@ impl SinkError {
     pub fn class(&self) -> Class {
         let Some(code) = self.code else { return Class::Transient };
         match code {
-            _ if self.message.contains(TABLE_HAS_CHANGED) => Class::SchemaDrift,
+            395 if self.says(TABLE_HAS_CHANGED) => Class::SchemaDrift,
             // Too many parts passes, too many partitions does not.
             252 if self.message.contains("Too many partitions") => Class::Configuration,
             code if is_transient(code) => Class::Transient,
@@ -225,6 +238,12 @@ fn is_data(code: u32) -> bool {
             | 676
             | 691
     )
+}
+
+/// What functions throw for their arguments: ends of input, bad ones, strings that are too
+/// long, divisions by zero, sizes, expressions that do not compile.
+fn is_arithmetic(code: u32) -> bool {
+    matches!(code, 32 | 36 | 131 | 135 | 153 | 427 | 454)
 }
 
 impl From<clickhouse::error::Error> for SinkError {

@@ -134,19 +134,27 @@ impl ClickHouse {
     /// `None` of one that names other columns, or the time of day.
     async fn constant(&self, expression: &str, kind: &str) -> Result<Option<String>, SinkError> {
         // Servers call the column `deterministic` or `is_deterministic`.
-        let sql = format!(
+        let moves = format!(
             "WITH (SELECT groupArray((name, COLUMNS('deterministic$'))) FROM system.functions)
-                 AS functions,
-                 arrayExists(f -> ifNull(f.2, 0) = 0
-                     AND match({}, concat('(?i)\\\\b', f.1, '\\\\s*\\\\(')), functions) AS moves,
-                 toJSONString(CAST(({expression}), {})) AS json
-             SELECT json WHERE NOT moves AND isValidUTF8(json)
-             SETTINGS date_time_output_format = 'iso', output_format_json_quote_denormals = 1",
+                 AS functions
+             SELECT toUInt8(arrayExists(f -> ifNull(f.2, 0) = 0
+                 AND match({}, concat('(?i)\\\\b', f.1, '\\\\s*\\\\(')), functions))",
             literal(expression),
+        );
+        // By itself: what else had a name here would be taken for a column of that name.
+        let json = format!(
+            "SELECT arrayFilter(json -> isValidUTF8(json), [toJSONString(CAST(({expression}), {}))])
+             SETTINGS date_time_output_format = 'iso', output_format_json_quote_denormals = 1",
             literal(kind),
         );
-        match self.fetch_raw::<String>(&sql).await {
-            Ok(found) => Ok(found.into_iter().next()),
+        let asking = async {
+            match self.fetch_raw::<u8>(&moves).await?.first() {
+                Some(0) => self.fetch_raw::<Vec<String>>(&json).await,
+                _ => Ok(Vec::new()),
+            }
+        };
+        match asking.await {
+            Ok(found) => Ok(found.into_iter().flatten().next()),
             Err(error) if error.code.is_some() => Ok(None),
             Err(error) => Err(error),
         }

@@ -41,9 +41,15 @@ const TYPE_SETTINGS: [Pinned; 6] = [
 
 /// What cuts off, leaves out or changes rows that a SELECT returns. Limits may stay: what
 /// goes beyond them is to fail, and not to end early.
-const READ_SETTINGS: [Pinned; 27] = [
+const READ_SETTINGS: [Pinned; 36] = [
     ("limit", "0"),
     ("offset", "0"),
+    ("page", "0"),
+    ("select", ""),
+    ("order", ""),
+    ("sort", ""),
+    // ClickHouse Cloud's: parts that are new are left out.
+    ("ignore_cold_parts_seconds", "0"),
     ("additional_table_filters", "{}"),
     ("additional_result_filter", ""),
     ("final", "0"),
@@ -70,6 +76,11 @@ const READ_SETTINGS: [Pinned; 27] = [
     ("group_by_use_nulls", "0"),
     ("join_use_nulls", "0"),
     ("session_timezone", ""),
+    // Of what is written: values that do not fit, and columns that are named.
+    ("type_json_skip_invalid_typed_paths", "0"),
+    ("type_json_skip_duplicated_paths", "0"),
+    ("data_type_default_nullable", "0"),
+    ("ignore_materialized_views_with_dropped_target_table", "0"),
 ];
 
 /// Which of them a server has, and whether the user may change them.

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use outpour_schemas::config::TopicPattern;
+use outpour_schemas::{
+    config::TopicPattern,
+    wire::{CHECKPOINT_TOPIC, DEAD_LETTER_PREFIX, RELAY_DEAD_LETTER_TOPIC},
+};
 
 /// Topics by name, and by regular expression.
 #[derive(Debug)]
@@ -43,13 +46,21 @@ impl Subscription {
         self.0.iter().filter_map(TopicPattern::name)
     }
 
-    /// What it takes of `topics`, all that there are.
+    /// What it takes of `topics`, all that there are. What Outpour writes beside events is
+    /// taken by its name alone: an expression that reads dead letters would have letters
+    /// made of letters.
     pub(crate) fn among<'a>(&self, topics: impl IntoIterator<Item = &'a str>) -> Topics {
-        let taken = topics.into_iter().filter(|topic| self.takes(topic));
+        let is_meant = |topic: &&str| !is_of_outpour(topic) || self.names().any(|n| n == *topic);
+        let taken = topics.into_iter().filter(|topic| self.takes(topic)).filter(is_meant);
         let found: BTreeSet<_> = taken.map(str::to_owned).collect();
         let missing = self.names().filter(|name| !found.contains(*name)).map(str::to_owned);
         Topics { missing: missing.collect(), found, left_to_nobody: None }
     }
+}
+
+fn is_of_outpour(topic: &str) -> bool {
+    topic.starts_with(DEAD_LETTER_PREFIX)
+        || [CHECKPOINT_TOPIC, RELAY_DEAD_LETTER_TOPIC].contains(&topic)
 }
 
 #[cfg(test)]
@@ -64,5 +75,19 @@ mod tests {
             subscription.among(["orders", "orders2", "rx.1", "rx.x"]);
         assert_eq!(found.into_iter().collect::<Vec<_>>(), ["orders", "rx.1"]);
         assert_eq!(missing.into_iter().collect::<Vec<_>>(), ["gone"]);
+    }
+
+    #[test]
+    fn subscription_takes_dead_letters_by_their_name_alone() {
+        let all = ["^.*".to_owned(), "outpour.dead-letter.b".to_owned()];
+        let there = [
+            "a",
+            "outpour.dead-letter.a",
+            "outpour.dead-letter.b",
+            "outpour.relay.checkpoints",
+            "outbox.dead-letter",
+        ];
+        let found = Subscription::of(&all).among(there).found;
+        assert_eq!(found.into_iter().collect::<Vec<_>>(), ["a", "outpour.dead-letter.b"]);
     }
 }

@@ -3,6 +3,7 @@
 
 use outpour_schemas::config::Config;
 use rdkafka::{
+    TopicPartitionList,
     consumer::Consumer,
     error::{KafkaError, RDKafkaErrorCode},
 };
@@ -19,7 +20,7 @@ pub(crate) fn judge(
 ) -> Result<(), ConsumerError> {
     use RDKafkaErrorCode as Code;
     match error.rdkafka_error_code() {
-        Some(Code::AutoOffsetReset) => Err(records_gone(config, consumer)),
+        Some(Code::AutoOffsetReset) => Err(out_of_range(config, consumer)),
         Some(Code::FencedInstanceId | Code::UnreleasedInstanceId) => Err(ConsumerError::NameTaken),
         Some(Code::Fatal) if is_fenced(consumer) => Err(ConsumerError::NameTaken),
         Some(
@@ -44,21 +45,37 @@ fn is_fenced(consumer: &GroupConsumer) -> bool {
     matches!(fatal, Some((Code::FencedInstanceId | Code::UnreleasedInstanceId, _)))
 }
 
-/// Finds the partition whose committed offset has fallen out of the log.
-fn records_gone(config: &Config, consumer: &GroupConsumer) -> ConsumerError {
-    let gone = consumer.committed(REQUEST_TIMEOUT).ok().and_then(|committed| {
-        committed.elements().iter().find_map(|element| {
-            let offset = element.offset().to_raw()?;
-            let (low, _) = consumer
-                .fetch_watermarks(element.topic(), element.partition(), REQUEST_TIMEOUT)
-                .ok()?;
-            (offset < low).then(|| {
-                (format!("{}/{}", element.topic(), element.partition()), offset.to_string())
-            })
-        })
-    });
-    let (partition, offset) = gone.unwrap_or(("a partition".to_owned(), "committed".to_owned()));
-    ConsumerError::RecordsGone { group: config.consumer.group.clone(), partition, offset }
+/// Finds the partition that stands where its log is not. A topic that was made anew has lost
+/// the group's offsets: it is read from its beginning by the next session.
+fn out_of_range(config: &Config, consumer: &GroupConsumer) -> ConsumerError {
+    let (mut gone, mut made_anew) = (None, None);
+    let committed = consumer.committed(REQUEST_TIMEOUT).ok();
+    for element in committed.iter().flat_map(TopicPartitionList::elements) {
+        let partition = format!("{}/{}", element.topic(), element.partition());
+        match element.offset().to_raw().filter(|offset| *offset >= 0) {
+            None => made_anew = made_anew.or(Some(partition)),
+            Some(offset) => {
+                let log = consumer.fetch_watermarks(
+                    element.topic(),
+                    element.partition(),
+                    REQUEST_TIMEOUT,
+                );
+                if log.is_ok_and(|(low, high)| !(low..=high).contains(&offset)) {
+                    gone = gone.or(Some((partition, offset.to_string())));
+                }
+            }
+        }
+    }
+    match (gone, made_anew) {
+        (None, Some(partition)) => ConsumerError::Interrupted(format!(
+            "the group's offset of {partition} is gone, as it is where a topic was made anew"
+        )),
+        (gone, _) => {
+            let unknown = || ("a partition".to_owned(), "committed".to_owned());
+            let (partition, offset) = gone.unwrap_or_else(unknown);
+            ConsumerError::RecordsGone { group: config.consumer.group.clone(), partition, offset }
+        }
+    }
 }
 
 /// Kafka could not do this.

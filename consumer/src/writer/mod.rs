@@ -213,9 +213,17 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
             };
             match next {
                 Some(Work::Write(batch, _held, seat)) => {
-                    if !self.write(&batch, seat).await? {
+                    match self.write(&batch, seat).await {
+                        Ok(true) => {}
                         // Planned but not stored: the plan says so to whoever is next.
-                        return Ok(());
+                        Ok(false) => return Ok(()),
+                        Err(error) => {
+                            if let WriteError::RefusedByWhatWas { .. } = error {
+                                // Not planned: the plan before it is the one that is found.
+                                self.commit_stored(&mut stored).await?;
+                            }
+                            return Err(error);
+                        }
                     }
                     self.edges.monitor.stored(&self.partition, batch.end);
                     self.edges.refused.forget(&self.partition, batch.end);

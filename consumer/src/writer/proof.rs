@@ -15,8 +15,9 @@
 //! it is not known who has stored what, and the table has something of the range.
 //!
 //! A row is parked if it is refused by itself while the table takes inserts. What is
-//! said of the state of a server may be over by then, or not: such a row is parked if
-//! the table has taken others of its batch meanwhile, and waits if it has not.
+//! said of the state of a server may be over by then, or not, and what is not said of a
+//! value may be the table's (a dictionary that is gone): such a row is parked if the table
+//! has taken others of its batch meanwhile, and waits if it has not.
 
 use std::ops::Range;
 
@@ -102,7 +103,7 @@ struct Findings {
     last: Option<SinkError>,
     /// The code of the last refusal, of one row or of several.
     code: Option<u32>,
-    /// Rows that were refused for what may be the state of the server.
+    /// Rows that were refused for what may be the state of the server or of the table.
     doubts: Vec<i64>,
     /// Whether the table has taken rows of the batch meanwhile.
     takes_others: bool,
@@ -212,7 +213,8 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
 
     /// Notes a row that is refused by itself.
     fn found(&self, insert: &Insert, row: i64, error: SinkError, found: &mut Findings) {
-        if error.class() == Class::Transient && !found.takes_others {
+        let is_doubtful = error.class() == Class::Transient || !error.is_of_a_value();
+        if is_doubtful && !found.takes_others {
             found.doubts.push(row);
             return;
         }

@@ -328,9 +328,20 @@ async fn an_insert_of_which_one_table_partition_landed_is_completed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_made_anew_is_read_from_its_beginning_and_nothing_of_it_dropped() {
+    made_anew(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn topic_that_is_made_anew_while_it_is_read_is_read_from_its_beginning() {
+    made_anew(true).await;
+}
+
+async fn made_anew(while_it_is_read: bool) {
     let scene = Scene::of("").await;
-    let consumer = scene.started().await;
-    consumer.stop().await.unwrap();
+    let mut consumer = Some(scene.started().await);
+    if !while_it_is_read {
+        consumer.take().unwrap().stop().await.unwrap();
+    }
     let topic = scene.feed.topic.as_str();
     let admin = &scene.feed.admin;
     admin.delete_topics(&[topic], &AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
@@ -345,7 +356,7 @@ async fn a_topic_made_anew_is_read_from_its_beginning_and_nothing_of_it_dropped(
     // The same offsets again.
     let feed = Feed::to(&scene.pipeline, "number");
     (5..10).for_each(|n| feed.send(n, &format!("{{\"n\": {n}}}")));
-    let consumer = scene.pipeline.consumer().unwrap();
+    let consumer = consumer.unwrap_or_else(|| scene.pipeline.consumer().unwrap());
     scene.comes_to(10).await;
     consumer.stop().await.unwrap();
 }

@@ -268,7 +268,7 @@ impl Inner {
     fn record(&self, event: &Envelope) -> Result<Record, Refusal> {
         event.validate()?;
         let record = event.record(&self.settings.topic_prefix, Timestamp::now());
-        wire::check_topic(&record.topic)?;
+        wire::check_event_topic(&record.topic)?;
         let (size, limit) = (record.wire_size(), self.settings.max_record_bytes);
         if size > limit { Err(Refusal::TooLarge { size, limit }) } else { Ok(record) }
     }

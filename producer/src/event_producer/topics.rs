@@ -20,7 +20,7 @@ impl EventProducer {
     /// When the topic is not there within `delivery_timeout`, or cannot be made.
     pub async fn ensure_topic(&self, aggregate_type: &str) -> Result<(), Refusal> {
         let topic = format!("{}{aggregate_type}", self.0.settings.topic_prefix);
-        outpour_schemas::wire::check_topic(&topic)?;
+        outpour_schemas::wire::check_event_topic(&topic)?;
         self.topic_is_there(&topic, Instant::now() + self.0.settings.delivery_timeout).await
     }
 

@@ -50,6 +50,8 @@ pub(super) struct Failures {
     pub(super) cause: Option<(String, RDKafkaErrorCode)>,
     /// Those that Kafka refused for what they are.
     pub(super) refused: Vec<Refused>,
+    /// Partitions of which Kafka refused a batch for another record than this one.
+    pub(super) named: HashSet<(String, i32)>,
 }
 
 impl ClientContext for Deliveries {
@@ -118,6 +120,9 @@ impl Deliveries {
         if !matches!(code, InvalidDifferentRecord | PurgeInflight | PurgeQueue) {
             failures.cause.get_or_insert_with(|| (message.topic().to_owned(), code));
         }
+        if code == InvalidDifferentRecord {
+            failures.named.insert((message.topic().to_owned(), message.partition()));
+        }
         if Refused::is_meant_by(code) {
             let (key, value) = (message.key(), message.payload());
             let headers = message.headers();
@@ -131,6 +136,7 @@ impl Deliveries {
                 timestamp_ms: message.timestamp().to_millis().unwrap_or_default(),
                 size: key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len),
                 code,
+                is_named: false,
             });
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use outpour_schemas::config::{Kafka, Relay};
+use outpour_schemas::config::{Delivery, Kafka, Mode, Relay};
 
 use super::{
     batch_size,
@@ -17,7 +17,9 @@ pub(crate) struct Learned {
 
 impl Learned {
     pub(crate) fn new(kafka: &Kafka, relay: &Relay) -> Self {
-        Learned { batch_size: BatchSize::new(kafka, relay), refusals: Refusals::default() }
+        let is_transactional = relay.delivery == Delivery::ExactlyOnce && relay.mode == Mode::Wal;
+        let refusals = Refusals::new(is_transactional);
+        Learned { batch_size: BatchSize::new(kafka, relay), refusals }
     }
 
     /// Takes in what a session was refused, at this time in milliseconds since the

@@ -51,6 +51,10 @@ pub(super) struct Refused {
     /// Of key and value, in bytes.
     pub(super) size: usize,
     pub(super) code: RDKafkaErrorCode,
+    /// Whether others of its batch were said to be refused for another record: then the
+    /// codes of all are their own. Of a batch with one bad record the client says of each
+    /// what is wrong with that one.
+    pub(super) is_named: bool,
 }
 
 impl Refused {
@@ -64,8 +68,8 @@ impl Refused {
         matches!(self.code, MessageSizeTooLarge | MessageBatchTooLarge)
     }
 
-    /// Whether Kafka names the records that it refuses a batch for by this code.
-    fn is_named(&self) -> bool {
+    /// Whether Kafka gives this code to single records, where several of a batch are bad.
+    fn is_told_apart(&self) -> bool {
         use RDKafkaErrorCode::{InvalidRecord, InvalidTimestamp};
         matches!(self.code, InvalidRecord | InvalidTimestamp)
     }
@@ -86,7 +90,11 @@ impl Refused {
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
     hasher: RandomState,
+    /// Whether a session ends with the first batch of a partition that is refused.
+    is_transactional: bool,
     known: Mutex<HashMap<u64, Known>>,
+    /// The number of the next batch that was refused whole.
+    batches: AtomicUsize,
     /// How many there are, so that it costs nothing while there are none.
     count: AtomicUsize,
 }
@@ -94,11 +102,21 @@ pub(super) struct Refusals {
 #[derive(Debug)]
 struct Known {
     verdict: Verdict,
+    /// What it comes to if it was refused for itself.
+    otherwise: Verdict,
+    /// The batch that it was refused with, as long as that is all that is known.
+    batch: Option<usize>,
+    /// Whether another one of that batch was refused alone.
+    has_bad_sibling: bool,
     /// Whether it was asked for since the last commit.
     is_used: bool,
 }
 
 impl Refusals {
+    pub(super) fn new(is_transactional: bool) -> Self {
+        Refusals { is_transactional, ..Refusals::default() }
+    }
+
     /// What a record is known by: everything that does not depend on when and from
     /// where it was read.
     pub(super) fn fingerprint(
@@ -135,17 +153,35 @@ impl Refusals {
         for one in refused {
             *refusals.entry((&one.topic, one.partition)).or_default() += 1;
         }
+        let batch = self.batches.fetch_add(1, Ordering::Relaxed);
+        let mut alone = None;
         for one in refused {
             let is_alone = refusals[&(one.topic.as_str(), one.partition)] == 1;
-            let before = known.get(&one.fingerprint).map(|known| known.verdict);
-            let verdict = if !is_alone && !one.is_named() {
-                Verdict::Suspect
-            } else if before != Some(Verdict::Untimely) && one.may_be_untimely(now_ms) {
-                Verdict::Untimely
-            } else {
-                Verdict::Refused(one.code)
+            let before = known.get(&one.fingerprint);
+            let was_untimely = before.is_some_and(|known| known.verdict == Verdict::Untimely);
+            let otherwise = match !was_untimely && one.may_be_untimely(now_ms) {
+                true => Verdict::Untimely,
+                false => Verdict::Refused(one.code),
             };
-            known.insert(one.fingerprint, Known { verdict, is_used: false });
+            let is_suspect = !is_alone && !one.is_named;
+            let verdict = if is_suspect { Verdict::Suspect } else { otherwise };
+            if !is_suspect && let Some(before) = before.filter(|known| known.batch.is_some()) {
+                alone = Some((before.batch, before.has_bad_sibling));
+            }
+            let is_told_apart = self.is_transactional && one.is_told_apart();
+            let batch = (is_suspect && is_told_apart).then_some(batch);
+            let (is_used, has_bad_sibling) = (false, false);
+            let one_known = Known { verdict, otherwise, batch, has_bad_sibling, is_used };
+            known.insert(one.fingerprint, one_known);
+        }
+        if let Some((batch, is_second)) = alone {
+            for known in known.values_mut().filter(|known| known.batch == batch) {
+                known.has_bad_sibling = true;
+                if is_second {
+                    // The client has a word for each bad one of several, and for no other.
+                    (known.verdict, known.batch) = (known.otherwise, None);
+                }
+            }
         }
         self.count.store(known.len(), Ordering::Relaxed);
     }
@@ -168,7 +204,8 @@ impl Refusals {
 impl Refused {
     fn of(fingerprint: u64, code: RDKafkaErrorCode) -> Self {
         let topic = "t".to_owned();
-        Refused { topic, partition: 0, fingerprint, timestamp_ms: 0, size: 1, code }
+        let is_named = false;
+        Refused { topic, partition: 0, fingerprint, timestamp_ms: 0, size: 1, code, is_named }
     }
 
     pub(super) fn too_large(fingerprint: u64, size: usize) -> Self {
@@ -204,7 +241,8 @@ mod tests {
     fn what_kafka_names_is_parked_and_nothing_else() {
         let refusals = Refusals::default();
         assert_eq!(refusals.verdict(&record("a")), None);
-        let named = ["a", "b"].map(|value| refused(&refusals, value, InvalidRecord));
+        let named = ["a", "b"]
+            .map(|value| Refused { is_named: true, ..refused(&refusals, value, InvalidRecord) });
         refusals.learn(&named, 0);
         for value in ["a", "b"] {
             assert_eq!(refusals.verdict(&record(value)), Some(Verdict::Refused(InvalidRecord)));
@@ -218,13 +256,34 @@ mod tests {
     #[test]
     fn of_a_batch_that_names_none_each_is_tried_alone() {
         let refusals = Refusals::default();
-        let batch = ["a", "b"].map(|value| refused(&refusals, value, PolicyViolation));
-        refusals.learn(&batch, 0);
-        assert_eq!(refusals.verdict(&record("a")), Some(Verdict::Suspect));
-        assert_eq!(refusals.verdict(&record("b")), Some(Verdict::Suspect));
-        refusals.learn(&batch[..1], 0);
-        assert_eq!(refusals.verdict(&record("a")), Some(Verdict::Refused(PolicyViolation)));
-        assert_eq!(refusals.verdict(&record("b")), Some(Verdict::Suspect));
+        for code in [PolicyViolation, InvalidRecord] {
+            let batch = ["a", "b"].map(|value| refused(&refusals, value, code));
+            refusals.learn(&batch, 0);
+            assert_eq!(refusals.verdict(&record("a")), Some(Verdict::Suspect));
+            assert_eq!(refusals.verdict(&record("b")), Some(Verdict::Suspect));
+            refusals.learn(&batch[..1], 0);
+            assert_eq!(refusals.verdict(&record("a")), Some(Verdict::Refused(code)));
+            assert_eq!(refusals.verdict(&record("b")), Some(Verdict::Suspect));
+        }
+    }
+
+    #[test]
+    fn once_two_of_a_batch_were_refused_alone_all_that_are_left_are_bad() {
+        let values = ["a", "b", "c", "d"];
+        for (is_transactional, left) in
+            [(true, Verdict::Refused(InvalidRecord)), (false, Verdict::Suspect)]
+        {
+            let refusals = Refusals::new(is_transactional);
+            let batch = values.map(|value| refused(&refusals, value, InvalidRecord));
+            refusals.learn(&batch, 0);
+            refusals.learn(&batch[..1], 0);
+            assert_eq!(refusals.verdict(&record("b")), Some(Verdict::Suspect));
+            refusals.learn(&batch[1..2], 0);
+            assert_eq!(refusals.verdict(&record("b")), Some(Verdict::Refused(InvalidRecord)));
+            for value in ["c", "d"] {
+                assert_eq!(refusals.verdict(&record(value)), Some(left));
+            }
+        }
     }
 
     #[test]

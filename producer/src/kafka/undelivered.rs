@@ -45,7 +45,11 @@ impl Publisher {
         let brokers = self.kafka.brokers.clone();
         let mut failures = self.deliveries.failures();
         // Taken, or it would be learned twice.
-        let refused = std::mem::take(&mut failures.refused);
+        let mut refused = std::mem::take(&mut failures.refused);
+        let named = std::mem::take(&mut failures.named);
+        for one in &mut refused {
+            one.is_named = named.contains(&(one.topic.clone(), one.partition));
+        }
         if let Some(first) = refused.first() {
             let (topic, source) = (first.topic.clone(), first.code);
             self.learned.take(&refused, Timestamp::now().as_millisecond());

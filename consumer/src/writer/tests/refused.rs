@@ -45,8 +45,18 @@ async fn rows_that_are_refused_are_found_whatever_the_code() {
 /// taken no other.
 #[tokio::test(start_paused = true)]
 async fn a_row_that_is_refused_for_want_of_memory_waits_while_no_other_is_taken() {
-    let script = Script { refuses: vec![0], refuses_with: Some(241), ..Script::default() };
-    *lock(&script.insert_faults) = [241].repeat(8).into();
+    waits_while_no_other_is_taken(241).await;
+}
+
+/// Such as an identifier that is not known: a dictionary that a column asks may be gone.
+#[tokio::test(start_paused = true)]
+async fn rows_of_which_none_is_taken_wait_if_what_is_said_is_not_about_a_value() {
+    waits_while_no_other_is_taken(47).await;
+}
+
+async fn waits_while_no_other_is_taken(code: u32) {
+    let script = Script { refuses: vec![0], refuses_with: Some(code), ..Script::default() };
+    *lock(&script.insert_faults) = [code].repeat(8).into();
     let script = Arc::new(script);
     let stop = CancellationToken::new();
     let (stopping, watched) = (stop.clone(), Arc::clone(&script));

@@ -5,7 +5,7 @@ use std::{cell::RefCell, collections::HashMap};
 
 use outpour_schemas::{
     config::{ConfigError, Relay},
-    wire::{TopicError, check_topic},
+    wire::{TopicError, check_event_topic},
 };
 use regex::{Captures, Regex};
 
@@ -61,7 +61,7 @@ impl TopicRule {
             return Ok(topic.clone());
         }
         let topic = self.replaced(value);
-        check_topic(&topic)?;
+        check_event_topic(&topic)?;
         if known.len() == REMEMBERED {
             known.clear();
         }

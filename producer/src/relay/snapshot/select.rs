@@ -37,7 +37,7 @@ impl Select {
         let columns: Vec<_> = columns.collect();
         let mut sql = format!(
             "SELECT {} FROM {} AS o WHERE NOT EXISTS \
-             (SELECT FROM {STREAMED} AS s WHERE s.id = format('%s', {id}))",
+             (SELECT FROM {STREAMED} AS s WHERE s.id COLLATE \"C\" = format('%s', {id}) COLLATE \"C\")",
             columns.join(", "),
             self.table
         );
