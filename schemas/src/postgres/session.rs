@@ -12,6 +12,7 @@
 //! | `TimeZone` … `bytea_output` | the text of a value is another one |
 //! | `…_timeout` | waiting for Kafka or for others' locks ends the session |
 //! | `default_transaction_…` | nothing can be written, or not beside others |
+//! | `client_min_messages` | notices come between the lines of what is printed |
 //! | `standard_conforming_strings` | a backslash in a constant is not itself |
 //!
 //! The rest of the search path stays, as triggers and policies of the table may
@@ -40,6 +41,7 @@ FROM (VALUES
     ('default_transaction_read_only', 'off'),
     ('default_transaction_isolation', 'read committed'),
     ('default_transaction_deferrable', 'off'),
+    ('client_min_messages', 'warning'),
     ('standard_conforming_strings', 'on')
 ) AS own (name, value)
 WHERE pg_catalog.current_setting(name, true) IS NOT NULL";
