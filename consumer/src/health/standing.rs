@@ -216,6 +216,21 @@ mod tests {
     }
 
     #[test]
+    fn a_partition_that_starts_over_from_where_it_stood_has_not_moved() {
+        let now = Instant::now();
+        let mut standing = active(now);
+        standing.ends(&partition(), 20, now);
+        standing.planned(&partition(), now);
+        standing.troubled(&partition(), "the table has changed".to_owned());
+        standing.assigned(partition(), 10, now + STALL);
+        standing.ends(&partition(), 20, now + STALL);
+        assert!(reason(&standing, now + STALL * 2).unwrap().contains("the table has changed"));
+        // From another offset it has.
+        standing.assigned(partition(), 15, now + STALL * 2);
+        assert_eq!(reason(&standing, now + STALL * 2), None);
+    }
+
+    #[test]
     fn it_is_not_ready_before_it_is_in_the_group_and_ready_without_a_partition() {
         let now = Instant::now();
         let mut standing = Standing::default();
