@@ -18,7 +18,7 @@ use std::{
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use outpour_schemas::{
-    config::Config,
+    config::{Config, GroupProtocol},
     kafka::{Heard, client_config},
     program::error_line,
 };
@@ -27,7 +27,7 @@ use rdkafka::{
     consumer::Consumer,
     error::{KafkaError, RDKafkaErrorCode},
 };
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
@@ -48,7 +48,7 @@ use crate::{
         verdict::{judge, kafka_error},
     },
     tables,
-    writer::{Edges, Refused},
+    writer::{ASKING, Edges, Refused},
 };
 
 type Owned = Assignment<ClickHouse, KafkaDeadLetters, GroupOffsets>;
@@ -173,6 +173,7 @@ async fn session(
         offsets: offsets.clone(),
         monitor: Arc::clone(monitor),
         refused: Arc::clone(refused),
+        asking: Semaphore::new(ASKING),
         cluster,
         owner: format!("{}/{}", config.consumer.client_id, std::process::id()),
     };
@@ -184,7 +185,10 @@ async fn session(
         Limits::from(&config.batch),
         Budget::of(config.consumer.memory),
     );
-    let work = Arc::new(work.replaying(terms.clone()));
+    // An epoch says nothing of single partitions.
+    let has_generations = config.consumer.group_protocol == GroupProtocol::Classic;
+    let work = work.replaying(terms.clone()).sharing_inserts(has_generations);
+    let work = Arc::new(work);
     let owner: Arc<dyn Owner> = Arc::clone(&work) as Arc<dyn Owner>;
     let consumer = kafka::connect(config, &client, name.as_deref(), owner, heard);
     let consumer = Arc::new(consumer.map_err(failed)?);

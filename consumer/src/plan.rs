@@ -173,6 +173,22 @@ impl Plan {
         }
     }
 
+    /// Whether that insert had rows of other partitions, too.
+    pub(crate) fn is_joint(&self) -> bool {
+        self.first.as_ref().is_some_and(|name| name.starts_with(JOINT))
+    }
+
+    /// By which it knows what is still missing of the partition's own rows, whatever they
+    /// are encoded to by then, if others have used the first token.
+    pub(crate) fn own_token(
+        &self,
+        cluster: &str,
+        partition: &TopicPartition,
+        table: &str,
+    ) -> String {
+        self.token_of(&self.name(), cluster, partition, table)
+    }
+
     /// By which it knows what the table does not have even then.
     pub(crate) fn rest_token(
         &self,

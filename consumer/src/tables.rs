@@ -190,7 +190,9 @@ fn join_if(
             let mapping = Mapping::new(index, &one.route, &schema)?;
             let mapping = mapping
                 .partitioned(table.is_partitioned)
-                .with_dependents(table.has_dependents || table.memory.window() == 0)
+                .sharing_inserts(
+                    table.can_be_asked && !table.has_dependents && table.memory.window() > 0,
+                )
                 .merging_as(table.engine.clone(), table.merging.clone());
             Ok((mapping, schema.left_out))
         });
@@ -266,6 +268,7 @@ mod tests {
                 engine: "MergeTree".into(),
                 is_partitioned: false,
                 has_dependents: false,
+                can_be_asked: true,
                 memory: Memory::Local { window: 100 },
                 is_synced: false,
                 expires: false,

@@ -46,6 +46,8 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Assignment<S, D, O> {
         caught_up_at: Instant,
     ) -> Vec<&'a mut Partition> {
         let Limits { rows, bytes, .. } = self.limits;
+        // They are held twice while they are put together, and a third time for a moment.
+        let bytes = bytes.min(self.budget.limit / 8);
         alike
             .retain(|partition| is_due(partition) || partition.batch().has_caught_up(caught_up_at));
         alike.sort_by_key(|partition| partition.batch().opened_at());

@@ -48,6 +48,8 @@ pub(crate) struct Assignment<S, D, O> {
     budget: Budget,
     /// Of a replay.
     terms: Option<Arc<Terms>>,
+    /// Whether partitions may share inserts.
+    shares_inserts: bool,
     owned: Mutex<Owned>,
     /// Told when a table may not be what it was.
     in_doubt: Notify,
@@ -94,6 +96,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Assignment<S, D, O> {
             limits,
             budget,
             terms: None,
+            shares_inserts: false,
             owned: Mutex::new(Owned {
                 routes: Arc::new(routes),
                 partitions: HashMap::new(),
@@ -107,6 +110,13 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Assignment<S, D, O> {
     /// Takes what `terms` select, and of each partition what its frame says.
     pub(crate) fn replaying(mut self, terms: Option<Arc<Terms>>) -> Self {
         self.terms = terms;
+        self
+    }
+
+    /// Lets partitions share inserts: where what is committed for several at once is refused
+    /// as a whole once one of them was given up, as it is by generations.
+    pub(crate) fn sharing_inserts(mut self, shares_inserts: bool) -> Self {
+        self.shares_inserts = shares_inserts;
         self
     }
 
@@ -142,7 +152,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Assignment<S, D, O> {
         } else if is_over {
             self.relieve(&mut owned);
         }
-        if !is_braked {
+        if self.shares_inserts && !is_braked {
             self.join_batches(&mut owned, now, caught_up_at);
         }
         let mut flows = Vec::new();

@@ -20,7 +20,7 @@ use crate::{
     source::{Headers, kafka::Start},
     table::{DescribedColumn, TableName, TableSchema},
     trace::Attempt,
-    writer::Commit,
+    writer::{ASKING, Commit},
 };
 
 /// Services of which all but ClickHouse do everything at once. An insert takes as
@@ -111,6 +111,7 @@ impl Scene {
             offsets: slow,
             monitor: Arc::new(Monitor::new(Duration::from_secs(60))),
             refused: Arc::default(),
+            asking: Semaphore::new(ASKING),
             cluster: "cluster".into(),
             owner: "me".into(),
         };

@@ -278,6 +278,13 @@ impl Batch {
             && self.pinned_end.is_none()
             && self.rejected.is_empty()
             && self.mappings().all(|mapping| mapping.takes_joint_inserts())
+            && self.has_a_table_each()
+    }
+
+    /// Whether no two of its routes write to one table, which could not tell their rows apart.
+    fn has_a_table_each(&self) -> bool {
+        let tables: Vec<_> = self.mappings().map(|mapping| mapping.table_name()).collect();
+        tables.iter().enumerate().all(|(place, table)| !tables[..place].contains(table))
     }
 
     /// Records in it.

@@ -103,7 +103,9 @@ pub struct Mapping {
     /// Columns that other columns are computed from and that no row has.
     ephemeral: Vec<String>,
     is_partitioned: bool,
-    has_dependents: bool,
+    shares_inserts: bool,
+    /// Whether the route itself says what some of these columns hold.
+    fills_provenance: bool,
     /// The table's, and what it makes of rows later.
     engine: String,
     merging: Merging,
@@ -232,7 +234,8 @@ impl Mapping {
             table_name: schema.name.clone(),
             index,
             is_partitioned: false,
-            has_dependents: true,
+            shares_inserts: false,
+            fills_provenance: PROVENANCE.iter().any(|(name, _)| route.columns.contains_key(*name)),
             has_provenance: PROVENANCE.iter().all(|(name, _)| is_stored(name)),
             ephemeral: schema
                 .columns
@@ -280,18 +283,23 @@ impl Mapping {
         self.is_partitioned
     }
 
-    /// The same, for a table of which it is known whether others get what it gets.
+    /// The same, for a table that may get rows of several partitions at once: it remembers
+    /// inserts, says what it has, and has no views.
     #[must_use]
-    pub(crate) fn with_dependents(mut self, has_dependents: bool) -> Self {
-        self.has_dependents = has_dependents;
+    pub(crate) fn sharing_inserts(mut self, shares_inserts: bool) -> Self {
+        self.shares_inserts = shares_inserts;
         self
     }
 
     /// Whether rows of several partitions may be inserted together. Apart from each other
-    /// they are stored by asking the table what it has: it has to tell, and has to be all
-    /// that there is. A view that has missed the joint insert would miss some for ever.
+    /// they are stored by asking the table what it has: it has to tell by what Kafka says,
+    /// and has to be all that there is. A view that has missed the joint insert would miss
+    /// some for ever.
     pub(crate) fn takes_joint_inserts(&self) -> bool {
-        self.has_provenance && !self.has_dependents && self.merging == Merging::Never
+        self.has_provenance
+            && !self.fills_provenance
+            && self.shares_inserts
+            && self.merging == Merging::Never
     }
 
     /// The same, into a table of an engine that is no plain one.

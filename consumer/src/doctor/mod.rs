@@ -150,6 +150,7 @@ mod tests {
                 engine: "MergeTree".into(),
                 is_partitioned: false,
                 has_dependents: false,
+                can_be_asked: true,
                 memory: Memory::Local { window: 10_000 },
                 is_synced: true,
                 expires: false,

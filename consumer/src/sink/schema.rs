@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{ClickHouse, SinkError};
+use super::{Class, ClickHouse, SinkError};
 use crate::{
     block::ColumnType,
+    decode::PROVENANCE,
     deduplication::{Defaults, Memory},
     durability,
     merging::Merging,
@@ -24,6 +25,8 @@ pub(crate) struct TableFinding {
     /// Whether materialised views get what it gets. Whoever may see the table is told of
     /// them, whatever rights there are on them.
     pub(crate) has_dependents: bool,
+    /// Whether the user may see where its rows came from, of all of them.
+    pub(crate) can_be_asked: bool,
     /// What it knows of the inserts that it has had.
     pub(crate) memory: Memory,
     /// Whether an insert is on the disk when it is confirmed.
@@ -115,6 +118,7 @@ impl ClickHouse {
             }
             described.push(column);
         }
+        let can_be_asked = self.can_be_asked(name, &described).await?;
         let memory = Memory::of(&engine, &engine_full, defaults);
         let is_synced = durability::is_synced(&engine_full, &synced.split(',').collect::<Vec<_>>());
         Ok(Some(TableFinding {
@@ -123,11 +127,35 @@ impl ClickHouse {
             engine,
             is_partitioned,
             has_dependents,
+            can_be_asked,
             memory,
             is_synced,
             expires,
             merging,
         }))
+    }
+
+    /// # Errors
+    /// When that may be known later.
+    async fn can_be_asked(
+        &self,
+        name: &TableName,
+        described: &[DescribedColumn],
+    ) -> Result<bool, SinkError> {
+        let has = |wanted: &str| described.iter().any(|column| column.name == wanted);
+        if !PROVENANCE.iter().all(|(column, _)| has(column)) {
+            return Ok(false);
+        }
+        let sql = format!("SELECT _topic, _partition, _offset FROM {} LIMIT 0", name.quoted());
+        let asking = async {
+            self.check_sees_all(name).await?;
+            self.fetch_bytes(&sql, "Null").await
+        };
+        match asking.await {
+            Ok(_) => Ok(true),
+            Err(error) if error.class() == Class::Transient => Err(error),
+            Err(_) => Ok(false),
+        }
     }
 
     /// The JSON of an expression that is the same for all rows, whenever it is computed;

@@ -3,6 +3,7 @@
 //! ```text
 //! whole, under its token ───────────────────────────────────▶ stored
 //! again or missing, under the range's first token ─▶ rest ─▶ stored
+//!               those of other partitions, too: own ─▶ rest ─▶ stored
 //! in parts: proof.rs ──────────────────────────────▶ rest ─▶ stored
 //! ```
 //!
@@ -41,13 +42,17 @@ enum Step {
     Parts,
     /// What the table does not have.
     Missing,
+    /// What it does not have of the partition since others used the first token.
+    Own,
     /// What the table does not have even then.
     Rest,
 }
 
 impl Step {
     fn first(plan: &Plan, insert: &Insert, batch: &Sealed) -> Self {
-        if !plan.by_provenance || !insert.mapping.has_provenance() {
+        // Of a joint insert the table is asked: if it cannot be by now, that takes somebody.
+        let can_ask = insert.mapping.has_provenance() || plan.is_joint();
+        if !plan.by_provenance || !can_ask {
             return Step::Whole;
         }
         // Where somebody moved the offset, other tokens than the first are at work.
@@ -61,7 +66,10 @@ impl Step {
 
     /// After this one. A first token that was never used before has kept nothing out.
     fn next(self, plan: &Plan) -> Option<Self> {
-        let has_rest = matches!(self, Step::Again | Step::Parts | Step::Missing);
+        if plan.is_joint() && matches!(self, Step::Again | Step::Missing) {
+            return (!mutants::active(Mutant::RestLeftOut)).then_some(Step::Own);
+        }
+        let has_rest = matches!(self, Step::Again | Step::Parts | Step::Missing | Step::Own);
         let has_rest = has_rest && plan.first.is_some();
         (has_rest && !mutants::active(Mutant::RestLeftOut)).then_some(Step::Rest)
     }
@@ -189,6 +197,7 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
             }
             Step::Whole => plan.token(cluster, &self.partition, target),
             Step::Again | Step::Missing => plan.first_token(cluster, &self.partition, target),
+            Step::Own => plan.own_token(cluster, &self.partition, target),
             Step::Rest | Step::Parts => plan.rest_token(cluster, &self.partition, target),
         };
         let token = self.edges.sent(token, attempt);
@@ -197,6 +206,8 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
         } else {
             let range = plan.start..plan.end;
             let part = Part { partition: &self.partition, range, token, is_asked: true };
+            // All members of a joint insert may ask at once, and it may be a large table.
+            let _permit = self.edges.asking.acquire().await;
             sink.insert_part(insert, part, attempt).await
         }
     }

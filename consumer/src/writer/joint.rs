@@ -130,6 +130,10 @@ struct Joint<S, D, O> {
 
 impl<S: Sink, D: DeadLetters, O: Offsets> Joint<S, D, O> {
     async fn run(mut self) {
+        let (leaving, staying) =
+            self.members.into_iter().partition(|member| member.stop.is_cancelled());
+        Joint { edges: Arc::clone(&self.edges), members: leaving }.tell(|_| Outcome::Alone);
+        self.members = staying;
         if self.members.len() < 2 {
             self.tell(|_| Outcome::Alone);
             return;
@@ -193,6 +197,9 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Joint<S, D, O> {
         let (mut attempts, mut unanswered) = (0_u64, 0);
         loop {
             attempts += 1;
+            if !self.is_whole() {
+                return None;
+            }
             let (attempt, began) = (Attempt::new(trace), Instant::now());
             let token = plan.first_token(&self.edges.cluster, partition, insert.mapping.target());
             let token = self.edges.sent(token, &attempt);
@@ -222,6 +229,8 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Joint<S, D, O> {
                     );
                     return None;
                 }
+                // The table has the rows, and a view by now.
+                Class::Configuration if error.is_of_a_view() => return None,
                 Class::Transient | Class::Unclear => tracing::warn!(
                     partitions, %table, rows = insert.rows, query_id, trace_id,
                     class = class.as_str(), attempts, %error, "insert failed; trying again"

@@ -30,7 +30,7 @@ use outpour_schemas::{
     mutants::{self, Mutant},
 };
 use rdkafka::error::KafkaError;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use self::joint::Outcome;
@@ -85,6 +85,8 @@ pub(crate) struct Edges<S, D, O> {
     pub(crate) offsets: O,
     pub(crate) monitor: Arc<Monitor>,
     pub(crate) refused: Arc<Refused>,
+    /// Has a few at a time ask a table what it has.
+    pub(crate) asking: Semaphore,
     /// Tells this Kafka cluster from others.
     pub(crate) cluster: String,
     /// Shown in plans.
@@ -170,6 +172,9 @@ impl WriteError {
 /// others' inserts fill that before; then the table itself is asked. Replicated tables
 /// forget after an hour.
 pub(crate) const TOKENS_TRUSTED_FOR: Duration = Duration::from_secs(30 * 60);
+
+/// Writers that ask a table what it has, at a time.
+pub(crate) const ASKING: usize = 4;
 
 /// A stored batch is committed without the next plan after this long.
 const IDLE: Duration = Duration::from_millis(500);
@@ -258,14 +263,15 @@ impl<S: Sink, D: DeadLetters, O: Offsets> Writer<S, D, O> {
 
     /// Whether the batch is stored; `false` if it was told to stop before.
     async fn write(&mut self, batch: &Sealed, seat: Option<Seat>) -> Result<bool, WriteError> {
+        let has_seat = seat.is_some();
         let jointly = match seat {
             Some(seat) => self.write_jointly(batch, seat).await?,
             None => None,
         };
         let stored_by = match jointly {
             Some(attempts) => attempts,
-            // A joint insert in which it does not take part any more.
-            None if self.open.is_some() && self.stop.is_cancelled() => return Ok(false),
+            // It does not take part in a joint insert any more.
+            None if has_seat && self.stop.is_cancelled() => return Ok(false),
             None => match self.write_alone(batch).await? {
                 Some(attempts) => attempts,
                 None => return Ok(false),

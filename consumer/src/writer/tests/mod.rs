@@ -292,6 +292,7 @@ fn edges(script: &Arc<Script>) -> Arc<Edges<Scripted, Scripted, Scripted>> {
         offsets: Arc::clone(script),
         monitor: Arc::new(Monitor::new(Duration::from_secs(60))),
         refused: Arc::clone(&script.refused),
+        asking: Semaphore::new(ASKING),
         cluster: "cluster".into(),
         owner: "me".into(),
     })
